@@ -1,0 +1,1 @@
+"""Record what happens to a Python application."""

@@ -1,0 +1,67 @@
+"""The contract between SDK and collector: the event line, the batch answer, and the limits both sides keep.
+
+A batch travels as NDJSON, one `Event` a line, under an `Idempotency-Key`; the collector answers
+with one `BatchAnswer`. This is the only module of the SDK that the collector imports.
+"""
+
+import os
+import time
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+SEVERITIES: Final = ("info", "warning", "error", "critical")
+"""Every severity there is, mildest first."""
+
+EVENT_TYPE_MAX_CHARS: Final = 50
+SOURCE_MAX_CHARS: Final = 100
+
+BATCH_PATH: Final = "/api/events/batch"
+NDJSON: Final = "application/x-ndjson"
+KEY_HEADER: Final = "Idempotency-Key"
+
+FINAL_CODES: Final = frozenset({"batch_undecodable", "batch_too_large", "unsupported_media_type", "batch_invalid", "key_reused"})
+"""Problem codes (RFC 9457 member `code`) that no resend can change: a client may set the batch aside."""
+
+
+class Event(msgspec.Struct, gc=False, omit_defaults=True):
+    """One event as it travels, one line of NDJSON.
+
+    `event_type` has 1 to 50 characters, `severity` is one of `SEVERITIES`, `details` is a JSON
+    object, `source` has at most 100 characters, `timestamp` is RFC 3339 (absent: time of arrival).
+    """
+
+    event_type: str
+    severity: str
+    message: str
+    details: dict[str, Any] | None = None
+    source: str | None = None
+    timestamp: datetime | None = None
+
+
+class LineError(msgspec.Struct, frozen=True):
+    """Why one line of a batch was not stored: `index` counts the lines from 0."""
+
+    index: int
+    code: str
+    detail: str
+
+
+class BatchAnswer(msgspec.Struct, frozen=True):
+    """What became of a batch. `received` = `accepted` + `rejected`; `errors` may be cut, then `errors_truncated`."""
+
+    received: int
+    accepted: int
+    rejected: int
+    duplicate: bool
+    errors: list[LineError]
+    errors_truncated: bool
+
+
+def new_key() -> UUID:
+    """Return a UUIDv7 (RFC 9562, section 5.7): the time in ms, then 74 random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
