@@ -22,7 +22,9 @@ BATCH_PATH: Final = "/api/events/batch"
 NDJSON: Final = "application/x-ndjson"
 KEY_HEADER: Final = "Idempotency-Key"
 
-FINAL_CODES: Final = frozenset({"batch_undecodable", "batch_too_large", "unsupported_media_type", "batch_invalid", "key_reused"})
+FINAL_CODES: Final = frozenset(
+    {"body_undecodable", "body_too_large", "unsupported_media_type", "batch_invalid", "key_reused", "key_malformed"}
+)
 """Problem codes (RFC 9457 member `code`) that no resend can change: a client may set the batch aside."""
 
 

@@ -1,0 +1,182 @@
+"""Bytes in, rows out: decode and validate events, each on its own, so a bad one never costs another.
+
+The fast way decodes a whole batch in one call. Whatever it cannot vouch for (a malformed line, an
+escape that Postgres refuses, deep details, an oversized event) sends that batch line by line, and
+the lines at fault through `validate`.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+
+from brain_collector.errors import BodyUndecodable, EventInvalid
+from brain_collector.schema import EventCreate
+from brain_collector.validate import Limits, Refused, validate
+from brain_events.wire import LineError
+
+FUTURE_LIMIT: Final = timedelta(days=1)
+EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day of room for offsets
+
+_event: Final = msgspec.json.Decoder(EventCreate)
+_array: Final = msgspec.json.Decoder(list[EventCreate])
+_elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+_DOUBTFUL: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Rows(NamedTuple):
+    """Valid events as columns, all of one length. `details` is JSON text."""
+
+    types: list[str]
+    severities: list[str]
+    messages: list[str]
+    details: list[str | None]
+    sources: list[str | None]
+    timestamps: list[datetime]
+
+    def take(self, keep: Iterable[int]) -> "Rows":
+        """Return only the rows at the indexes `keep`."""
+        chosen = list(keep)
+        return Rows(*([column[index] for index in chosen] for column in self))
+
+
+class Decoded(NamedTuple):
+    """A batch of `received` events: the valid ones as `rows`, each one's place in the batch, and what is wrong."""
+
+    received: int
+    rows: Rows
+    places: list[int]
+    errors: list[LineError]
+
+
+def decode_ndjson(body: bytes, limits: Limits, now: datetime) -> Decoded:
+    """Decode one event a line; blank lines do not count. Events without a timestamp get `now`."""
+    if len(body) <= limits.event_bytes or max(map(len, body.split(b"\n"))) <= limits.event_bytes:
+        try:
+            return _fast(_event.decode_lines(body), body, limits, now)
+        except _DOUBTFUL:
+            pass
+    return _by_line([line for line in body.split(b"\n") if line.strip()], limits, now)
+
+
+def decode_array(body: bytes, limits: Limits, now: datetime) -> Decoded:
+    """Decode a JSON array of events.
+
+    Raises:
+        BodyUndecodable: the body is no JSON array.
+    """
+    try:
+        elements = _elements.decode(body)
+    except _DOUBTFUL as error:
+        raise BodyUndecodable(f"the body is no JSON array of events: {error}") from None
+    return _by_line([bytes(element) for element in elements], limits, now)
+
+
+def decode_one(body: bytes, limits: Limits, now: datetime) -> Rows:
+    """Decode a single event into one row.
+
+    Raises:
+        EventInvalid: it is not valid; every field at fault is named.
+    """
+    try:
+        event, details = _one(body, limits)
+    except Refused as refused:
+        raise EventInvalid("; ".join(error.detail for error in refused.errors), errors=refused.errors) from None
+    return _decoded([event], [details], now).rows
+
+
+def decode_details(raw: msgspec.Raw, limits: Limits) -> str | None:
+    """Return the details of an update as JSON text, held to the rules of a new event's.
+
+    Raises:
+        EventInvalid: they are no object, or nested too deeply.
+    """
+    shell = b'{"event_type":"update","severity":"info","message":"","details":' + bytes(raw) + b"}"
+    return decode_one(shell, limits, datetime.now(UTC)).details[0]
+
+
+def _fast(events: list[EventCreate], body: bytes, limits: Limits, now: datetime) -> Decoded:
+    details = [_text(event) for event in events]
+    if (92 in body and _suspicious(body)) or not all(_plain(text, limits.details_depth) for text in details):
+        raise msgspec.ValidationError
+    return _decoded(events, details, now)
+
+
+def _by_line(lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
+    events: list[EventCreate] = []
+    details: list[str | None] = []
+    places: list[int] = []
+    errors: list[LineError] = []
+    for index, line in enumerate(lines):
+        try:
+            event, text = _one(line, limits)
+        except Refused as refused:
+            errors += [LineError(index, error.code, error.detail) for error in refused.errors[:1]]
+        else:
+            events.append(event)
+            details.append(text)
+            places.append(index)
+    rows = _decoded(events, details, now).rows
+    return Decoded(len(lines), rows, places, errors)
+
+
+def _one(line: bytes, limits: Limits) -> tuple[EventCreate, str | None]:
+    if len(line) <= limits.event_bytes and not (92 in line and _suspicious(line)):
+        try:
+            event = _event.decode(line)
+            text = _text(event)
+            if _plain(text, limits.details_depth):
+                return event, text
+        except _DOUBTFUL:
+            pass
+    return validate(line, limits)
+
+
+def _text(event: EventCreate) -> str | None:
+    if not event.details:
+        return None
+    text = str(event.details, "utf-8")  # type: ignore[call-overload]  # Raw is a buffer
+    return None if text == "null" else text
+
+
+def _suspicious(body: bytes) -> bool:
+    """Tell whether escapes may hold what Postgres refuses: NUL, or half of a surrogate pair."""
+    return b"\\u0000" in body or b"\\ud" in body or b"\\uD" in body
+
+
+def _plain(details: str | None, depth: int) -> bool:
+    """Tell whether details are an object that cannot be too deep: brackets bound the depth from above."""
+    return details is None or (details[0] == "{" and details.count("{") + details.count("[") <= depth)
+
+
+def _decoded(events: list[EventCreate], details: list[str | None], now: datetime) -> Decoded:
+    rows = Rows(
+        [event.event_type for event in events],
+        [event.severity for event in events],
+        [event.message for event in events],
+        details,
+        [event.source for event in events],
+        [event.timestamp or now for event in events],
+    )
+    if events:
+        _hold_to_calendar(rows, now)
+    return Decoded(len(events), rows, list(range(len(events))), [])
+
+
+def _hold_to_calendar(rows: Rows, now: datetime) -> None:
+    """Give events of the far future, or of before the calendar, their arrival time; their details say so."""
+    latest = now + FUTURE_LIMIT
+    if max(rows.timestamps) <= latest and min(rows.timestamps) >= EARLIEST:
+        return
+    for index, moment in enumerate(rows.timestamps):
+        if not EARLIEST <= moment <= latest:
+            rows.timestamps[index] = now
+            rows.details[index] = _flagged(rows.details[index], moment)
+
+
+def _flagged(details: str | None, moment: datetime) -> str:
+    """Splice the note in as text: what stands there may hold numbers that Python cannot write back."""
+    inside = details.strip()[1:-1].strip() if details else ""
+    return f'{{{inside}{"," if inside else ""}"_adjusted_timestamp":"{moment.isoformat()}"}}'

@@ -1,0 +1,159 @@
+"""Every error the collector raises, and how each looks over HTTP (RFC 9457, `application/problem+json`).
+
+CollectorError
+├── SettingsError               the command ends with this one line
+└── Problem                     an answer; `code` is stable, `detail` says what happened, the value, and what to do
+    ├── BodyUndecodable    400  body_undecodable
+    ├── KeyMalformed       400  key_malformed
+    ├── HostRefused        400  host_refused
+    ├── Unauthorized       401  unauthorized
+    ├── EventNotFound      404  event_not_found
+    ├── BodyTooLarge       413  body_too_large
+    ├── BodyTooSlow        408  body_too_slow
+    ├── UnsupportedMedia   415  unsupported_media_type
+    ├── EventInvalid       422  event_invalid
+    ├── BatchInvalid       422  batch_invalid
+    ├── KeyReused          422  key_reused
+    ├── ParameterInvalid   422  parameter_invalid
+    ├── QueryTooBroad      422  query_too_broad
+    └── Unavailable        503  unavailable, with Retry-After
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+
+class CollectorError(Exception):
+    """The root of the tree."""
+
+
+class SettingsError(CollectorError):
+    """A setting is missing, malformed or out of range."""
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """What is wrong with one field: a JSON pointer (RFC 6901) into the body, a stable code, a sentence."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The body of every error answer (RFC 9457); `code` is stable, `errors` names the fields at fault."""
+
+    title: str
+    status: int
+    code: str
+    detail: str
+    type: str = "about:blank"
+    errors: list[FieldError] = []
+
+
+class Problem(CollectorError):
+    """An error with an HTTP answer of its own."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self, detail: str, *, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+        self.headers = headers or {}
+
+    @property
+    def body(self) -> ProblemBody:
+        """The answer's body."""
+        return ProblemBody(title=self.title, status=self.status, code=self.code, detail=self.detail, errors=self.errors)
+
+
+class BodyUndecodable(Problem):
+    """The body as a whole is no JSON, no NDJSON or no gzip."""
+
+    status, code, title = 400, "body_undecodable", "The body cannot be decoded"
+
+
+class KeyMalformed(Problem):
+    """The Idempotency-Key is no UUID."""
+
+    status, code, title = 400, "key_malformed", "The Idempotency-Key is no UUID"
+
+
+class HostRefused(Problem):
+    """The Host header names a host this collector does not answer to (guards against DNS rebinding)."""
+
+    status, code, title = 400, "host_refused", "This collector does not answer to that host name"
+
+
+class Unauthorized(Problem):
+    """No key, or a wrong one."""
+
+    status, code, title = 401, "unauthorized", "A valid key is needed"
+
+
+class EventNotFound(Problem):
+    """There is no event of this id."""
+
+    status, code, title = 404, "event_not_found", "No such event"
+
+
+class BodyTooSlow(Problem):
+    """The body did not arrive in time."""
+
+    status, code, title = 408, "body_too_slow", "The body did not arrive in time"
+
+
+class BodyTooLarge(Problem):
+    """The body is over a limit, as it travels or inflated."""
+
+    status, code, title = 413, "body_too_large", "The body is too large"
+
+
+class UnsupportedMedia(Problem):
+    """The Content-Type or Content-Encoding is not one this endpoint takes."""
+
+    status, code, title = 415, "unsupported_media_type", "The media type is not supported"
+
+
+class EventInvalid(Problem):
+    """The event is malformed; `errors` says where."""
+
+    status, code, title = 422, "event_invalid", "The event is not valid"
+
+
+class BatchInvalid(Problem):
+    """Nothing in the batch was valid; `errors` says where."""
+
+    status, code, title = 422, "batch_invalid", "No event of the batch is valid"
+
+
+class KeyReused(Problem):
+    """The Idempotency-Key was used before, with another body."""
+
+    status, code, title = 422, "key_reused", "The Idempotency-Key was used with another body"
+
+
+class ParameterInvalid(Problem):
+    """A path or query parameter is malformed or out of range."""
+
+    status, code, title = 422, "parameter_invalid", "A parameter is not valid"
+
+
+class QueryTooBroad(Problem):
+    """The query ran into the statement time-out."""
+
+    status, code, title = 422, "query_too_broad", "The query is too broad"
+
+
+class Unavailable(Problem):
+    """The database is away, full or overloaded; nothing was promised, the client tries again."""
+
+    status, code, title = 503, "unavailable", "The collector cannot do this now"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})

@@ -1,0 +1,61 @@
+"""Schema migrations: find the revisions, in a checkout or in an installed wheel, and run them through Alembic."""
+
+from pathlib import Path
+from typing import Final, TextIO
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+
+def upgrade(dsn: str, revision: str = "head") -> None:
+    """Bring the schema up to `revision`. Two callers at once take turns; the second finds nothing to do."""
+    command.upgrade(_config(dsn), revision)
+
+
+def downgrade(dsn: str, revision: str) -> None:
+    """Take the schema down to `revision`; `base` removes everything, events included."""
+    command.downgrade(_config(dsn), revision)
+
+
+def sql(output: TextIO, revision: str = "head") -> None:
+    """Write the SQL of an upgrade from nothing to `revision`, for those who run it by hand."""
+    config = _config("")
+    config.output_buffer = output
+    command.upgrade(config, revision, sql=True)
+
+
+async def current(dsn: str) -> str | None:
+    """Return the revision the database is at; None when it has never been migrated."""
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+            return None
+        found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return found
+    finally:
+        await connection.close()
+
+
+def head() -> str:
+    """Return the newest revision this code knows, the one it needs."""
+    found = ScriptDirectory.from_config(_config("")).get_current_head()
+    assert found is not None
+    return found
+
+
+def _config(dsn: str) -> Config:
+    config = Config(attributes={"dsn": dsn})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _migrations_dir() -> Path:
+    here = Path(__file__).resolve().parent
+    installed = here / "migrations"  # a wheel carries them inside the package
+    return installed if installed.is_dir() else here.parents[1] / "migrations"
+
+
+MIGRATIONS: Final = _migrations_dir()

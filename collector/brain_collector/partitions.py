@@ -1,0 +1,55 @@
+"""Day partitions of `system_events`: made ahead of time, without a gap, and without blocking a writer.
+
+There is no DEFAULT partition and none is made while a writer waits: both block every writer behind
+one open read. One fixed partition takes all that is older than the first day.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from asyncpg import Connection
+
+from brain_collector.settings import Settings
+
+_LOCK_JOB: Final = "SELECT name FROM jobs WHERE name = 'maintain' FOR UPDATE"
+
+_UPPER_BOUNDS: Final = """
+    SELECT pg_get_expr(child.relpartbound, child.oid)
+    FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+    WHERE inhparent = 'system_events'::regclass
+"""
+
+_CREATE: Final = "CREATE TABLE {name} (LIKE system_events INCLUDING ALL)"
+
+_ATTACH: Final = "ALTER TABLE system_events ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')"
+
+
+async def ensure(connection: Connection, settings: Settings) -> list[str]:
+    """Make every missing day up to `days_ahead` from today (UTC); return the names of those made.
+
+    Callers on several collectors take turns. ATTACH needs no lock that a
+    writer or a reader holds; the connection's `lock_timeout` bounds the wait for other changes of schema.
+    """
+    made = []
+    async with connection.transaction():
+        await connection.execute(_LOCK_JOB)
+        day = max(map(_upper_bound, [row[0] for row in await connection.fetch(_UPPER_BOUNDS)]))
+        while day <= datetime.now(UTC) + timedelta(days=settings.days_ahead):
+            made.append(await _make(connection, day))
+            day += timedelta(days=1)
+    return made
+
+
+async def _make(connection: Connection, day: datetime) -> str:
+    name = f"system_events_p{day:%Y%m%d}"
+    await connection.execute(_CREATE.format(name=name))
+    end = day + timedelta(days=1)
+    await connection.execute(_ATTACH.format(name=name, start=day.isoformat(), end=end.isoformat()))
+    return name
+
+
+def _upper_bound(bounds: str) -> datetime:
+    found = re.search(r"TO \('([^']+)'\)$", bounds)
+    assert found is not None, bounds
+    return datetime.fromisoformat(found[1]).astimezone(UTC)

@@ -1,0 +1,100 @@
+"""The structs of the HTTP API: what a request is decoded into and an answer encoded from. OpenAPI is made of these."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS
+
+Severity = Literal["info", "warning", "error", "critical"]
+EventType = Annotated[str, Meta(min_length=1, max_length=EVENT_TYPE_MAX_CHARS)]
+Source = Annotated[str, Meta(max_length=SOURCE_MAX_CHARS)]
+Details = Annotated[
+    msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"], "description": "Any JSON object."})
+]
+"""Details stay JSON text from the socket to Postgres and back: they are never built as Python objects."""
+
+
+class EventCreate(msgspec.Struct, gc=False):
+    """An event as a client sends it. `timestamp` without an offset is UTC; without one at all, the time of arrival."""
+
+    event_type: EventType
+    severity: Severity
+    message: str
+    details: Details = msgspec.field(default_factory=msgspec.Raw)
+    source: Source | None = None
+    timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class EventUpdate(msgspec.Struct, gc=False):
+    """A partial update: absent fields stay as they are. `timestamp` cannot change."""
+
+    event_type: EventType | msgspec.UnsetType = msgspec.UNSET
+    severity: Severity | msgspec.UnsetType = msgspec.UNSET
+    message: str | msgspec.UnsetType = msgspec.UNSET
+    details: Details | msgspec.UnsetType = msgspec.UNSET
+    source: Source | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class Event(msgspec.Struct, gc=False):
+    """An event as it is stored. `created_at` is the time of its commit's transaction."""
+
+    id: int
+    event_type: str
+    severity: str
+    message: str
+    details: Details
+    source: str | None
+    timestamp: datetime
+    created_at: datetime
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Exact counts. `recent_events` are those of the last 24 hours."""
+
+    total_events: int
+    events_by_severity: dict[str, int]
+    events_by_type: dict[str, int]
+    recent_events: int
+    last_event_timestamp: datetime | None
+
+
+class EngineState(msgspec.Struct, frozen=True):
+    """One embedded engine: `restarts` counts the times it died and came back."""
+
+    name: str
+    running: bool
+    pid: int | None
+    restarts: int
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`status` is `ok`, or `degraded` when the database or the cache is away."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    database: Literal["up", "down"]
+    cache: Literal["up", "down"]
+    engines: list[EngineState] = []
+
+
+class DatabaseHealth(msgspec.Struct, frozen=True):
+    """Whether the database answers, and how long it took."""
+
+    status: Literal["ok", "down"]
+    latency_ms: float | None
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether this collector should get traffic; `reasons` says why not."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str]
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"

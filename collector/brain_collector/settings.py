@@ -1,0 +1,123 @@
+"""The collector's settings: environment and flags in, one frozen `Settings` out. Read once, at the edge."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from brain_collector.errors import SettingsError
+
+ENV_PREFIX: Final = "BRAIN_COLLECTOR_"
+ID_BLOCK: Final = 10_000
+"""Ids are drawn from the sequence in blocks of this size (the sequence's INCREMENT), so a batch can be no longer."""
+
+_Positive = Meta(gt=0)
+
+
+def _help(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting, with its default. Each is read from `BRAIN_COLLECTOR_<NAME>`; `serve --help` lists the flags."""
+
+    host: Annotated[str, _help("Address to serve on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535), _help("Port to serve on; 0 picks a free one.")] = 8001
+    data_dir: Annotated[str | None, _help("Where the embedded engines keep their data.")] = None
+    database_url: Annotated[str | None, _help("A Postgres of yours; embedded when absent.")] = None
+    redis_url: Annotated[str | None, _help("A Redis or Valkey of yours, or `none`: cache in this process.")] = None
+    api_key: Annotated[str | None, _help("The key that guards everything but the probes.")] = None
+    api_key_file: Annotated[str | None, _help("A file whose first line is that key.")] = None
+    allowed_hosts: Annotated[str, _help("Host names this collector answers to, comma-separated; `*` is any.")] = ""
+    insecure: Annotated[bool, _help("Serve on a public address without a key.")] = False
+    pg_bin: Annotated[str | None, _help("Directory of the Postgres binaries to embed in place of the wheel's.")] = None
+    pg_user: Annotated[str | None, _help("Unprivileged user that runs Postgres when started as root.")] = None
+
+    event_ttl_s: Annotated[float, _Positive, _help("Cache life of a single event.")] = 300.0
+    list_ttl_s: Annotated[float, _Positive, _help("Cache life of a list.")] = 60.0
+    stats_ttl_s: Annotated[float, _Positive, _help("Cache life of the statistics.")] = 30.0
+
+    max_body_bytes: Annotated[int, _Positive, _help("Largest request body as it travels.")] = 8 * 2**20
+    max_inflated_bytes: Annotated[int, _Positive, _help("Largest request body after gzip.")] = 32 * 2**20
+    max_event_bytes: Annotated[int, _Positive, _help("Largest single event, as JSON.")] = 256 * 2**10
+    max_batch_events: Annotated[int, Meta(gt=0, le=ID_BLOCK), _help("Most events in one batch.")] = ID_BLOCK
+    max_pending_bytes: Annotated[int, _Positive, _help("Most bytes waiting to be written; beyond: 503.")] = 64 * 2**20
+    max_list_limit: Annotated[int, _Positive, _help("Largest `limit` of a list.")] = 1_000
+    max_list_offset: Annotated[int, _Positive, _help("Largest `offset` of a list; beyond: use the cursor.")] = 10_000
+    max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
+    max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = 32
+
+    body_deadline_s: Annotated[float, _Positive, _help("Longest time a request may take to send its body.")] = 30.0
+    write_deadline_s: Annotated[float, _Positive, _help("Longest wait for a commit; beyond: 503.")] = 10.0
+    read_deadline_s: Annotated[float, _Positive, _help("Longest time a query may take.")] = 5.0
+    connect_deadline_s: Annotated[float, _Positive, _help("Longest wait for a database connection.")] = 3.0
+    lock_deadline_s: Annotated[float, _Positive, _help("Longest wait for a lock in the database.")] = 2.0
+    retry_after_s: Annotated[int, _Positive, _help("What a 503 tells the client to wait.")] = 2
+    drain_s: Annotated[float, _Positive, _help("Longest wait for open requests when stopping.")] = 2.0
+
+    writers: Annotated[int, _Positive, _help("Transactions written side by side.")] = 3
+    group_rows: Annotated[int, Meta(gt=0, le=ID_BLOCK), _help("Most rows in one transaction.")] = 4_000
+    read_connections: Annotated[int, _Positive, _help("Database connections for reads and changes by id.")] = 8
+    fold_interval_s: Annotated[float, _Positive, _help("How often the journal of counts is folded.")] = 2.0
+    maintain_interval_s: Annotated[float, _Positive, _help("How often partitions are made and keys pruned.")] = 600.0
+    days_ahead: Annotated[int, Meta(ge=2), _help("Day partitions kept ready in advance.")] = 7
+    key_life_days: Annotated[int, Meta(ge=6), _help("How long an idempotency key is remembered.")] = 14
+    health_interval_s: Annotated[float, _Positive, _help("How often a repeated health check becomes an event.")] = 60.0
+
+    @property
+    def dsn(self) -> str:
+        """The database's address for asyncpg; only there once it is known (given, or embedded and started)."""
+        if self.database_url is None:
+            raise SettingsError("no database: give --database-url, or start the embedded one with `serve`")
+        scheme, _, rest = self.database_url.partition("://")
+        return f"{scheme.partition('+')[0]}://{rest}"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The allowed host names, lower case."""
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
+
+
+def load(environ: Mapping[str, str], **flags: Any) -> Settings:
+    """Return the settings: flags that are not None, over `environ`, over the defaults.
+
+    Raises:
+        SettingsError: a value is of the wrong type or out of range, or a variable names no setting.
+    """
+    fields = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    given: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(ENV_PREFIX) or not text:
+            continue
+        field = name.removeprefix(ENV_PREFIX).lower()
+        if field not in fields:
+            raise SettingsError(f"{name} is no setting; the settings are {', '.join(sorted(fields))}")
+        given[field] = _checked(field, text, f"{name}={text!r}")
+    for field, value in flags.items():
+        if value is not None:
+            given[field] = _checked(field, value, f"--{field.replace('_', '-')} {value}")
+    return _with_key(Settings(**given))
+
+
+def _checked(field: str, value: Any, shown: str) -> Any:
+    if field in {"api_key", "database_url", "redis_url"}:
+        shown = shown.partition("=")[0] if "=" in shown else shown.partition(" ")[0]  # may hold a secret
+    try:
+        return getattr(msgspec.convert({field: value}, Settings, strict=False), field)
+    except msgspec.ValidationError as error:
+        problem = str(error).partition(" - at ")[0].replace("`", "")
+        raise SettingsError(f"{shown}: {problem[0].lower()}{problem[1:]}") from None
+
+
+def _with_key(settings: Settings) -> Settings:
+    if settings.api_key is not None or settings.api_key_file is None:
+        return settings
+    try:
+        with open(settings.api_key_file, encoding="utf-8") as file:  # noqa: PTH123 - a plain file, read once
+            key = file.readline().strip()
+    except OSError as error:
+        raise SettingsError(f"--api-key-file {settings.api_key_file}: {error.strerror}") from None
+    if not key:
+        raise SettingsError(f"--api-key-file {settings.api_key_file}: its first line is empty; write the key there")
+    return msgspec.structs.replace(settings, api_key=key)

@@ -1,0 +1,30 @@
+"""The tables that queries are composed from, as they stand; how they came to be is in `migrations/`."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata: Final = MetaData()
+
+system_events: Final = Table(
+    "system_events",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("event_type", String(50), nullable=False),
+    Column("severity", String(20), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("details", JSONB),
+    Column("source", String(100)),
+    Column("timestamp", DateTime(timezone=True), primary_key=True),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+event_deltas: Final = Table(
+    "event_deltas",
+    metadata,
+    Column("bucket", DateTime(timezone=True), nullable=False),
+    Column("event_type", String(50), nullable=False),
+    Column("severity", String(20), nullable=False),
+    Column("n", BigInteger, nullable=False),
+)
