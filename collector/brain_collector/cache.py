@@ -1,0 +1,295 @@
+"""Keeps ready-made response bytes: a scope and a key in, bytes out, from the cache or from `fill`; never an error.
+
+A generation is a random token. Values are stored under the token that was read *before* they were made, so whoever
+replaces the token makes all of them unreachable at once, also those that are being made just now. (A counter in the
+token's place would serve old values again after a FLUSHALL or an eviction.)
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 0.04
+"""How long one command may take; a server that hangs costs a caller this once, then nobody until the next try."""
+RETRY_INTERVAL_S = 1.0
+MAX_VALUE_BYTES = 1024 * 1024
+MAX_CONNECTIONS = 16
+
+Fill: TypeAlias = Callable[[], Awaitable[bytes]]
+State: TypeAlias = Literal["up", "down"]
+
+
+class Scope(StrEnum):
+    """What one generation covers."""
+
+    EVENTS = "events"
+    """Lists and statistics: every write changes them."""
+    EVENT = "event"
+    """Single events: PUT and DELETE change them."""
+
+
+class Cache(Protocol):
+    async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
+        """Return the value of the scope's generation, or what `fill` makes of it; raises only what `fill` raises.
+
+        One caller at a time fills; callers with the same key and generation wait for its answer or share its error.
+        """
+
+    async def invalidate(self, scope: Scope) -> None:
+        """Begin a new generation. Call it after the commit and before the writer's client gets its answer."""
+
+    async def check(self) -> State:
+        """Ask the cache for a sign of life, unless it is known to be down and the next try is not due."""
+
+    async def close(self) -> None: ...
+
+    @property
+    def state(self) -> State: ...
+
+
+def open_cache(redis_url: str | None, *, namespace: str = "brain") -> Cache:
+    """Return a cache in Redis, or one in this process, which is right for a single collector only.
+
+    Connects to nothing yet. Raises ValueError if the URL's scheme is none of redis://, rediss:// and unix://.
+    """
+    return MemoryCache() if redis_url is None else RedisCache(redis_url, namespace=namespace)
+
+
+class MemoryCache:
+    """Within one process: bounded in bytes, least recently used goes first."""
+
+    state: State = "up"
+
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._generations = dict.fromkeys(Scope, 0)
+        self._entries: OrderedDict[tuple[Scope, str], _Entry] = OrderedDict()
+        self._flights = _Flights()
+
+    async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
+        generation = self._generations[scope]
+        entry = self._entries.get((scope, key))
+        if entry is not None and entry.generation == generation and entry.expires_at > time.monotonic():
+            self._entries.move_to_end((scope, key))
+            return entry.value
+
+        async def keep(value: bytes) -> None:
+            self._put((scope, key), _Entry(generation, time.monotonic() + ttl_s, value))
+
+        return await self._flights.join((scope, generation, key), fill, keep)
+
+    async def invalidate(self, scope: Scope) -> None:
+        self._generations[scope] += 1
+
+    async def check(self) -> State:
+        return self.state
+
+    async def close(self) -> None:
+        self._entries.clear()
+
+    def _put(self, name: "tuple[Scope, str]", entry: "_Entry") -> None:
+        if name in self._entries:
+            self._bytes -= len(self._entries.pop(name).value)
+        if len(entry.value) > MAX_VALUE_BYTES:
+            return
+        self._entries[name] = entry
+        self._bytes += len(entry.value)
+        while self._bytes > self._max_bytes:
+            _, oldest = self._entries.popitem(last=False)
+            self._bytes -= len(oldest.value)
+
+
+class RedisCache:
+    """In Redis or Valkey, shared by collectors; whatever happens to the server, callers get what `fill` makes.
+
+    `brain:gen:<scope>` holds the token, `brain:<scope>:<token>:<key>` the values. A token is *owed* when it could not
+    be written, or when a connection is new, behind which may be a server restored to an older state: until one is
+    written, nothing cached is trusted.
+    """
+
+    def __init__(self, url: str, *, namespace: str = "brain") -> None:
+        pool = redis.asyncio.ConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            socket_timeout=PATIENCE_S,
+            socket_connect_timeout=PATIENCE_S,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=self._greet,
+        )
+        self._redis = redis.asyncio.Redis.from_pool(pool)
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # to wait for one is not the server's fault
+        self._namespace = namespace
+        self._flights = _Flights()
+        self._owed = dict.fromkeys(Scope, 1)
+        self._paid = dict.fromkeys(Scope, 0)
+        self._tokens = dict.fromkeys(Scope, b"")
+        self._renewing: set[Scope] = set()
+        self._retry_at: float | None = None
+
+    @property
+    def state(self) -> State:
+        return "up" if self._retry_at is None else "down"
+
+    async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
+        token, value = await self._look_up(scope, key)
+        if value is not None:
+            return value
+
+        async def keep(value: bytes) -> None:
+            if token is not None and len(value) <= MAX_VALUE_BYTES:
+                name = self._name(scope, token, key)
+                await self._ask("SET", name, name + b"\n" + value, "PX", max(1, int(ttl_s * 1000)))
+
+        # Without a token, callers may still share a fill that no write of this process came after.
+        return await self._flights.join((scope, token or self._owed[scope], key), fill, keep)
+
+    async def invalidate(self, scope: Scope) -> None:
+        self._owed[scope] += 1
+        await self._renew(scope)
+
+    async def check(self) -> State:
+        await self._ask("PING")
+        return self.state
+
+    async def close(self) -> None:
+        await self._redis.aclose(close_connection_pool=True)
+
+    async def _look_up(self, scope: Scope, key: str) -> tuple[bytes | None, bytes | None]:
+        """Return the token and the value under it; no token if there is none to be trusted."""
+        if not await self._is_paid_up(scope):
+            return None, None
+        owed, guess = self._owed[scope], self._tokens[scope]
+        token, value = await self._get(self._generation_name(scope), self._name(scope, guess, key))
+        if self._owed[scope] != owed:  # on the way here the connection was made anew, or a write came in between
+            return None, None
+        if token is None:  # flushed or evicted; or no answer, and then this costs nothing
+            self._owed[scope] += 1
+            return (self._tokens[scope] if await self._renew(scope) else None), None
+        if token != guess:
+            self._tokens[scope] = token
+            (value,) = await self._get(self._name(scope, token, key))
+        prefix = self._name(scope, token, key) + b"\n"
+        return token, value.removeprefix(prefix) if value and value.startswith(prefix) else None
+
+    async def _is_paid_up(self, scope: Scope) -> bool:
+        if self._paid[scope] == self._owed[scope]:
+            return True
+        if scope in self._renewing:
+            return False
+        self._renewing.add(scope)
+        try:
+            return await self._renew(scope)
+        finally:
+            self._renewing.discard(scope)
+
+    async def _renew(self, scope: Scope) -> bool:
+        """Write a new token, which pays all that was owed when it was sent."""
+        owed, token = self._owed[scope], secrets.token_hex(8).encode()
+        if not await self._ask("SET", self._generation_name(scope), token):
+            return False
+        self._paid[scope] = max(self._paid[scope], owed)
+        self._tokens[scope] = token
+        return self._paid[scope] == self._owed[scope]
+
+    async def _get(self, *names: bytes) -> list[bytes | None]:
+        """MGET, which takes a key of another type for a missing one; all are missing if there is no answer."""
+        reply = await self._ask("MGET", *names)
+        return reply if isinstance(reply, list) and len(reply) == len(names) else [None] * len(names)
+
+    async def _ask(self, *command: Any) -> Any:
+        """Send one command; None if the server is away, hangs or refuses."""
+        async with self._connections:
+            if not self._may_ask():
+                return None
+            try:
+                async with _patience(PATIENCE_S):
+                    reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+            except Exception as error:  # noqa: BLE001 - on garbage redis-py raises ValueError, IndexError and more
+                if self._retry_at is None:
+                    logger.warning("the cache is lost, reads go to the database: %r", error)
+                self._retry_at = time.monotonic() + RETRY_INTERVAL_S
+                return None
+            if self._retry_at is not None:
+                logger.warning("the cache is back")
+                self._retry_at = None
+            return reply
+
+    def _may_ask(self) -> bool:
+        if self._retry_at is not None:
+            now = time.monotonic()
+            if now < self._retry_at:
+                return False
+            self._retry_at = now + RETRY_INTERVAL_S  # one caller tries, the others wait for what it finds
+        return True
+
+    async def _greet(self, connection: Any) -> None:
+        await connection.on_connect()
+        for scope in Scope:
+            self._owed[scope] += 1
+
+    def _generation_name(self, scope: Scope) -> bytes:
+        return f"{self._namespace}:gen:{scope}".encode()
+
+    def _name(self, scope: Scope, token: bytes, key: str) -> bytes:
+        return f"{self._namespace}:{scope}:".encode() + token + b":" + key.encode(errors="surrogatepass")
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    generation: int
+    expires_at: float
+    value: bytes
+
+
+class _Flights:
+    """Single flight without a task: the first caller fills, and if it is cancelled one of those who wait goes on."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, asyncio.Future[bytes | None]] = {}
+
+    async def join(self, name: Hashable, fill: Fill, keep: Callable[[bytes], Awaitable[None]]) -> bytes:
+        while (flight := self._flights.get(name)) is not None:
+            value = await asyncio.shield(flight)
+            if value is not None:
+                return value
+        flight = self._flights[name] = asyncio.get_running_loop().create_future()
+        try:
+            value = await fill()
+            flight.set_result(value)  # those who wait need not wait for `keep`
+            await keep(value)
+        except Exception as error:
+            if not flight.done():
+                flight.set_exception(error)
+                flight.exception()  # there may be nobody to see it
+            raise
+        else:
+            return value
+        finally:
+            del self._flights[name]
+            if not flight.done():
+                flight.set_result(None)
+
+
+@asynccontextmanager
+async def _patience(seconds: float) -> AsyncIterator[None]:
+    """As asyncio.timeout, in two halves: one stall of the loop, while answers wait unread, uses up only one of them."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        second_half = loop.call_later(seconds / 2, lambda: limit.reschedule(loop.time() + seconds / 2))
+        try:
+            yield
+        finally:
+            second_half.cancel()
