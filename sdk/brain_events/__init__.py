@@ -1,1 +1,50 @@
-"""Record what happens to a Python application."""
+"""Record what happens to a Python application: events, in the background, to a collector.
+
+Reading order, which is the way of one event: `client` -> `_event` -> `_buffer` -> `_worker` -> `_batch` -> `_http`
+-> `_answer`. The adapters `structlog`, `stdlib` and `asgi` stand before `client`;
+`wire` is the contract with the collector.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from brain_events._default import close, flush, init, log_system_event, stats
+from brain_events._worker import Stats
+from brain_events.client import Client
+from brain_events.config import Config
+from brain_events.context import bind, bound, clear, unbind
+from brain_events.errors import BrainEventsError, ConfigError
+
+if TYPE_CHECKING:
+    from brain_events.asgi import EventsMiddleware
+    from brain_events.stdlib import EventsHandler
+    from brain_events.structlog import EventsProcessor
+
+__all__ = [
+    "BrainEventsError",
+    "Client",
+    "Config",
+    "ConfigError",
+    "EventsHandler",
+    "EventsMiddleware",
+    "EventsProcessor",
+    "Stats",
+    "bind",
+    "bound",
+    "clear",
+    "close",
+    "flush",
+    "init",
+    "log_system_event",
+    "stats",
+    "unbind",
+]
+
+_ADAPTERS = {"EventsHandler": "stdlib", "EventsMiddleware": "asgi", "EventsProcessor": "structlog"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an adapter at its first use."""
+    if name in _ADAPTERS:
+        return getattr(import_module(f"brain_events.{_ADAPTERS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

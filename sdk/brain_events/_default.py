@@ -1,0 +1,149 @@
+"""The process-wide client: what `init` makes and `log_system_event` uses. The only module state of the SDK."""
+
+import atexit
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from brain_events._early import Early
+from brain_events._transport import Transport
+from brain_events._worker import Stats
+from brain_events.client import Client
+from brain_events.config import (
+    DEFAULT_INTERVAL_S,
+    DEFAULT_MAX_BUFFER_BYTES,
+    DEFAULT_MAX_EVENT_BYTES,
+    DEFAULT_REQUEST_TIMEOUT_S,
+    load,
+)
+
+EXIT_BUDGET_S = 2.0
+
+_current: Client | Early = Early()
+
+
+def init(
+    url: str | None = None,
+    api_key: str | None = None,
+    source: str | None = None,
+    *,
+    max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
+    max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES,
+    interval_s: float = DEFAULT_INTERVAL_S,
+    request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S,
+    transport: Transport | None = None,
+) -> None:
+    """Start sending the events of this process to the collector at `url`.
+
+    Call it once, early; the last 256 events logged before are delivered too. A second call replaces
+    the first, whose events are delivered before it returns (within 2 s). No thread starts before the
+    first event, nor in a parent that only forks.
+
+    Args:
+        url: The collector's address; else `BRAIN_EVENTS_URL`. Without either nothing is sent; one warning is logged.
+        api_key: A key with scope `ingest`; else `BRAIN_EVENTS_API_KEY`.
+        source: The `source` of events that name none; else `BRAIN_EVENTS_SOURCE`.
+        max_event_bytes: Longest encoded event; longer ones are truncated, with a marker.
+        max_buffer_bytes: Most encoded bytes held in memory; past it events are dropped and counted. The last fifth
+            is kept for `error` and `critical`.
+        interval_s: Longest time an event waits for its batch to fill.
+        request_timeout_s: Wall-clock limit for one request's answer.
+        transport: Takes the place of HTTP, such as `testing.MemoryTransport`.
+
+    Raises:
+        ConfigError: A setting cannot be used. Nothing else in this package raises.
+    """
+    global _current
+    config = load(
+        os.environ,
+        url=url,
+        api_key=api_key,
+        source=source,
+        max_event_bytes=max_event_bytes,
+        max_buffer_bytes=max_buffer_bytes,
+        interval_s=interval_s,
+        request_timeout_s=request_timeout_s,
+    )
+    if config is None:
+        logging.getLogger("brain_events").warning("events are not sent: give init() a url, or set BRAIN_EVENTS_URL")
+        return
+    client = Client(config, transport)
+    previous, _current = _current, client
+    if isinstance(previous, Early):
+        atexit.register(_close_at_exit)
+        previous.pass_on(client)
+    else:
+        previous.close(EXIT_BUDGET_S)
+
+
+def log_system_event(
+    event_type: str,
+    severity: str,
+    message: str,
+    details: Mapping[str, Any] | None = None,
+    *,
+    source: str | None = None,
+    timestamp: datetime | None = None,
+    exc_info: Any = None,
+) -> None:
+    """Log one event; it is encoded at once and sent in the background. Takes microseconds, never waits, never raises.
+
+    Any arguments lead to a stored event: what is too long is cut, an unknown severity becomes `error`,
+    a value that JSON lacks becomes text, a value under a key such as `password` is scrubbed.
+
+    Args:
+        event_type: What happened, such as `deployment` or `order_paid`; at most 50 characters.
+        severity: `info`, `warning`, `error` or `critical`; other libraries' names and numbers are understood.
+        message: One line for a person.
+        details: Anything else, as JSON data; fields set by `bind` are added.
+        source: Who says so, at most 100 characters; else the one given to `init`.
+        timestamp: When it happened, else now; a naive time is UTC.
+        exc_info: An exception, or True for the one being handled: adds its type, message and traceback.
+    """
+    _current.log(event_type, severity, message, details, source=source, timestamp=timestamp, exc_info=exc_info)
+
+
+def flush(timeout_s: float = 5.0) -> bool:
+    """Send now; return True only if everything logged before is answered for within `timeout_s`."""
+    return _current.flush(timeout_s)
+
+
+def close(timeout_s: float = 2.0) -> bool:
+    """Deliver what is left within `timeout_s`, then stop; return whether all was delivered. Runs at exit by itself."""
+    return _current.close(timeout_s)
+
+
+def stats() -> Stats:
+    """Return where the events of this process are: delivered, rejected, dropped, or in memory."""
+    return _current.stats()
+
+
+def _close_at_exit() -> None:
+    """Deliver what is left; if that fails, say so on stderr, since nobody will ask for `stats` any more."""
+    if _current.close(EXIT_BUDGET_S):
+        return
+    figures = _current.stats()
+    line = f"brain-events: {sum(figures.dropped.values())} of {figures.logged} events were lost: {figures.dropped}\n"
+    try:
+        sys.stderr.write(line)
+    except (AttributeError, OSError, ValueError):  # there may be no stderr, or a closed one
+        return
+
+
+def _start_anew_in_child() -> None:
+    """In a forked child: leave early events to the parent, and deliver at the end of a `multiprocessing` child.
+
+    Such a child ends by `os._exit` and skips atexit; it runs finalizers, but only those registered after
+    its own start-up, hence the two steps.
+    """
+    global _current  # noqa: PLW0603 -- the one place of process-wide state
+    if isinstance(_current, Early):
+        _current = Early()
+    if util := sys.modules.get("multiprocessing.util"):
+        util.register_after_fork(_start_anew_in_child, lambda _: util.Finalize(None, _close_at_exit, exitpriority=10))
+
+
+os.register_at_fork(after_in_child=_start_anew_in_child)

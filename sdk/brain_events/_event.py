@@ -1,0 +1,129 @@
+"""Forgiving at the door: any arguments at all go in, an event within the limits of `wire` comes out, then its line."""
+
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from brain_events._sanitize import TRUNCATED, sanitize, to_text
+from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
+
+MAX_TRACEBACK_CHARS = 16 * 1024
+MAX_TRACEBACK_FRAMES = 50
+
+_ALIASES = dict.fromkeys(("trace", "debug", "notset", "notice", "success"), "info") | {
+    "warn": "warning",
+    "err": "error",
+    "exception": "error",
+    "fatal": "critical",
+    "alert": "critical",
+    "emergency": "critical",
+    "panic": "critical",
+}
+
+encode = msgspec.json.Encoder().encode
+
+
+def make_event(
+    event_type: Any,
+    severity: Any,
+    message: Any,
+    details: Any,
+    source: Any,
+    timestamp: Any,
+    exc_info: Any,
+    max_bytes: int,
+) -> Event:
+    """Return the valid event that these arguments come closest to; what had to be changed is kept in its details."""
+    fields = _as_fields(details)
+    known = severity_of(severity)
+    if known is None:
+        fields["severity_given"] = to_text(severity, 100)
+    moment = datetime.now(UTC) if timestamp is None else _moment_of(timestamp)
+    if moment is None:
+        fields["timestamp_given"] = to_text(timestamp, 100)
+    if exc_info is not None and exc_info is not False and (exception := describe_exception(exc_info)):
+        fields["exception"] = exception
+    return Event(
+        event_type=cut(event_type, EVENT_TYPE_MAX_CHARS) or "unspecified",
+        severity=known or "error",
+        message=to_text(message, max_bytes // 2),
+        details=sanitize(fields, max_bytes) if fields else None,
+        source=cut(source, SOURCE_MAX_CHARS) or None,
+        timestamp=moment or datetime.now(UTC),
+    )
+
+
+def encode_event(event: Event, max_bytes: int) -> bytes:
+    """Return the line of `event`, truncated until it fits into `max_bytes`."""
+    line = encode(event)
+    room = max_bytes
+    while len(line) > max_bytes:
+        room //= 2
+        event.message = to_text(event.message, room // 2)
+        event.details = sanitize(event.details, room // 2)
+        line = encode(event)
+    return line
+
+
+def severity_of(given: Any) -> str | None:
+    """Return the severity that a name of any library, or a number of `logging`, stands for; None if it is unknown."""
+    if isinstance(given, str):
+        name = str.__str__(given).strip().lower()
+        return name if name in SEVERITIES else _ALIASES.get(name)
+    if isinstance(given, int) and not isinstance(given, bool):
+        return SEVERITIES[min(max(int(given) // 10 - 2, 0), 3)]
+    return None
+
+
+def describe_exception(exc_info: Any) -> dict[str, str] | None:
+    """Return type, message and traceback of an exception, an exc_info tuple, or (True) the one being handled."""
+    error = exc_info[1] if isinstance(exc_info, tuple) and len(exc_info) == 3 else exc_info
+    if not isinstance(error, BaseException):
+        error = sys.exception()
+    if error is None:
+        return None
+    return {
+        "type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        "message": to_text(error, MAX_TRACEBACK_CHARS),
+        "traceback": _traceback_of(error),
+    }
+
+
+def _traceback_of(error: BaseException) -> str:
+    """Format without locals, which hold secrets; the end is kept, since the innermost frames tell most."""
+    try:
+        text = "".join(traceback.format_exception(error, limit=-MAX_TRACEBACK_FRAMES))
+    except Exception as failure:  # noqa: BLE001 -- it runs __str__ and __repr__ of the application
+        return f"[unreadable: {type(failure).__name__}]"
+    return text if len(text) <= MAX_TRACEBACK_CHARS else TRUNCATED + text[-MAX_TRACEBACK_CHARS:]
+
+
+def _as_fields(details: Any) -> dict[Any, Any]:
+    if details is None:
+        return {}
+    try:
+        return dict(details) if isinstance(details, Mapping) else {"value": details}
+    except Exception:  # noqa: BLE001 -- a Mapping of the application may do anything
+        return {"value": details}
+
+
+def _moment_of(given: Any) -> datetime | None:
+    """Return a datetime, an ISO 8601 string or seconds since 1970 as a time in UTC; None for anything else."""
+    try:
+        if isinstance(given, datetime):
+            given = given.isoformat()  # msgspec takes no subclass, such as pandas' or freezegun's
+        moment = msgspec.convert(given, datetime, strict=False)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except Exception:  # noqa: BLE001 -- a tzinfo of the application may do anything; years end at 1 and 9999
+        return None
+
+
+def cut(given: Any, max_chars: int) -> str:
+    """Return `given` as a name of at most `max_chars` characters, without space around it; "" for None."""
+    if given is None:
+        return ""
+    return to_text(given, max_chars * 4).strip()[:max_chars].rstrip()

@@ -1,0 +1,184 @@
+"""Any Python value goes in, bounded JSON data comes out: secrets scrubbed by key, oddities replaced, nothing raised.
+
+Secrets are known by the name of their key. What cannot travel is replaced by a constant in brackets, never by
+something that could show what it hides. Integers of any size and floats are kept; NaN becomes null in the encoder.
+"""
+
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import date, time
+from enum import Enum
+from itertools import islice
+from numbers import Integral, Real
+from typing import Any, Final
+
+CYCLE: Final = "[cycle]"
+SCRUBBED: Final = "[scrubbed]"
+TOO_DEEP: Final = "[too deep]"
+TRUNCATED: Final = "[truncated]"
+
+MAX_DEPTH: Final = 32
+"""Levels of nesting that are kept; Postgres and readers in other languages have limits of their own."""
+
+_SECRET = re.compile(
+    r"passw(or)?d|passphrase|secret|authorization|cookie|credential|(api|private)[_-]?key|token$", re.IGNORECASE
+)
+"""`token` only at the end: `input_tokens` and `token_count` are numbers that people want to see."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_INT = 10**4000  # above it CPython refuses to write an int in decimal (sys.set_int_max_str_digits)
+
+
+def is_secret(key: str) -> bool:
+    """Tell whether a value under this key is to be scrubbed."""
+    return _SECRET.search(key) is not None
+
+
+def sanitize(value: Any, max_chars: int) -> Any:
+    """Return `value` as JSON data of about `max_chars` characters at most."""
+    return _Walk(max_chars).clean(value, 0)
+
+
+def to_text(value: Any, max_chars: int) -> str:
+    """Return `value` as a str that JSON and Postgres can carry, cut to about `max_chars`."""
+    walk = _Walk(max_chars)
+    return walk.text(value if isinstance(value, str) else walk.describe(value))
+
+
+class _Reentry(threading.local):
+    """Set while this thread runs a `repr` or the like of the application for us; such code may log in its turn."""
+
+    active = False
+
+
+_reentry = _Reentry()
+
+
+class _Walk:
+    """One walk over one value: how much room is left, and which containers we are inside of."""
+
+    def __init__(self, max_chars: int) -> None:
+        self.room = max_chars
+        self.inside: set[int] = set()
+
+    def clean(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind is str:
+            return self.text(value)
+        self.room -= 5
+        if value is None or kind is bool or kind is float:
+            return value
+        if kind is int:
+            return self.integer(value)
+        if kind is dict or kind is list or kind is tuple:
+            return self.nested(value, value, depth)
+        return self.foreign(value, depth)
+
+    def text(self, value: str) -> str:
+        text = str.__str__(value)  # the exact str of a subclass
+        if len(text) > self.room:
+            text = text[: max(self.room, 0)] + TRUNCATED
+        self.room -= len(text) + 3
+        if "\0" in text:  # Postgres has no NUL
+            text = text.replace("\0", "\ufffd")
+        if not text.isascii() and _SURROGATE.search(text):
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text
+
+    def integer(self, value: int) -> int | str:
+        self.room -= value.bit_length() // 4
+        return value if -_MAX_INT < value < _MAX_INT else f"[integer of {value.bit_length()} bits]"
+
+    def nested(self, value: Any, plain: Any, depth: int) -> Any:
+        """Clean `plain`, which holds what `value` holds, unless we are inside of `value` already."""
+        if depth >= MAX_DEPTH:
+            return TOO_DEEP
+        if id(value) in self.inside:
+            return CYCLE
+        self.inside.add(id(value))
+        cleaned = self.mapping(plain, depth + 1) if type(plain) is dict else self.sequence(plain, depth + 1)
+        self.inside.discard(id(value))
+        return cleaned
+
+    def mapping(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        cleaned: dict[str, Any] = {}
+        for key, item in list(islice(value.items(), max(self.room, 0) + 1)):
+            if self.room <= 0:
+                cleaned[TRUNCATED] = True
+                break
+            name = self.text(key if isinstance(key, str) else self.describe(key))
+            scrub = is_secret(name) and item is not None and not isinstance(item, bool)
+            cleaned[name] = SCRUBBED if scrub else self.clean(item, depth)
+        return cleaned
+
+    def sequence(self, value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
+        cleaned: list[Any] = []
+        for item in list(islice(value, max(self.room, 0) + 1)):
+            if self.room <= 0:
+                cleaned.append(TRUNCATED)
+                break
+            cleaned.append(self.clean(item, depth))
+        return cleaned
+
+    def foreign(self, value: Any, depth: int) -> Any:
+        """Clean what is not plain data."""
+        plain = _guarded(_unwrap, value, self.room)
+        if type(plain) in {dict, list}:
+            return self.nested(value, plain, depth)
+        return self.clean(plain, depth)
+
+    def describe(self, value: Any) -> str:
+        return str(_guarded(_to_str, value, self.room))
+
+
+def _guarded(convert: Callable[[Any, int], Any], value: Any, room: int) -> Any:
+    """Convert `value` with code of the application, which can raise, and can log an event that holds `value` again."""
+    name = f"<{type(value).__module__}.{type(value).__qualname__}>"
+    if _reentry.active:
+        return name
+    _reentry.active = True
+    try:
+        return convert(value, max(room, 0))
+    except Exception as error:  # noqa: BLE001 -- whatever a foreign object raises, its event is stored
+        return f"{name} [unreadable: {type(error).__name__}]"
+    finally:
+        _reentry.active = False
+
+
+def _to_str(value: Any, _room: int = 0) -> str:
+    return str.__str__(str(value))
+
+
+def _unwrap(value: Any, room: int) -> Any:  # noqa: PLR0911 -- one line a kind reads best
+    """Return one layer of a foreign object as an exact str, int, float, list or dict."""
+    match value:
+        case Enum():
+            return value.value if type(value.value) in {str, int, float} else str(value)
+        case str():
+            return str.__str__(value)
+        case Mapping():
+            return dict(islice(value.items(), room + 1))
+        case list() | tuple() | set() | frozenset() | deque():
+            return list(islice(value, room + 1))
+        case bytes() | bytearray() | memoryview():
+            return bytes(value[:room]).decode("utf-8", "backslashreplace")
+        case date() | time():
+            return value.isoformat()
+        case Integral():
+            return int(value)
+        case Real():
+            return float(value)
+        case BaseException():
+            return f"{type(value).__qualname__}: {value}"
+    names = () if isinstance(value, type) else _field_names(type(value))
+    return {name: getattr(value, name, None) for name in names} if names else _to_str(value)
+
+
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Return the fields of a dataclass, a msgspec Struct, a pydantic model or an attrs class."""
+    for attribute in ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__"):
+        if fields := getattr(kind, attribute, None):
+            return tuple(fields)
+    return tuple(field.name for field in getattr(kind, "__attrs_attrs__", ()))

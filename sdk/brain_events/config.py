@@ -1,0 +1,83 @@
+"""Settings: arguments and the environment come in, one frozen `Config` goes out."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from brain_events.errors import ConfigError
+
+DEFAULT_MAX_EVENT_BYTES = 64 * 1024
+DEFAULT_MAX_BUFFER_BYTES = 64 * 1024 * 1024
+DEFAULT_INTERVAL_S = 0.5
+DEFAULT_REQUEST_TIMEOUT_S = 10.0
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a `Client` can be told. Raises `ConfigError` for a value that cannot work."""
+
+    url: str
+    """Where the collector listens, such as `https://events.example.com`; a path prefix is kept."""
+    api_key: str | None = None
+    """Sent as `Authorization: Bearer`; never shown by `repr`."""
+    source: str | None = None
+    """The `source` of every event that names none, such as the service's name; at most 100 characters."""
+    max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
+    """Longest encoded event; a longer one is truncated, with a marker."""
+    max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES
+    """Most encoded bytes held in memory; the last fifth is kept for `error` and `critical`."""
+    interval_s: float = DEFAULT_INTERVAL_S
+    """Longest time an event waits for its batch to fill."""
+    request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
+    """Wall-clock limit for one request's answer."""
+    retry_base_s: float = 0.5
+    """Back-off: the n-th retry waits at random up to `retry_base_s * 2**n` (full jitter) ..."""
+    retry_cap_s: float = 30.0
+    """... and never longer than this, unless Retry-After asks for it."""
+    probe_interval_s: float = 60.0
+    """How often a collector that refuses us (a wrong key, a proxy's page) is asked again."""
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ConfigError(
+                "api_key holds characters that no HTTP header can carry; check for a line break at its end"
+            )
+        if self.max_event_bytes < 1024:
+            raise ConfigError(f"max_event_bytes is {self.max_event_bytes}; use 1024 or more")
+        if self.max_buffer_bytes < self.max_event_bytes:
+            raise ConfigError(f"max_buffer_bytes is {self.max_buffer_bytes}; use max_event_bytes or more")
+        for name in ("interval_s", "request_timeout_s", "retry_base_s", "retry_cap_s", "probe_interval_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; use seconds above 0")
+
+    def __repr__(self) -> str:
+        return f"Config(url={self.url!r}, source={self.source!r})"
+
+
+def load(
+    environ: Mapping[str, str], *, url: str | None, api_key: str | None, source: str | None, **rest: Any
+) -> Config | None:
+    """Return the settings; an argument wins over `BRAIN_EVENTS_URL`, `_API_KEY`, `_SOURCE`. None: no URL is known."""
+    url = url or environ.get("BRAIN_EVENTS_URL")
+    if not url:
+        return None
+    return Config(
+        url=url,
+        api_key=api_key or environ.get("BRAIN_EVENTS_API_KEY") or None,
+        source=source or environ.get("BRAIN_EVENTS_SOURCE") or None,
+        **rest,
+    )
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"url is {url!r}; give the collector's address, such as http://127.0.0.1:8001")
+    if "@" in parts.netloc:
+        raise ConfigError("url holds a user name or password; give the key as api_key")

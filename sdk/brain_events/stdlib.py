@@ -1,0 +1,61 @@
+"""Standard logging: a `LogRecord` comes in and is logged as an event."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from brain_events._default import log_system_event
+from brain_events._worker import THREAD_NAME
+from brain_events.client import Client
+from brain_events.context import SENDING
+
+_NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "event_type"}
+
+
+class EventsHandler(logging.Handler):
+    """Logs every record, to `client` or else the client that `init` made.
+
+    The event type is the record's attribute `event_type` (`extra={"event_type": "deployment"}`), else `log`; the
+    fields of `extra` become details. Records about the delivery of events are left out, so it never feeds itself.
+    `flush` does nothing: `logging` calls it under its global lock, where nothing may wait for a network.
+    """
+
+    def __init__(self, level: int | str = logging.NOTSET, client: Client | None = None) -> None:
+        super().__init__(level)
+        self._log: Callable[..., None] = client.log if client is not None else log_system_event
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not _is_ours(record):
+            try:
+                self._log_record(record)
+            except Exception:  # noqa: BLE001 -- what every handler of logging does
+                self.handleError(record)
+
+    def _log_record(self, record: logging.LogRecord) -> None:
+        details = {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
+        details["logger"] = record.name
+        if record.exc_text and not record.exc_info:  # QueueHandler has formatted the exception already
+            details["traceback"] = record.exc_text
+        if record.stack_info:
+            details["stack"] = record.stack_info
+        self._log(
+            getattr(record, "event_type", None) or "log",
+            record.levelno,
+            _message_of(record),
+            details,
+            timestamp=datetime.fromtimestamp(record.created, UTC),
+            exc_info=record.exc_info,
+        )
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether a record comes from this package, or from whatever its delivery calls, urllib3 for one."""
+    return SENDING.get() or record.threadName == THREAD_NAME or (record.name + ".").startswith("brain_events.")
+
+
+def _message_of(record: logging.LogRecord) -> Any:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 -- arguments that do not fit the format: what was meant is still worth storing
+        return f"{record.msg} {record.args}"
