@@ -22,9 +22,6 @@ from redis.backoff import NoBackoff
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 0.04
-"""How long one command may take; a server that hangs costs a caller this once, then nobody until the next try."""
-RETRY_INTERVAL_S = 1.0
 MAX_VALUE_BYTES = 1024 * 1024
 MAX_CONNECTIONS = 16
 
@@ -121,18 +118,23 @@ class RedisCache:
     written, nothing cached is trusted.
     """
 
-    def __init__(self, url: str, *, namespace: str = "brain") -> None:
+    def __init__(
+        self, url: str, *, namespace: str = "brain", retry_interval_s: float = 1.0, patience_s: float = 0.04
+    ) -> None:
+        """`patience_s` is for one command: a server that hangs costs a caller this once, then nobody until a retry."""
         pool = redis.asyncio.ConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            socket_timeout=PATIENCE_S,
-            socket_connect_timeout=PATIENCE_S,
+            socket_timeout=patience_s,
+            socket_connect_timeout=patience_s,
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=self._greet,
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # to wait for one is not the server's fault
         self._namespace = namespace
+        self._retry_interval_s = retry_interval_s
+        self._patience_s = patience_s
         self._flights = _Flights()
         self._owed = dict.fromkeys(Scope, 1)
         self._paid = dict.fromkeys(Scope, 0)
@@ -216,12 +218,12 @@ class RedisCache:
             if not self._may_ask():
                 return None
             try:
-                async with _patience(PATIENCE_S):
+                async with _patience(self._patience_s):
                     reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
             except Exception as error:  # noqa: BLE001 - on garbage redis-py raises ValueError, IndexError and more
                 if self._retry_at is None:
                     logger.warning("the cache is lost, reads go to the database: %r", error)
-                self._retry_at = time.monotonic() + RETRY_INTERVAL_S
+                self._retry_at = time.monotonic() + self._retry_interval_s
                 return None
             if self._retry_at is not None:
                 logger.warning("the cache is back")
@@ -233,7 +235,7 @@ class RedisCache:
             now = time.monotonic()
             if now < self._retry_at:
                 return False
-            self._retry_at = now + RETRY_INTERVAL_S  # one caller tries, the others wait for what it finds
+            self._retry_at = now + self._retry_interval_s  # one caller tries, the others wait for what it finds
         return True
 
     async def _greet(self, connection: Any) -> None:

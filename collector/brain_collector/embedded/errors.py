@@ -1,13 +1,15 @@
 """What can go wrong with the embedded engines, each with a message for the person at the terminal.
 
-EmbeddedError
+EmbeddedError         a CollectorError: the command ends with its message
 ├── DataDirError      the data directory is in use, out of reach, or from another version
 ├── EngineMissing     no usable binary was found
 └── EngineFailed      the engine was started and did not come up
 """
 
+from brain_collector.errors import CollectorError
 
-class EmbeddedError(Exception):
+
+class EmbeddedError(CollectorError):
     """An embedded engine cannot run; the message says what happened, where, and what to do."""
 
 
