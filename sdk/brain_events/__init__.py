@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from brain_events._default import close, flush, init, log_system_event, stats
-from brain_events._worker import Stats
+from brain_events._stats import Stats
 from brain_events.client import Client
 from brain_events.config import Config
 from brain_events.context import bind, bound, clear, unbind

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from brain_events._early import Early
+from brain_events._stats import Stats
 from brain_events._transport import Transport
-from brain_events._worker import Stats
 from brain_events.client import Client
 from brain_events.config import (
     DEFAULT_INTERVAL_S,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from brain_events._event import make_event
-from brain_events._worker import Stats
+from brain_events._stats import Stats
 from brain_events.client import Client
 from brain_events.config import DEFAULT_MAX_EVENT_BYTES
 from brain_events.context import with_bound

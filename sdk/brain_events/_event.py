@@ -126,4 +126,6 @@ def cut(given: Any, max_chars: int) -> str:
     """Return `given` as a name of at most `max_chars` characters, without space around it; "" for None."""
     if given is None:
         return ""
+    if type(given) is str and len(given) <= max_chars and given.isalnum():
+        return given
     return to_text(given, max_chars * 4).strip()[:max_chars].rstrip()

@@ -5,6 +5,7 @@ Imported by `Client()` on the caller's thread: a child forked while another thre
 
 import io
 import time
+from email.utils import parsedate_to_datetime
 from http.client import HTTPResponse
 from socket import socket
 from typing import Any
@@ -19,6 +20,7 @@ from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON
 
 CONNECT_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 1024 * 1024
+RETRY_AFTER_CAP_S = 3600.0  # a slip of a server's clock must not silence us for days
 
 
 class HTTPTransport:
@@ -54,16 +56,27 @@ class HTTPTransport:
         if response.length_remaining:  # a page of some size that is not ours: do not read it to its end
             response.close()
         response.release_conn()
-        answer_headers = response.headers
         return Answer(
             status=response.status,
-            content_type=answer_headers.get("Content-Type", ""),
+            content_type=response.headers.get("Content-Type", ""),
             body=body,
-            retry_after=answer_headers.get("Retry-After"),
+            retry_after_s=retry_after_s(response.headers.get("Retry-After")),
         )
 
     def close(self) -> None:
         self._pool.close()
+
+
+def retry_after_s(header: str | None) -> float:
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3); 0 for none or nonsense."""
+    if header is None:
+        return 0.0
+    try:
+        moment = None if header.strip().isdecimal() else parsedate_to_datetime(header)
+        seconds = float(header) if moment is None else moment.timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), RETRY_AFTER_CAP_S)
 
 
 class _DeadlineReader(io.RawIOBase):

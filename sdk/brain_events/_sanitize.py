@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import date, time
 from enum import Enum
+from functools import lru_cache
 from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Final
@@ -31,6 +32,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_INT = 10**4000  # above it CPython refuses to write an int in decimal (sys.set_int_max_str_digits)
 
 
+@lru_cache(maxsize=1024)
 def is_secret(key: str) -> bool:
     """Tell whether a value under this key is to be scrubbed."""
     return _SECRET.search(key) is not None

@@ -13,7 +13,7 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     content_type: str = ""
     body: bytes = b""
-    retry_after: str | None = None
+    retry_after_s: float = 0.0
 
 
 class Transport(Protocol):

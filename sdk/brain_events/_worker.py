@@ -9,17 +9,15 @@ import threading
 import time
 from collections import deque
 
-import msgspec
-
 from brain_events._answer import Judgement, Verdict, judge
 from brain_events._batch import Batch, halve, seal
 from brain_events._buffer import NEVER, Buffer
-from brain_events._retry import backoff_s, retry_after_s
+from brain_events._retry import backoff_s
+from brain_events._stats import Stats
 from brain_events._transport import Answer, Transport
 from brain_events.config import Config
-from brain_events.context import SENDING
+from brain_events.context import SENDING, WORKER_THREAD
 
-THREAD_NAME = "brain-events"
 BATCH_MAX_EVENTS = 5_000
 BATCH_MAX_BYTES = 1024 * 1024
 WAKE_BYTES = 128 * 1024  # about 500 events
@@ -27,18 +25,6 @@ WARN_INTERVAL_S = 60.0
 FLUSH_POLL_S = 0.005
 
 logger = logging.getLogger("brain_events")
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """Where events are: `logged` = `delivered` + `rejected` + the sum of `dropped` + `in_memory`, at any moment."""
-
-    logged: int
-    delivered: int
-    rejected: int
-    """Refused by the collector for good."""
-    dropped: dict[str, int]
-    """By reason: `before_init`, `buffer_full`, `closed` (logged after), `unsent` (left at close), `internal_error`."""
-    in_memory: int
 
 
 class Worker:
@@ -130,7 +116,7 @@ class Worker:
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
             return
-        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        thread = threading.Thread(target=self._run, name=WORKER_THREAD, daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the interpreter is ending, or has no thread left: close() will deliver
@@ -198,7 +184,7 @@ class Worker:
                 self._batches.extendleft(reversed(halve(batch)))
             case Verdict.RETRY:
                 now = time.monotonic()
-                self._asked_not_before = now + retry_after_s(answer.retry_after if answer else None)
+                self._asked_not_before = now + (answer.retry_after_s if answer else 0.0)
                 delay_s = backoff_s(self._failures, self._config.retry_base_s, self._config.retry_cap_s)
                 self._not_before = max(self._asked_not_before, now + delay_s)
                 self._failures += 1

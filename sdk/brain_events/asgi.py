@@ -100,12 +100,7 @@ class _Exchange:
             try:
                 await app(self.scope, self.receive, self.send)
             except Exception as error:
-                if not (
-                    self.client_left and isinstance(error, OSError)
-                ):  # a send to nobody is no fault of the application
-                    self.log(
-                        "error", "error", f"{type(error).__name__} in {self.route()}", self.facts(), exc_info=error
-                    )
+                self.log_error(error)
                 self.finish(failed=True)
                 raise
             except BaseException:
@@ -113,6 +108,11 @@ class _Exchange:
                 self.finish()
                 raise
             self.finish()
+
+    def log_error(self, error: Exception) -> None:
+        if self.client_left and isinstance(error, OSError):
+            return  # a send to nobody: no fault of the application
+        self.log("error", "error", f"{type(error).__name__} in {self.route()}", self.facts(), exc_info=error)
 
     def finish(self, *, failed: bool = False) -> None:
         if not self.logged:

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from brain_events._event import cut, encode, encode_event, make_event
 from brain_events._sanitize import is_secret
+from brain_events._stats import Stats
 from brain_events._transport import Transport
-from brain_events._worker import Stats, Worker
+from brain_events._worker import Worker
 from brain_events.config import Config
 from brain_events.context import BOUND, with_bound
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
@@ -137,9 +138,11 @@ class Client:
     def _remember(self, event_type: Any, fields: Any) -> None:
         """Learn the shape of an event, unless a key looks like a secret: the next one like it is encoded at once."""
         fields = fields or {}
-        if type(fields) is not dict or len(fields) > MAX_SHAPE_KEYS or not _is_plain_type(event_type):
+        if type(fields) is not dict or len(fields) > MAX_SHAPE_KEYS or (event_type, *fields) in self._shapes:
             return
-        if all(type(key) is str and len(key) <= MAX_SHAPE_KEY_CHARS and not is_secret(key) for key in fields):
+        if _is_plain_type(event_type) and all(
+            type(key) is str and len(key) <= MAX_SHAPE_KEY_CHARS and not is_secret(key) for key in fields
+        ):
             if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
             self._shapes.add((event_type, *fields))

@@ -12,6 +12,10 @@ SENDING: ContextVar[bool] = ContextVar("brain_events_sending", default=False)
 """True while this thread delivers events: what is logged then is about us, and an adapter leaves it out."""
 
 
+WORKER_THREAD = "brain-events"
+"""The name of the thread that delivers; a record that a queue carries to another thread still bears it."""
+
+
 def bind(**fields: Any) -> None:
     """Add `fields` to the details of every event that this task or thread logs from now on."""
     BOUND.set({**(BOUND.get() or {}), **fields})

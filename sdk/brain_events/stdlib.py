@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from brain_events._default import log_system_event
-from brain_events._worker import THREAD_NAME
 from brain_events.client import Client
-from brain_events.context import SENDING
+from brain_events.context import SENDING, WORKER_THREAD
 
 _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "event_type"}
 
@@ -51,7 +50,7 @@ class EventsHandler(logging.Handler):
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Tell whether a record comes from this package, or from whatever its delivery calls, urllib3 for one."""
-    return SENDING.get() or record.threadName == THREAD_NAME or (record.name + ".").startswith("brain_events.")
+    return SENDING.get() or record.threadName == WORKER_THREAD or (record.name + ".").startswith("brain_events.")
 
 
 def _message_of(record: logging.LogRecord) -> Any:

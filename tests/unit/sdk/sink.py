@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as the collector does: stores each key once, or says what it is told."""
+"""A real HTTP server on loopback that answers as the collector does, or as it is told to."""
 
 import gzip
 import threading
@@ -31,6 +31,8 @@ class Request(msgspec.Struct):
 
 
 class Sink(ThreadingHTTPServer):
+    """Stores each key once. `answers`, then `always`, come first: what to say, or "store and hang up", or "hang"."""
+
     daemon_threads = True
     block_on_close = False
 
@@ -39,9 +41,10 @@ class Sink(ThreadingHTTPServer):
         self.requests: list[Request] = []
         self.stored: dict[str, Request] = {}
         self.answers: deque[Script | str] = deque()
-        self.always: Script | None = None
+        self.always: Script | str | None = None
         self.max_events: int | None = None
         self.guard = threading.Lock()
+        self.stopping = threading.Event()
 
     @property
     def url(self) -> str:
@@ -68,10 +71,12 @@ class Handler(BaseHTTPRequestHandler):
             script = self.server.answers.popleft() if self.server.answers else self.server.always
             if script is None or script == "store and hang up":
                 answer = self.take(request)
-        if script == "store and hang up":
+        if isinstance(script, str):
             self.close_connection = True
+            if script == "hang":
+                self.server.stopping.wait()
             return
-        self.answer(*(answer if script is None or isinstance(script, str) else script))
+        self.answer(*(script or answer))
 
     def take(self, request: Request) -> Script:
         if request.path != BATCH_PATH:
@@ -108,6 +113,7 @@ def serve() -> Iterator[Sink]:
     try:
         yield sink
     finally:
+        sink.stopping.set()
         sink.shutdown()
         sink.server_close()
         thread.join()
