@@ -44,8 +44,9 @@ STATISTICS: Final = """
         SELECT count(*) FROM system_events WHERE "timestamp" >= :since AND "timestamp" < :first_full_hour
     )
     SELECT
-        (SELECT coalesce(json_agg(t), '[]') FROM
-            (SELECT event_type, severity, sum(n)::bigint AS n FROM counted GROUP BY 1, 2 HAVING sum(n) <> 0) t) AS groups,
+        (SELECT coalesce(json_agg(total), '[]') FROM (
+            SELECT event_type, severity, sum(n)::bigint AS n FROM counted GROUP BY 1, 2 HAVING sum(n) <> 0
+        ) AS total) AS groups,
         (SELECT coalesce(sum(n), 0)::bigint FROM recent) AS recent,
         (SELECT "timestamp" FROM system_events ORDER BY "timestamp" DESC, id DESC LIMIT 1) AS last
 """

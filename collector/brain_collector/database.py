@@ -28,27 +28,33 @@ async def connect(settings: Settings) -> asyncpg.Connection:
     return await asyncpg.connect(
         settings.dsn,
         timeout=settings.connect_deadline_s,
-        server_settings={
-            "application_name": "brain-events",
-            "timezone": "UTC",
-            "synchronous_commit": "on",  # an acknowledged event is on disk
-            "lock_timeout": _ms(settings.lock_deadline_s),
-            "statement_timeout": _ms(settings.write_deadline_s),
-            "idle_in_transaction_session_timeout": _ms(2 * settings.write_deadline_s),
-        },
+        server_settings=server_settings(settings, statement_timeout_s=settings.write_deadline_s),
     )
 
 
-class Link:
-    """A connection of one task. It is opened at first use and again after it broke."""
+def server_settings(settings: Settings, *, statement_timeout_s: float) -> dict[str, str]:
+    """Return what a session of ours asks of Postgres."""
+    return {
+        "application_name": "brain-events",
+        "timezone": "UTC",
+        "synchronous_commit": "on",  # an acknowledged event is on disk
+        "lock_timeout": _ms(settings.lock_deadline_s),
+        "statement_timeout": _ms(statement_timeout_s),
+        "idle_in_transaction_session_timeout": _ms(2 * settings.write_deadline_s),
+    }
 
-    def __init__(self, settings: Settings) -> None:
+
+class Link:
+    """A connection of one task, opened at first use and again after it broke. `deadline_s`: `write_deadline_s`."""
+
+    def __init__(self, settings: Settings, *, deadline_s: float | None = None) -> None:
         self._settings = settings
+        self._deadline_s = deadline_s or settings.write_deadline_s
         self._connection: asyncpg.Connection | None = None
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield the connection for at most `write_deadline_s`, then end it from outside.
+        """Yield the connection for at most the deadline, then end it from outside.
 
         `terminate` is the one thing that leaves a hung server: asyncio.timeout around a transaction waits for
         the server to confirm the cancellation. After an error of the connection the next use opens a new one.
@@ -57,7 +63,7 @@ class Link:
             self._connection = await connect(self._settings)
         connection = self._connection
         loop = asyncio.get_running_loop()
-        deadline = loop.call_later(self._settings.write_deadline_s, connection.terminate)
+        deadline = loop.call_later(self._deadline_s, connection.terminate)
         try:
             yield connection
         except GONE:

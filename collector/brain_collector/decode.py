@@ -7,20 +7,20 @@ the lines at fault through `validate`.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from brain_collector.errors import BodyUndecodable, EventInvalid
-from brain_collector.schema import EventCreate
-from brain_collector.validate import Limits, Refused, validate
+from brain_collector.schema import EventCreate, EventUpdate
+from brain_collector.validate import Limits, Refused, validate, validate_changes
 from brain_events.wire import LineError
 
 FUTURE_LIMIT: Final = timedelta(days=1)
 EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day of room for offsets
 
 _event: Final = msgspec.json.Decoder(EventCreate)
-_array: Final = msgspec.json.Decoder(list[EventCreate])
+_update: Final = msgspec.json.Decoder(EventUpdate)
 _elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 _DOUBTFUL: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -39,7 +39,15 @@ class Rows(NamedTuple):
     def take(self, keep: Iterable[int]) -> "Rows":
         """Return only the rows at the indexes `keep`."""
         chosen = list(keep)
-        return Rows(*([column[index] for index in chosen] for column in self))
+        types, severities, messages, details, sources, timestamps = self
+        return Rows(
+            [types[index] for index in chosen],
+            [severities[index] for index in chosen],
+            [messages[index] for index in chosen],
+            [details[index] for index in chosen],
+            [sources[index] for index in chosen],
+            [timestamps[index] for index in chosen],
+        )
 
 
 class Decoded(NamedTuple):
@@ -83,22 +91,41 @@ def decode_one(body: bytes, limits: Limits, now: datetime) -> Rows:
     try:
         event, details = _one(body, limits)
     except Refused as refused:
-        raise EventInvalid("; ".join(error.detail for error in refused.errors), errors=refused.errors) from None
+        raise _invalid(refused) from None
     return _decoded([event], [details], now).rows
 
 
-def decode_details(raw: msgspec.Raw, limits: Limits) -> str | None:
-    """Return the details of an update as JSON text, held to the rules of a new event's.
+def decode_changes(body: bytes, limits: Limits) -> dict[str, Any]:
+    """Decode a partial update into the fields that are there; details as JSON text.
 
     Raises:
-        EventInvalid: they are no object, or nested too deeply.
+        EventInvalid: it is not valid; every field at fault is named.
     """
-    shell = b'{"event_type":"update","severity":"info","message":"","details":' + bytes(raw) + b"}"
-    return decode_one(shell, limits, datetime.now(UTC)).details[0]
+    try:
+        return _changes(_update.decode(body), body, limits)
+    except _DOUBTFUL:
+        pass
+    try:
+        return validate_changes(body, limits)
+    except Refused as refused:
+        raise _invalid(refused) from None
+
+
+def _changes(update: EventUpdate, body: bytes, limits: Limits) -> dict[str, Any]:
+    changes = {name: value for name, value in msgspec.structs.asdict(update).items() if value is not msgspec.UNSET}
+    if "details" in changes:
+        changes["details"] = _text(changes["details"])
+    if len(body) > limits.event_bytes or _suspicious(body) or not _plain(changes.get("details"), limits.details_depth):
+        raise msgspec.ValidationError
+    return changes
+
+
+def _invalid(refused: Refused) -> EventInvalid:
+    return EventInvalid("; ".join(error.detail for error in refused.errors), errors=refused.errors)
 
 
 def _fast(events: list[EventCreate], body: bytes, limits: Limits, now: datetime) -> Decoded:
-    details = [_text(event) for event in events]
+    details = [_text(event.details) for event in events]
     if (92 in body and _suspicious(body)) or not all(_plain(text, limits.details_depth) for text in details):
         raise msgspec.ValidationError
     return _decoded(events, details, now)
@@ -126,7 +153,7 @@ def _one(line: bytes, limits: Limits) -> tuple[EventCreate, str | None]:
     if len(line) <= limits.event_bytes and not (92 in line and _suspicious(line)):
         try:
             event = _event.decode(line)
-            text = _text(event)
+            text = _text(event.details)
             if _plain(text, limits.details_depth):
                 return event, text
         except _DOUBTFUL:
@@ -134,10 +161,10 @@ def _one(line: bytes, limits: Limits) -> tuple[EventCreate, str | None]:
     return validate(line, limits)
 
 
-def _text(event: EventCreate) -> str | None:
-    if not event.details:
+def _text(details: msgspec.Raw) -> str | None:
+    if not details:
         return None
-    text = str(event.details, "utf-8")  # type: ignore[call-overload]  # Raw is a buffer
+    text = str(details, "utf-8")
     return None if text == "null" else text
 
 

@@ -51,7 +51,7 @@ class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     errors: list[FieldError] = []
 
 
-class Problem(CollectorError):
+class Problem(CollectorError):  # noqa: N818 - RFC 9457's word
     """An error with an HTTP answer of its own."""
 
     status: ClassVar[int]

@@ -30,18 +30,16 @@ async def current(dsn: str) -> str | None:
     """Return the revision the database is at; None when it has never been migrated."""
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
-        if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
-            return None
-        found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-        return found
+        return await revision_of(connection)
     finally:
         await connection.close()
 
 
-def head() -> str:
-    """Return the newest revision this code knows, the one it needs."""
-    found = ScriptDirectory.from_config(_config("")).get_current_head()
-    assert found is not None
+async def revision_of(connection: asyncpg.Connection) -> str | None:
+    """Return the revision that an open connection finds; None when there is none."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
     return found
 
 
@@ -59,3 +57,8 @@ def _migrations_dir() -> Path:
 
 
 MIGRATIONS: Final = _migrations_dir()
+_scripts: Final = ScriptDirectory.from_config(_config(""))
+KNOWN: Final = frozenset(script.revision for script in _scripts.walk_revisions())
+"""Every revision that this code has."""
+HEAD: Final = str(_scripts.get_current_head())
+"""The newest of them, which this code needs."""

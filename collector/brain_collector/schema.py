@@ -18,7 +18,7 @@ Details = Annotated[
 
 
 class EventCreate(msgspec.Struct, gc=False):
-    """An event as a client sends it. `timestamp` without an offset is UTC; without one at all, the time of arrival."""
+    """An event as a client sends it. A `timestamp` without an offset is UTC; without one, it is the time of arrival."""
 
     event_type: EventType
     severity: Severity
@@ -29,13 +29,14 @@ class EventCreate(msgspec.Struct, gc=False):
 
 
 class EventUpdate(msgspec.Struct, gc=False):
-    """A partial update: absent fields stay as they are. `timestamp` cannot change."""
+    """A partial update: absent fields stay as they are. A `timestamp` cannot change; if sent, it is the event's."""
 
     event_type: EventType | msgspec.UnsetType = msgspec.UNSET
     severity: Severity | msgspec.UnsetType = msgspec.UNSET
     message: str | msgspec.UnsetType = msgspec.UNSET
     details: Details | msgspec.UnsetType = msgspec.UNSET
-    source: Source | None | msgspec.UnsetType = msgspec.UNSET
+    source: Source | msgspec.UnsetType | None = msgspec.UNSET
+    timestamp: Annotated[datetime, Meta(tz=True)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, gc=False):
@@ -70,14 +71,14 @@ class EngineState(msgspec.Struct, frozen=True):
     restarts: int
 
 
-class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`status` is `ok`, or `degraded` when the database or the cache is away."""
+class Health(msgspec.Struct, frozen=True):
+    """`status` is `ok`, or `degraded` when the database or the cache is away. The rest is for who has the key."""
 
     status: Literal["ok", "degraded"]
-    version: str
-    database: Literal["up", "down"]
-    cache: Literal["up", "down"]
-    engines: list[EngineState] = []
+    version: str | msgspec.UnsetType = msgspec.UNSET
+    database: Literal["up", "down"] | msgspec.UnsetType = msgspec.UNSET
+    cache: Literal["up", "down"] | msgspec.UnsetType = msgspec.UNSET
+    engines: list[EngineState] | msgspec.UnsetType = msgspec.UNSET
 
 
 class DatabaseHealth(msgspec.Struct, frozen=True):

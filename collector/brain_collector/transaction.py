@@ -56,8 +56,10 @@ _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
 
 
 class Unit(NamedTuple):
-    """What is written under one key. Key and ids are drawn once and kept over retries, so that a transaction
-    whose COMMIT was lost on the way back is recognised and not stored twice.
+    """What is written under one key.
+
+    Key and ids are drawn once and kept over retries, so that a transaction whose COMMIT was lost on the way
+    back is recognised and not stored twice.
     """
 
     key: UUID
@@ -98,7 +100,7 @@ class Outcome(NamedTuple):
 async def commit(connection: Connection, units: list[Unit]) -> dict[UUID, Outcome]:
     """Write the units whose keys are free in one transaction; return what stands under each key afterwards."""
     small = sum(unit.n for unit in units) <= SMALL_GROUP_ROWS
-    won = await (_commit_small if small else _commit_large)(connection, units)
+    won = await (_commit_small(connection, units) if small else _commit_large(connection, units))
     outcomes = {
         unit.key: Outcome(unit.digest, unit.answer, unit.first_id, won[unit.key]) for unit in units if unit.key in won
     }
@@ -111,7 +113,7 @@ async def commit(connection: Connection, units: list[Unit]) -> dict[UUID, Outcom
 
 async def _commit_large(connection: Connection, units: list[Unit]) -> dict[UUID, datetime]:
     async with connection.transaction():
-        won = dict(await connection.fetch(_INSERT_KEYS, *_columns(unit.key_row for unit in units)))
+        won = _received(await connection.fetch(_INSERT_KEYS, *_columns(unit.key_row for unit in units)))
         winners = [unit for unit in units if unit.key in won]
         if winners:
             events = chain.from_iterable(unit.event_rows() for unit in winners)
@@ -125,7 +127,7 @@ async def _commit_small(connection: Connection, units: list[Unit]) -> dict[UUID,
     keys = _columns(unit.key_row for unit in units)
     events = _columns((unit.key, *row) for unit in units for row in unit.event_rows())
     deltas = _columns((unit.key, *bucket, n) for unit in units for bucket, n in unit.deltas.items())
-    return dict(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
+    return _received(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
 
 
 async def find_refused(connection: Connection, rows: Rows) -> dict[int, str]:
@@ -161,6 +163,10 @@ def merged(all_deltas: Iterable[Deltas]) -> Deltas:
     for deltas in all_deltas:
         total.update(deltas)
     return total
+
+
+def _received(won: list[asyncpg.Record]) -> dict[UUID, datetime]:
+    return {row["key"]: row["received_at"] for row in won}
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:

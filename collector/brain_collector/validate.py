@@ -42,10 +42,23 @@ def validate(line: bytes, limits: Limits) -> tuple[EventCreate, str | None]:
     Raises:
         Refused: it is not valid; every field at fault is named.
     """
-    if len(line) > limits.event_bytes:
-        refuse("", "event_too_large", f"the event is {len(line):,} bytes, at most {limits.event_bytes:,}")
-    fields = _parse(line)
-    cleaner = _Cleaner(limits.details_depth)
+    return _checked(_parse(line, limits), limits, replaced=not _is_utf8(line))
+
+
+def validate_changes(body: bytes, limits: Limits) -> dict[str, Any]:
+    """Return the fields of a partial update that are there; details as JSON text.
+
+    Raises:
+        Refused: it is not valid; every field at fault is named.
+    """
+    given = _parse(body, limits)
+    unchanged = {"event_type": "-", "severity": "info", "message": ""}
+    event, details = _checked({**unchanged, **given}, limits, replaced=not _is_utf8(body))
+    changes = {name: getattr(event, name) for name in EventCreate.__struct_fields__ if name in given}
+    return {**changes, "details": details} if "details" in given else changes
+
+
+def _checked(fields: dict[str, Any], limits: Limits, *, replaced: bool) -> tuple[EventCreate, str | None]:
     checked = [
         _text(fields, "event_type", EVENT_TYPE_MAX_CHARS, required=True, minimum=1),
         _severity(fields),
@@ -57,8 +70,9 @@ def validate(line: bytes, limits: Limits) -> tuple[EventCreate, str | None]:
     errors = [value for value in checked if isinstance(value, FieldError)]
     if errors:
         raise Refused(*errors)
+    cleaner = _Cleaner(limits.details_depth)
     event_type, severity, message, source, details, timestamp = map(cleaner.clean, checked)
-    if cleaner.replaced or not _is_utf8(line):
+    if cleaner.replaced or replaced:
         details = {**(details or {}), "_adjusted_text": True}
     text = None if details is None else json.dumps(details, ensure_ascii=False, separators=(",", ":"))
     return EventCreate(event_type, severity, message, source=source, timestamp=timestamp), text
@@ -90,7 +104,9 @@ class _Cleaner:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes, limits: Limits) -> dict[str, Any]:
+    if len(line) > limits.event_bytes:
+        refuse("", "event_too_large", f"the event is {len(line):,} bytes, at most {limits.event_bytes:,}")
     try:
         fields = json.loads(
             line.decode("utf-8", "replace"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer

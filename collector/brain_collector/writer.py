@@ -20,7 +20,7 @@ from brain_collector import partitions
 from brain_collector.counts import Deltas, deltas_of
 from brain_collector.database import GONE, Link
 from brain_collector.decode import Rows
-from brain_collector.errors import KeyReused, Unavailable
+from brain_collector.errors import CollectorError, KeyReused, Unavailable
 from brain_collector.settings import ID_BLOCK, Settings
 from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_refused, merged
 from brain_events.wire import new_key
@@ -31,7 +31,7 @@ _NEXT_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
 
 
 class Stored(NamedTuple):
-    """What became of a submission: its rows have ids from `first_id` on. A `duplicate` has the earlier one's `answer`."""
+    """What became of a submission: its rows have ids from `first_id` on; a `duplicate` has the earlier `answer`."""
 
     first_id: int
     created_at: datetime
@@ -39,7 +39,7 @@ class Stored(NamedTuple):
     duplicate: bool
 
 
-class RowsRefused(Exception):  # noqa: N818 - an outcome, told to the sender in its own terms
+class RowsRefused(CollectorError):  # noqa: N818 - an outcome, told to the sender in its own terms
     """Postgres would store none of the rows; `reasons` by row index."""
 
     def __init__(self, reasons: dict[int, str]) -> None:
@@ -129,8 +129,9 @@ class Writer:
         closing = False
         try:
             while held or not closing:
-                group, held, closing = await self._take(held, closing)
-                await self._write(link, group)
+                group, held, closing = await self._take(held, closing=closing)
+                if group:
+                    await self._write(link, group)
                 self._pending_bytes -= sum(submission.size for submission in group)
         finally:
             await link.close()
@@ -140,13 +141,15 @@ class Writer:
         for _ in range(self._settings.writers):
             self._queue.put_nowait(None)
 
-    async def _take(self, held: list[Submission], closing: bool) -> tuple[list[Submission], list[Submission], bool]:
+    async def _take(self, held: list[Submission], *, closing: bool) -> tuple[list[Submission], list[Submission], bool]:
         """Wait for one submission and take what else is there; a second one under a key of the group is held back."""
         group: list[Submission] = []
         repeated: list[Submission] = []
         keys: set[UUID] = set()
         rows = 0
-        incoming: deque[Submission | None] = deque(held or [await self._queue.get()])
+        incoming: deque[Submission | None] = deque(held)
+        if not incoming:
+            incoming.append(await self._queue.get())
         while incoming:
             submission = incoming.popleft()
             if submission is None:

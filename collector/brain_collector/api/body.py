@@ -1,0 +1,97 @@
+"""Request bodies: bytes off the socket in, inflated bytes out, within limits of size and time."""
+
+import asyncio
+import zlib
+from typing import Final
+from uuid import UUID
+
+from starlette.requests import ClientDisconnect, Request
+
+from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, KeyMalformed, UnsupportedMedia
+from brain_collector.settings import Settings
+from brain_events.wire import KEY_HEADER
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """Return the body, inflated.
+
+    Raises:
+        BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia: as their names say.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise UnsupportedMedia(f"Content-Encoding is {encoding[:40]!r}; send gzip or identity")
+    try:
+        async with asyncio.timeout(settings.body_deadline_s):
+            body = await _receive(request, settings.max_body_bytes)
+    except TimeoutError:
+        raise BodyTooSlow(f"the body took longer than {settings.body_deadline_s:g} s") from None
+    except ClientDisconnect:
+        raise BodyUndecodable("the client went away in the middle of the body") from None
+    return _inflate(body, settings.max_inflated_bytes) if encoding == "gzip" else body
+
+
+async def _receive(request: Request, max_bytes: int) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise BodyTooLarge(
+            f"the body is {int(declared):,} bytes, at most {max_bytes:,} are taken; send smaller batches"
+        )
+    chunks = []
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > max_bytes:
+            raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _inflate(body: bytes, max_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=_GZIP)
+    try:
+        inflated = inflater.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise BodyUndecodable(f"the body is no gzip: {error}") from None
+    if len(inflated) > max_bytes:
+        raise BodyTooLarge(f"the body inflates to over {max_bytes:,} bytes; send smaller batches")
+    if not inflater.eof:
+        raise BodyUndecodable("the gzip body is cut off")
+    if inflater.unused_data:
+        raise BodyUndecodable(f"{len(inflater.unused_data):,} bytes follow the gzip body")
+    return inflated
+
+
+def media_type(request: Request, *accepted: str) -> str:
+    """Return the body's media type, without parameters.
+
+    Raises:
+        UnsupportedMedia: it is none of `accepted`.
+    """
+    given = request.headers.get("content-type", "")
+    found = given.partition(";")[0].strip().lower()
+    if found not in accepted:
+        raise UnsupportedMedia(f"Content-Type is {given[:80]!r}; send {' or '.join(accepted)}")
+    return found
+
+
+def idempotency_key(request: Request) -> UUID | None:
+    """Return the Idempotency-Key: a UUID, bare or as the structured-field string of the IETF draft.
+
+    Raises:
+        KeyMalformed: it is no UUID.
+    """
+    given = request.headers.get(KEY_HEADER)
+    if given is None:
+        return None
+    try:
+        return UUID(given.strip().strip('"'))
+    except ValueError:
+        raise KeyMalformed(f"Idempotency-Key is {given[:80]!r}; send a UUID") from None
+
+
+def digest(body: bytes) -> int:
+    """Return what tells two bodies under one key apart: CRC-32 and length, both also in a gzip trailer."""
+    return len(body) << 32 | zlib.crc32(body)

@@ -1,0 +1,96 @@
+"""The collector as one ASGI application: its operations, its guard, its errors, its resources."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Final, TypedDict
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from brain_collector.api import batch, docs, events, health
+from brain_collector.api.operation import Endpoint, Operation
+from brain_collector.auth import LOOPBACK, Guard
+from brain_collector.errors import Problem, SettingsError
+from brain_collector.lifespan import Engines, opened
+from brain_collector.problem import on_crash, on_http_exception, on_problem
+from brain_collector.resources import Resources
+from brain_collector.settings import Settings
+
+OPERATIONS: Final[tuple[Operation, ...]] = (*batch.OPERATIONS, *events.OPERATIONS, *health.OPERATIONS)
+"""Every operation there is. Routes, OpenAPI and the list of open paths are made from it."""
+
+
+class State(TypedDict):
+    """What `request.state` holds."""
+
+    resources: Resources
+
+
+def create_app(settings: Settings, engines: Engines | None = None) -> Starlette:
+    """Return the application.
+
+    Raises:
+        SettingsError: it would be open to the network without a key.
+    """
+    refuse_to_be_open(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[State]:
+        async with opened(settings, engines) as resources:
+            yield {"resources": resources}
+
+    return Starlette(
+        routes=[*_routes(), *docs.routes(OPERATIONS), Route("/", _home)],
+        middleware=[
+            Middleware(
+                Guard,
+                settings=settings,
+                open_paths=frozenset(operation.path for operation in OPERATIONS if operation.open),
+            )
+        ],
+        exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},
+        lifespan=lifespan,
+    )
+
+
+def refuse_to_be_open(settings: Settings) -> None:
+    """Refuse an address that others can reach while there is no key.
+
+    Raises:
+        SettingsError: as said.
+    """
+    if settings.api_key is None and settings.host not in LOOPBACK and not settings.insecure:
+        raise SettingsError(
+            f"--host {settings.host} is open to the network and there is no key: set BRAIN_COLLECTOR_API_KEY or "
+            "--api-key-file, or say --insecure if everyone who reaches it may read and write"
+        )
+
+
+def _routes() -> list[Route]:
+    """Return one route a path, so that a wrong method is told all the right ones."""
+    routes = []
+    for path, operations in groupby(sorted(OPERATIONS, key=_order), key=lambda operation: operation.path):
+        by_method = {operation.method: operation.endpoint for operation in operations}
+        routes.append(Route(path, _dispatch(by_method), methods=list(by_method)))
+    return routes
+
+
+def _dispatch(by_method: dict[str, Endpoint]) -> Endpoint:
+    async def dispatch(request: Request) -> Response:
+        return await by_method["GET" if request.method == "HEAD" else request.method](request)
+
+    return dispatch
+
+
+def _order(operation: Operation) -> tuple[bool, str]:
+    """Fixed paths before those with a parameter, which would match them too."""
+    return "{" in operation.path, operation.path
+
+
+async def _home(_request: Request) -> RedirectResponse:
+    return RedirectResponse("docs")

@@ -1,0 +1,78 @@
+"""What is up and what is down, as seen by those who use it; every change becomes an own event."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from brain_collector.schema import EngineState
+from brain_collector.selflog import SelfLog
+
+State = Literal["up", "down"]
+
+_LOST: Final = {
+    "database": ("database_lost", "critical", "The database is not available"),
+    "cache": ("cache_lost", "warning", "The cache is not available; requests go to the database"),
+}
+_BACK: Final = {
+    "database": ("database_back", "info", "The database is available again"),
+    "cache": ("cache_back", "info", "The cache is available again"),
+}
+
+
+class Availability:
+    """The state of the database, the cache and the embedded engines. It is the writer's `Watcher`."""
+
+    def __init__(self, selflog: SelfLog, engines: Callable[[], list[EngineState]]) -> None:
+        self._selflog = selflog
+        self._engines = engines
+        self._restarts = {engine.name: engine.restarts for engine in engines()}
+        self._states: dict[str, State] = {"database": "up", "cache": "up"}
+        self._since_s = {"database": time.monotonic(), "cache": time.monotonic()}
+        self.schema_problem: str | None = "the database has not been reached yet"
+
+    @property
+    def database(self) -> State:
+        """Whether the database takes writes, as last seen."""
+        return self._states["database"]
+
+    @property
+    def cache(self) -> State:
+        """Whether the cache answers, as last seen."""
+        return self._states["cache"]
+
+    @property
+    def engines(self) -> list[EngineState]:
+        """The embedded engines; empty where there are none."""
+        return self._engines()
+
+    def database_up(self) -> None:
+        """Note that the database serves."""
+        self._set("database", "up")
+
+    def database_down(self, reason: str) -> None:
+        """Note that it does not."""
+        self._set("database", "down", reason=reason)
+
+    def cache_seen(self, state: State) -> None:
+        """Note the state of the cache."""
+        self._set("cache", state)
+
+    def engines_seen(self) -> None:
+        """Note engines that died and came back since the last look."""
+        for engine in self.engines:
+            known = self._restarts.get(engine.name, 0)
+            if engine.restarts > known:
+                self._restarts[engine.name] = engine.restarts
+                message = f"{engine.name} died and was started again"
+                self._selflog.log("engine_restarted", "error", message, engine=engine.name, restarts=engine.restarts)
+
+    def _set(self, what: str, state: State, **details: Any) -> None:
+        if self._states[what] == state:
+            return
+        self._states[what] = state
+        now_s = time.monotonic()
+        if state == "up":
+            details["away_s"] = round(now_s - self._since_s[what], 1)
+        self._since_s[what] = now_s
+        event_type, severity, message = (_BACK if state == "up" else _LOST)[what]
+        self._selflog.log(event_type, severity, message, **details)  # type: ignore[arg-type]

@@ -1,0 +1,111 @@
+"""The collector's periodic work: fold the counts, keep partitions ahead, forget old keys, look what is up.
+
+Each loop runs until `stop` is set, is never cancelled in the middle of its work, and outlives a lost database.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import asyncpg
+
+from brain_collector import counts, migrate, partitions
+from brain_collector.availability import Availability
+from brain_collector.cache import Cache
+from brain_collector.database import GONE, Link
+from brain_collector.settings import Settings
+
+MONITOR_INTERVAL_S: Final = 1.0
+MONITOR_DEADLINE_S: Final = 3.0
+RETRY_INTERVAL_S: Final = 1.0
+
+_AWAY: Final = (*GONE, asyncpg.PostgresError)
+
+_PRUNE_KEYS: Final = """
+    DELETE FROM batches WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM batches WHERE received_at < now() - make_interval(days => $1) LIMIT 10000
+    ))
+"""
+
+
+async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Do the work, wait, do it again, until `stop`."""
+    while not stop.is_set():
+        await work()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), interval_s())
+
+
+class Background:
+    """The work itself; `loops` gives each piece with its name, for the lifespan to run."""
+
+    def __init__(self, settings: Settings, cache: Cache, availability: Availability) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._availability = availability
+        self._link = Link(settings)
+        self._watch_link = Link(settings, deadline_s=MONITOR_DEADLINE_S)
+        self._using = asyncio.Lock()
+
+    def loops(self, stop: asyncio.Event) -> dict[str, Awaitable[None]]:
+        """Return the loops to run."""
+        settings = self._settings
+        return {
+            "fold": every(lambda: settings.fold_interval_s, self.fold, stop),
+            "maintain": every(self._maintain_interval_s, self.maintain, stop),
+            "monitor": every(lambda: MONITOR_INTERVAL_S, self.monitor, stop),
+        }
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._link.close()
+        await self._watch_link.close()
+
+    async def fold(self) -> None:
+        """Fold the journal of counts, if no other collector is at it."""
+        with suppress(*_AWAY):
+            async with self._using, self._link.use() as connection:
+                await counts.fold(connection)
+
+    async def maintain(self) -> None:
+        """Check the schema, keep partitions ahead, forget old keys."""
+        try:
+            async with self._using, self._link.use() as connection:
+                problem = await _schema_problem(connection)
+                if problem is None:
+                    await partitions.ensure(connection, self._settings)
+                    while await _pruned(connection, self._settings):
+                        pass
+        except _AWAY as error:
+            problem = f"the database could not be prepared ({type(error).__name__}: {error})"
+        self._availability.schema_problem = problem
+
+    async def monitor(self) -> None:
+        """Ask everything for a sign of life."""
+        try:
+            async with self._watch_link.use() as connection:
+                await connection.execute("SELECT 1")
+        except _AWAY as error:
+            self._availability.database_down(f"{type(error).__name__}: {error}".rstrip(": "))
+        else:
+            self._availability.database_up()
+        self._availability.cache_seen(await self._cache.check())
+        self._availability.engines_seen()
+
+    def _maintain_interval_s(self) -> float:
+        return RETRY_INTERVAL_S if self._availability.schema_problem else self._settings.maintain_interval_s
+
+
+async def _schema_problem(connection: asyncpg.Connection) -> str | None:
+    """Say what is missing; a schema newer than this code is fine, migrations keep the version before running."""
+    revision = await migrate.revision_of(connection)
+    if revision == migrate.HEAD or (revision is not None and revision not in migrate.KNOWN):
+        return None
+    found = "has no schema" if revision is None else f"is at revision {revision}"
+    return f"the database {found}, this collector needs {migrate.HEAD}: run `brain-events migrate`"
+
+
+async def _pruned(connection: asyncpg.Connection, settings: Settings) -> bool:
+    status = await connection.execute(_PRUNE_KEYS, settings.key_life_days)
+    return bool(status != "DELETE 0")

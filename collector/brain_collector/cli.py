@@ -1,0 +1,154 @@
+"""The command line: `serve`, `migrate`, `demo`, `send`. A flag stands over its `BRAIN_COLLECTOR_*` twin."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from brain_collector import migrate as migrations
+from brain_collector import send as sending
+from brain_collector import server
+from brain_collector.api.health import VERSION
+from brain_collector.errors import CollectorError
+from brain_collector.settings import ENV_PREFIX, Settings, load
+from brain_events.wire import SEVERITIES
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EPILOG = "Every other setting is read from the environment: see the settings table in README.md."
+
+
+class Lines(click.Group):
+    """A group whose errors are one line each, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CollectorError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def setting(*names: str) -> Callable[[Command], Command]:
+    """Add flags for settings; help and default come from `Settings`, the value stays text until `load` checks it."""
+    described = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            known = described[name]
+            default = known["default"]
+            shown = "" if default in {None, "", False} else f"  [default: {default}]"
+            kind = (
+                {"is_flag": True}
+                if default is False
+                else {"metavar": "TEXT" if known.get("type") != "integer" else "N"}
+            )
+            option = click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                default=None,
+                **kind,
+                help=f"{known['description']}  [env: {ENV_PREFIX}{name.upper()}]{shown}",
+            )
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.group(cls=Lines, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="brain-events")
+def cli() -> None:
+    """Record what happens to your services, and find it again."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+@cli.command(epilog=EPILOG)
+@setting("host", "port", "data_dir", "database_url", "redis_url", "api_key_file", "allowed_hosts", "insecure")
+def serve(**flags: Any) -> None:
+    """Run the collector.
+
+    Without --database-url it brings its own PostgreSQL and Valkey, keeps them in --data-dir, and migrates them.
+    """
+    server.serve(load(os.environ, **flags), _announce)
+
+
+def _announce(url: str, found: server.Backed) -> None:
+    settings = found.settings
+    data = str(server.data_dir(settings)) if found.embedded else _without_password(settings.dsn)
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
+    event = '{"event_type": "hello", "severity": "info", "message": "It works"}'
+    click.echo(
+        f"brain-events {VERSION} serves at {url}\n"
+        f"  page   {url}/\n"
+        f"  docs   {url}/docs\n"
+        f"  data   {data}\n"
+        f"  try    curl {url}/api/events{key} -H 'Content-Type: application/json' -d '{event}'\n"
+        f"         curl {url}/api/events{key}\n"
+        "Ctrl-C stops it."
+    )
+
+
+def _without_password(dsn: str) -> str:
+    scheme, _, rest = dsn.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    return f"{scheme}://{credentials.partition(':')[0]}{at}{host.partition('?')[0]}"
+
+
+@cli.command()
+@click.argument("action", type=click.Choice(["upgrade", "current", "downgrade"]), default="upgrade")
+@click.argument("revision", required=False)
+@setting("database_url", "data_dir")
+@click.option("--sql", is_flag=True, help="Print the SQL of an upgrade from nothing instead of running it.")
+@click.option("--yes", is_flag=True, help="Downgrade without asking.")
+def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags: Any) -> None:
+    """Upgrade the database's schema (to REVISION, else the newest), show what it is at, or downgrade it.
+
+    Downgrading to `base` drops every table, events included.
+    """
+    if sql:
+        migrations.sql(sys.stdout, revision or "head")
+        return
+    if action == "downgrade":
+        if revision is None:
+            raise click.UsageError("downgrade to which revision? `base` drops everything")
+        if not yes:
+            click.confirm("This drops tables, events included. Go on?", abort=True)
+    with server.backed(load(os.environ, **flags)) as found:
+        dsn = found.settings.dsn
+        if action == "upgrade":
+            migrations.upgrade(dsn, revision or "head")
+        elif action == "downgrade":
+            migrations.downgrade(dsn, revision or "base")
+        click.echo(f"the schema is at {asyncio.run(migrations.current(dsn)) or 'none'} (newest: {migrations.HEAD})")
+
+
+@cli.command()
+@click.argument("event_type", metavar="TYPE")
+@click.argument("severity", metavar="SEVERITY", type=click.Choice(SEVERITIES))
+@click.argument("message")
+@click.option("--details", metavar="JSON", help="A JSON object.")
+@click.option("--source", help="What the event comes from.")
+@click.option("--url", envvar="BRAIN_EVENTS_URL", default="http://127.0.0.1:8001", show_default=True, show_envvar=True)
+@click.option("--api-key", envvar="BRAIN_EVENTS_API_KEY", show_envvar=True, help="The collector's key.")
+@click.option("--timeout-s", default=30.0, show_default=True, help="How long to keep trying.")
+def send(details: str | None, **event: Any) -> None:
+    """Send one event and print it as it was stored. For scripts: the exit code is 0 only when it is committed."""
+    click.echo(sending.send(details=_object(details), **event))
+
+
+def _object(details: str | None) -> dict[str, Any] | None:
+    if details is None:
+        return None
+    try:
+        found = json.loads(details)
+    except ValueError as error:
+        raise click.BadParameter(f"--details is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"--details is {details[:40]!r}, must be a JSON object")
+    return found

@@ -1,0 +1,90 @@
+"""Opens what the collector works with, starts its tasks, and ends them in the right order. Nothing else starts any.
+
+At the end: own shutdown event, own log flushed, writers drained, loops ended, connections closed. A task that
+dies takes the process down: both uvicorn and granian would go on serving without it.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+from brain_collector.availability import Availability
+from brain_collector.background import Background
+from brain_collector.cache import Scope, open_cache
+from brain_collector.resources import Resources
+from brain_collector.schema import EngineState
+from brain_collector.selflog import SelfLog
+from brain_collector.settings import Settings
+from brain_collector.store import Store
+from brain_collector.validate import Limits
+from brain_collector.writer import Stored, Submission, Writer
+
+logger: Final = logging.getLogger(__name__)
+
+
+class Engines(Protocol):
+    """The embedded engines, where there are any."""
+
+    @property
+    def states(self) -> list[EngineState]:
+        """How each of them fares."""
+
+    async def watch(self) -> None:
+        """Start again what dies, until cancelled."""
+
+
+@asynccontextmanager
+async def opened(settings: Settings, engines: Engines | None) -> AsyncIterator[Resources]:
+    """Yield the open resources, every task running."""
+    async with AsyncExitStack() as stack:
+        cache = open_cache(None if settings.redis_url in {None, "none"} else settings.redis_url)
+        stack.push_async_callback(cache.close)
+        store = Store(settings)
+        stack.push_async_callback(store.close)
+
+        async def submit(submission: Submission) -> Stored:
+            return await writer.submit(submission)
+
+        selflog = SelfLog(submit, interval_s=settings.health_interval_s, retry_s=settings.retry_after_s)
+        availability = Availability(selflog, lambda: engines.states if engines else [])
+        writer = Writer(settings, availability, lambda: cache.invalidate(Scope.EVENTS))
+        background = Background(settings, cache, availability)
+        stack.push_async_callback(background.close)
+        await background.maintain()
+
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        if engines is not None:
+            watching = tasks.create_task(_critical("engines", engines.watch()))
+            stack.callback(watching.cancel)
+        for name, loop in background.loops(stop := asyncio.Event()).items():
+            tasks.create_task(_critical(name, loop))
+        stack.callback(stop.set)
+        writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(settings.writers)]
+        stack.push_async_callback(_ended, writing)
+        stack.callback(writer.close)
+        logging_self = tasks.create_task(_critical("selflog", selflog.run()))
+        stack.push_async_callback(_ended, [logging_self])
+        stack.callback(selflog.close)
+
+        selflog.log("system_startup", "info", "The collector started", version=version("brain-events"))
+        stack.callback(selflog.log, "system_shutdown", "info", "The collector is stopping")
+        limits = Limits(settings.max_event_bytes, settings.max_details_depth)
+        yield Resources(settings, limits, store, writer, cache, selflog, availability)
+
+
+async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*tasks)
+
+
+async def _critical(name: str, work: Awaitable[Any]) -> None:
+    """Run a task that the collector cannot do without."""
+    try:
+        await work
+    except Exception:
+        logger.critical("the task %r died; the collector stops", name, exc_info=True)
+        signal.raise_signal(signal.SIGTERM)
+        raise

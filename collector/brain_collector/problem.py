@@ -1,0 +1,60 @@
+"""Errors as answers: the one place that turns an exception into `application/problem+json`."""
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from brain_collector.errors import Problem, ProblemBody
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+logger: Final = logging.getLogger(__name__)
+
+
+def response(problem: Problem) -> Response:
+    """Return the answer of a problem."""
+    return _response(problem.body, problem.headers)
+
+
+async def on_problem(_request: Request, error: Exception) -> Response:
+    """Answer an error of ours."""
+    assert isinstance(error, Problem)
+    return response(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Answer what the router refuses: an unknown path, a method that a path does not have."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    details = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.url.path} does not take {request.method}",
+    }
+    body = ProblemBody(
+        title=status.phrase,
+        status=status,
+        code=status.name.lower(),
+        detail=details.get(status, error.detail),
+    )
+    return _response(body, dict(error.headers or {}))
+
+
+async def on_crash(request: Request, error: Exception) -> Response:
+    """Answer a fault of ours; what it was is for the log."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    body = ProblemBody(
+        title="Internal Server Error",
+        status=500,
+        code="internal_server_error",
+        detail="the collector has a fault; its log says which",
+    )
+    return _response(body, {})
+
+
+def _response(body: ProblemBody, headers: dict[str, str]) -> Response:
+    return Response(msgspec.json.encode(body), status_code=body.status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,31 @@
+"""What every request handler works with; made once, by the lifespan."""
+
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from brain_collector.availability import Availability
+from brain_collector.cache import Cache
+from brain_collector.selflog import SelfLog
+from brain_collector.settings import Settings
+from brain_collector.store import Store
+from brain_collector.validate import Limits
+from brain_collector.writer import Writer
+
+
+class Resources(NamedTuple):
+    """The open resources of one collector."""
+
+    settings: Settings
+    limits: Limits
+    store: Store
+    writer: Writer
+    cache: Cache
+    selflog: SelfLog
+    availability: Availability
+
+
+def resources(request: Request) -> Resources:
+    """Return the resources of the application that serves this request."""
+    found: Resources = request.state.resources
+    return found

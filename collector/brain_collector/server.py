@@ -1,0 +1,153 @@
+"""Serves the collector: embedded engines first, if any, then one uvicorn, then everything down again in order."""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import uvicorn
+
+from brain_collector import migrate
+from brain_collector.app import create_app, refuse_to_be_open
+from brain_collector.errors import SettingsError
+from brain_collector.schema import EngineState
+from brain_collector.settings import Settings
+
+if TYPE_CHECKING:
+    from brain_collector import embedded
+
+BACKLOG: Final = 2048
+
+
+class Backed:
+    """Settings whose database and cache are known, and the embedded engines behind them, if any."""
+
+    def __init__(self, settings: Settings, engines: "embedded.Engines | None" = None) -> None:
+        self.settings = settings
+        self._engines = engines
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is ours to start, stop and migrate."""
+        return self._engines is not None
+
+    @property
+    def states(self) -> list[EngineState]:
+        """How each engine fares."""
+        status = self._engines.status if self._engines else ()
+        return [EngineState(engine.name, engine.running, engine.pid, engine.restarts) for engine in status]
+
+    async def watch(self) -> None:
+        """Start again what dies, until cancelled."""
+        if self._engines is not None:
+            await self._engines.watch()
+
+
+@contextmanager
+def backed(settings: Settings) -> Iterator[Backed]:
+    """Yield settings with a database: the one they name, or the embedded one, running until the end.
+
+    Raises:
+        brain_collector.embedded.EmbeddedError: it cannot run; the message says why and what to do.
+    """
+    if settings.database_url is not None:
+        yield Backed(settings)
+        return
+    from brain_collector import embedded  # noqa: PLC0415 - with a database given, nothing embedded is imported
+
+    config = embedded.Config(
+        data_dir=data_dir(settings),
+        pg_bin=Path(settings.pg_bin) if settings.pg_bin else None,
+        pg_user=settings.pg_user,
+        with_valkey=settings.redis_url is None,
+    )
+    with embedded.running(config) as engines:
+        found = msgspec.structs.replace(
+            settings,
+            database_url=engines.database_url,
+            redis_url=settings.redis_url or engines.redis_url or "none",
+        )
+        yield Backed(found, engines)
+
+
+def data_dir(settings: Settings) -> Path:
+    """Return where the embedded engines keep their data."""
+    from brain_collector import embedded  # noqa: PLC0415 - as above
+
+    return Path(settings.data_dir).absolute() if settings.data_dir else embedded.default_data_dir()
+
+
+def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` gets the URL once requests are answered.
+
+    Raises:
+        SettingsError: the address cannot be served on.
+    """
+    refuse_to_be_open(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the loop takes signals over
+    with _listening(settings) as listener, backed(settings) as found:
+        if found.embedded:
+            migrate.upgrade(found.settings.dsn)
+        config = uvicorn.Config(
+            create_app(found.settings, found),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            timeout_graceful_shutdown=int(settings.drain_s) or 1,
+        )
+        server = _Server(config, lambda: on_ready(_url(settings.host, listener), found))
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.until_signal(listener))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is ready, and ends on a signal without passing it on."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def until_signal(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        await self.serve(sockets=[listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again
+        gc.set_threshold(100_000, 50, 1000)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # `until_signal` does
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """Take the port before the engines start: one that is in use is found out at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot serve on {settings.host}:{settings.port}: {error.strerror or error}; "
+            "choose another address with --host and --port"
+        ) from None
+    with listener:
+        yield listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{listener.getsockname()[1]}"

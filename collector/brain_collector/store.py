@@ -1,0 +1,228 @@
+"""Reads, and changes of single events: filters in, rows out. All SQL of the API that the writer does not run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from sqlalchemy import and_, bindparam, delete, insert, select, text, tuple_, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.sql.elements import ColumnElement
+
+from brain_collector.counts import STATISTICS, hour
+from brain_collector.cursor import Position
+from brain_collector.database import GONE, server_settings
+from brain_collector.errors import ParameterInvalid, QueryTooBroad, Unavailable
+from brain_collector.schema import Event, Stats
+from brain_collector.settings import Settings
+from brain_collector.tables import event_deltas, system_events
+
+_columns: Final = system_events.c
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a list is narrowed to. The time range is half open: from `since`, to before `until`."""
+
+    event_type: str | None = None
+    severity: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Store:
+    """Answers from Postgres. Every method may raise `Unavailable`, and a list `QueryTooBroad`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self._connect,
+            pool_size=settings.read_connections,
+            max_overflow=0,
+            pool_timeout=settings.connect_deadline_s,
+            json_serializer=lambda details: details,  # details are JSON text on the way in ...
+            json_deserializer=lambda details: details,  # ... and on the way out
+        )
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Return when Postgres answers."""
+        async with self._connection(reading=True) as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def page(self, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
+        """Return up to `limit` events, newest first, after `offset` events or after a position."""
+        query = select(system_events).where(*_conditions(wanted))
+        if after is not None:
+            edge = tuple_(bindparam("edge_ts", after.timestamp), bindparam("edge_id", after.id))
+            query = query.where(
+                _columns.timestamp <= after.timestamp,  # the row comparison alone prunes no partition
+                tuple_(_columns.timestamp, _columns.id) < edge,
+            )
+        query = query.order_by(_columns.timestamp.desc(), _columns.id.desc()).limit(limit).offset(offset)
+        return [_event(row) for row in await self._fetch(query)]
+
+    async def get(self, event_id: int) -> Event | None:
+        """Return one event."""
+        rows = await self._fetch(select(system_events).where(_columns.id == event_id))
+        return _event(rows[0]) if rows else None
+
+    async def update(self, event_id: int, changes: dict[str, Any]) -> Event | None:
+        """Change columns of one event, and the counts with it; return it as it is then."""
+        async with self._connection(reading=False) as connection:
+            before = await _lock(connection, event_id)
+            if before is None:
+                return None
+            if not changes:
+                return _event(before)
+            query = update(system_events).where(_same(before)).values(changes).returning(system_events)
+            after = (await connection.execute(query)).one()
+            await _journal(connection, (before, -1), (after, +1))
+            await connection.commit()
+            return _event(after)
+
+    async def delete(self, event_id: int) -> bool:
+        """Delete one event, and take it off the counts; return whether it was there."""
+        async with self._connection(reading=False) as connection:
+            before = await _lock(connection, event_id)
+            if before is None:
+                return False
+            await connection.execute(delete(system_events).where(_same(before)))
+            await _journal(connection, (before, -1))
+            await connection.commit()
+            return True
+
+    async def statistics(self) -> Stats:
+        """Return exact counts, as of one snapshot."""
+        since = datetime.now(UTC) - timedelta(hours=24)
+        bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1)}
+        (row,) = await self._fetch(text(STATISTICS).bindparams(**bounds))
+        by_severity: dict[str, int] = {}
+        by_type: dict[str, int] = {}
+        for group in msgspec.json.decode(row.groups):
+            by_severity[group["severity"]] = by_severity.get(group["severity"], 0) + group["n"]
+            by_type[group["event_type"]] = by_type.get(group["event_type"], 0) + group["n"]
+        return Stats(sum(by_type.values()), by_severity, by_type, row.recent, row.last)
+
+    async def _fetch(self, query: Any) -> list[Any]:
+        """Run a read; once more when the connection turns out to be a dead one of the pool's."""
+        for attempt in (1, 2):
+            try:
+                async with self._connection(reading=True) as connection:
+                    return list((await connection.execute(query)).all())
+            except _StaleConnection:
+                if attempt == 2:
+                    raise
+        raise AssertionError
+
+    @asynccontextmanager
+    async def _connection(self, *, reading: bool) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection for at most `read_deadline_s`, and say what went wrong in the API's terms."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with (self._reading if reading else self._engine).connect() as connection:
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                grace_s = 1.0  # the server's own statement time-out comes first, unless it hangs
+                deadline = loop.call_later(self._settings.read_deadline_s + grace_s, driver.terminate)
+                try:
+                    yield connection
+                finally:
+                    deadline.cancel()
+        except DBAPIError as error:
+            raise self._translated(error) from error
+        except PoolTimeout:
+            raise self._unavailable("every database connection is busy") from None
+        except GONE as error:
+            raise self._unavailable(f"the database is not available ({_said(error)})") from error
+
+    def _translated(self, error: DBAPIError) -> Exception:
+        cause = error.orig.__cause__ if error.orig is not None else None
+        if isinstance(cause, asyncpg.QueryCanceledError):
+            return QueryTooBroad(
+                f"the query took longer than {self._settings.read_deadline_s:g} s; narrow it with `from` and `to`"
+            )
+        if isinstance(cause, asyncpg.DataError):
+            return ParameterInvalid(f"Postgres refuses a value: {cause}")
+        why = f"the database is not available ({_said(cause or error)})"
+        after_s = self._settings.retry_after_s
+        return (_StaleConnection if error.connection_invalidated else Unavailable)(why, retry_after_s=after_s)
+
+    def _unavailable(self, why: str) -> Unavailable:
+        return Unavailable(why, retry_after_s=self._settings.retry_after_s)
+
+    async def _connect(self) -> asyncpg.Connection:
+        timeout_s = self._settings.read_deadline_s
+        return await asyncpg.connect(
+            self._settings.dsn,
+            timeout=self._settings.connect_deadline_s,
+            server_settings=server_settings(self._settings, statement_timeout_s=timeout_s),
+        )
+
+
+class _StaleConnection(Unavailable):
+    """The connection had died in the pool; another may do."""
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.event_type is not None:
+        conditions.append(_columns.event_type == wanted.event_type)
+    if wanted.severity is not None:
+        # As a literal (it is one of four): a generic plan could not use the partial index on severity.
+        conditions.append(_columns.severity == bindparam("severity", wanted.severity, literal_execute=True))
+    if wanted.source is not None:
+        conditions.append(_columns.source == wanted.source)
+    if wanted.since is not None:
+        conditions.append(_columns.timestamp >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(_columns.timestamp < wanted.until)
+    return conditions
+
+
+async def _lock(connection: AsyncConnection, event_id: int) -> Any:
+    """Find the partition first, so that only its lock is taken, then lock the row."""
+    moment = await connection.scalar(select(_columns.timestamp).where(_columns.id == event_id))
+    if moment is None:
+        return None
+    place = and_(_columns.id == event_id, _columns.timestamp == moment)
+    return (await connection.execute(select(system_events).where(place).with_for_update())).one_or_none()
+
+
+def _same(row: Any) -> ColumnElement[bool]:
+    return and_(_columns.id == row.id, _columns.timestamp == row.timestamp)
+
+
+async def _journal(connection: AsyncConnection, *changes: tuple[Any, int]) -> None:
+    """Write the deltas of the changed row, unless they cancel out."""
+    totals: dict[tuple[datetime, str, str], int] = {}
+    for row, n in changes:
+        bucket = (hour(row.timestamp), row.event_type, row.severity)
+        totals[bucket] = totals.get(bucket, 0) + n
+    rows = [
+        {"bucket": bucket, "event_type": event_type, "severity": severity, "n": n}
+        for (bucket, event_type, severity), n in totals.items()
+        if n
+    ]
+    if rows:
+        await connection.execute(insert(event_deltas), rows)
+
+
+def _event(row: Any) -> Event:
+    details = _NULL if row.details is None else msgspec.Raw(row.details)
+    return Event(row.id, row.event_type, row.severity, row.message, details, row.source, row.timestamp, row.created_at)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
