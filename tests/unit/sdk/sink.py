@@ -38,6 +38,7 @@ class Sink(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.connections: set[object] = set()
         self.requests: list[Request] = []
         self.stored: dict[str, Request] = {}
         self.answers: deque[Script | str] = deque()
@@ -67,6 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         request = Request(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         with self.server.guard:
+            self.server.connections.add(self.client_address)
             self.server.requests.append(request)
             script = self.server.answers.popleft() if self.server.answers else self.server.always
             if script is None or script == "store and hang up":
@@ -83,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
             return problem(404, "not_found")
         count = len(request.events)
         if self.server.max_events is not None and count > self.server.max_events:
-            return problem(413, "batch_too_large")
+            return problem(413, "body_too_large")
         duplicate = request.key in self.server.stored
         self.server.stored[request.key] = request
         receipt = BatchAnswer(count, count, 0, duplicate, [], errors_truncated=False)
