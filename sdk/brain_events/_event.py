@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from brain_events._sanitize import TRUNCATED, sanitize, to_text
+from brain_events._sanitize import TRUNCATED, is_a, sanitize, to_text
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
 
 MAX_TRACEBACK_CHARS = 16 * 1024
@@ -71,18 +71,18 @@ def encode_event(event: Event, max_bytes: int) -> bytes:
 
 def severity_of(given: Any) -> str | None:
     """Return the severity that a name of any library, or a number of `logging`, stands for; None if it is unknown."""
-    if isinstance(given, str):
+    if is_a(given, str):
         name = str.__str__(given).strip().lower()
         return name if name in SEVERITIES else _ALIASES.get(name)
-    if isinstance(given, int) and not isinstance(given, bool):
+    if is_a(given, int) and type(given) is not bool:
         return SEVERITIES[min(max(int(given) // 10 - 2, 0), 3)]
     return None
 
 
 def describe_exception(exc_info: Any) -> dict[str, str] | None:
     """Return type, message and traceback of an exception, an exc_info tuple, or (True) the one being handled."""
-    error = exc_info[1] if isinstance(exc_info, tuple) and len(exc_info) == 3 else exc_info
-    if not isinstance(error, BaseException):
+    error = exc_info[1] if type(exc_info) is tuple and len(exc_info) == 3 else exc_info
+    if not is_a(error, BaseException):
         error = sys.exception()
     if error is None:
         return None

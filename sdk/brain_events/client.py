@@ -66,7 +66,9 @@ class Client:
                 and (not fields or _PLAIN.issuperset(map(type, fields.values())))
                 and (timestamp is None or timestamp.tzinfo is UTC)
             ):
-                line = encode(Event(event_type, severity, message, fields, self._source, timestamp or _now(UTC)))
+                line = encode(
+                    Event(event_type, severity, message, fields or None, self._source, timestamp or _now(UTC))
+                )
                 if len(line) > self._max_event_bytes or (_BACKSLASH in line and b"\\u0000" in line):
                     line = None
         except Exception:  # noqa: BLE001 -- the forgiving way knows what to do with it
@@ -137,15 +139,17 @@ class Client:
 
     def _remember(self, event_type: Any, fields: Any) -> None:
         """Learn the shape of an event, unless a key looks like a secret: the next one like it is encoded at once."""
-        fields = fields or {}
-        if type(fields) is not dict or len(fields) > MAX_SHAPE_KEYS or (event_type, *fields) in self._shapes:
+        if not _is_plain_type(event_type) or (fields is not None and type(fields) is not dict):
             return
-        if _is_plain_type(event_type) and all(
-            type(key) is str and len(key) <= MAX_SHAPE_KEY_CHARS and not is_secret(key) for key in fields
-        ):
+        keys = tuple(fields or ())
+        if len(keys) <= MAX_SHAPE_KEYS and all(map(_is_plain_key, keys)):
             if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
-            self._shapes.add((event_type, *fields))
+            self._shapes.add((event_type, *keys))
+
+
+def _is_plain_key(key: Any) -> bool:
+    return type(key) is str and len(key) <= MAX_SHAPE_KEY_CHARS and not is_secret(key)
 
 
 def _is_plain_type(event_type: Any) -> bool:

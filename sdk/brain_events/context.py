@@ -1,6 +1,6 @@
 """Fields of the running task or thread: `bind` puts them on, every event logged below carries them in its details."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -28,7 +28,10 @@ def with_bound(details: Any) -> Any:
         return details
     if details is None:
         return fields
-    return {**fields, **details} if isinstance(details, Mapping) else {**fields, "value": details}
+    try:
+        return {**fields, **details}
+    except Exception:  # noqa: BLE001 -- no mapping, or one that raises
+        return {**fields, "value": details}
 
 
 def unbind(*names: str) -> None:

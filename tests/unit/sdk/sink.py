@@ -62,6 +62,7 @@ class Sink(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Sink
 
     def do_POST(self) -> None:
