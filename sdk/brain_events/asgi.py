@@ -121,7 +121,9 @@ class _Exchange:
 
     def route(self) -> str:
         """Return the route's template, mounts included; never the raw path, which has no end of values."""
-        route = self.scope.get("route")
+        # FastAPI's route of an included router lacks the prefix it was included under; the context beside it has it.
+        included = self.scope.get("fastapi", {}).get("effective_route_context")
+        route = included or self.scope.get("route")
         path = getattr(route, "path_format", None) or getattr(route, "path", None)
         if not isinstance(path, str):
             return UNMATCHED
