@@ -1,0 +1,111 @@
+"""What every test can ask for: engines, one a run; a migrated database, one a test; a collector that serves."""
+
+import asyncio
+import os
+import re
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+import uvicorn
+
+from brain_collector import migrate
+from brain_collector.app import create_app
+from brain_collector.settings import Settings
+from tests.integration.engines import SuiteEngines, running_engines
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_environment() -> None:
+    """A developer's own settings must not decide a test."""
+    for name in [name for name in os.environ if re.match(r"BRAIN_(EVENTS|COLLECTOR)_", name)]:
+        del os.environ[name]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """asyncpg ties us to asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[SuiteEngines]:
+    """One PostgreSQL and one Valkey for the run, with a migrated template database."""
+    with running_engines() as found:
+        asyncio.run(_execute(found.maintenance_url, "CREATE DATABASE migrated"))
+        migrate.upgrade(found.database_url("migrated"))
+        yield found
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def database_url(engines: SuiteEngines) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    _in_thread(_execute(engines.maintenance_url, f"CREATE DATABASE {name} TEMPLATE migrated"))
+    yield engines.database_url(name)
+    _in_thread(_execute(engines.maintenance_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def _in_thread(work: Any) -> None:
+    """Run a coroutine whether or not this thread has a running loop."""
+    thread = threading.Thread(target=asyncio.run, args=(work,))
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+def settings(engines: SuiteEngines, database_url: str) -> Settings:
+    """Settings of a collector on the test's database and a Redis database number of its own."""
+    redis_url = f"{engines.redis_url}?db={next(_numbers) % 15 + 1}"
+    return Settings(port=0, database_url=database_url, redis_url=redis_url, retry_after_s=1)
+
+
+Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Serve a collector in this process, on a real socket; yields a client of it."""
+    return _serving
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(msgspec.structs.replace(settings, **changes))
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on")
+    server = uvicorn.Server(config)
+    server.config.timeout_graceful_shutdown = 2
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done(), serving
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def collector(settings: Settings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a collector that serves the test's database."""
+    async with serve(settings) as client:
+        yield client
