@@ -7,6 +7,7 @@ token's place would serve old values again after a FLUSHALL or an eviction.)
 
 import asyncio
 import logging
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -19,6 +20,7 @@ import msgspec
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +116,8 @@ class RedisCache:
     """In Redis or Valkey, shared by collectors; whatever happens to the server, callers get what `fill` makes.
 
     `brain:gen:<scope>` holds the token, `brain:<scope>:<token>:<key>` the values. A token is *owed* when it could not
-    be written, or when a connection is new, behind which may be a server restored to an older state: until one is
-    written, nothing cached is trusted.
+    be written, or when another server answers than before, which may have been restored to an older state: until one
+    is written, nothing cached is trusted.
     """
 
     def __init__(
@@ -125,8 +127,8 @@ class RedisCache:
         pool = redis.asyncio.ConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            socket_timeout=patience_s,
-            socket_connect_timeout=patience_s,
+            socket_timeout=None,  # _patience has it; redis-py's way swallows cancellations (gh-86296, Python 3.11)
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=self._greet,
         )
@@ -140,6 +142,7 @@ class RedisCache:
         self._paid = dict.fromkeys(Scope, 0)
         self._tokens = dict.fromkeys(Scope, b"")
         self._renewing: set[Scope] = set()
+        self._run_id: bytes | None = None
         self._retry_at: float | None = None
 
     @property
@@ -239,9 +242,17 @@ class RedisCache:
         return True
 
     async def _greet(self, connection: Any) -> None:
+        """Look who answers on a new connection; one who does not tell its run id counts as unknown each time."""
         await connection.on_connect()
-        for scope in Scope:
-            self._owed[scope] += 1
+        await connection.send_command("INFO", "server")
+        try:
+            found = re.search(rb"run_id:(\w+)", await connection.read_response())
+        except ResponseError:
+            found = None
+        if found is None or found[1] != self._run_id:
+            self._run_id = found[1] if found else None
+            for scope in Scope:
+                self._owed[scope] += 1
 
     def _generation_name(self, scope: Scope) -> bytes:
         return f"{self._namespace}:gen:{scope}".encode()
