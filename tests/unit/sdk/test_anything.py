@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from brain_events import Client, bound
 from brain_events._batch import unseal
-from brain_events._sanitize import CYCLE, MAX_DEPTH, SCRUBBED, TOO_DEEP, TRUNCATED
+from brain_events._sanitize import CYCLE, MAX_DEPTH, SCRUBBED, TOO_DEEP, TRUNCATED, is_secret
 from brain_events.testing import MemoryTransport
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
 from tests.unit.sdk.support import fast_client
@@ -79,6 +79,8 @@ class HostileZone(tzinfo):
     def utcoffset(self, _: datetime | None) -> timedelta:
         raise ZeroDivisionError
 
+    dst = tzname = utcoffset  # type: ignore[assignment]
+
 
 def cyclic() -> dict[str, Any]:
     value: dict[str, Any] = {"name": "loop"}
@@ -125,7 +127,7 @@ ODDITIES: list[Any] = [
     "nul \0",
     'quote " backslash \\ \\u0000',
     datetime(2026, 1, 1),  # noqa: DTZ001
-    datetime.max,
+    datetime.max,  # noqa: DTZ901
     datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
     datetime(2026, 1, 1, tzinfo=HostileZone()),
     date(2026, 1, 1),
@@ -176,7 +178,7 @@ def check(line: bytes) -> Event:
 @given(anything, anything, anything, anything, anything, anything, anything)
 @example("a" * 60, "fatal", "m" * 5000, {"k": "v" * 5000}, "s" * 200, None, None)
 @example("a", "info", "\x01" * 5000, {"\x02" * 999: 1}, None, None, None)
-@example("a", "info", "m", {"password": "x"}, None, None, True)
+@example("a", "info", "m", {"password": "x"}, None, None, 1)
 def test_any_arguments_at_all_lead_to_a_valid_event(
     event_type: Any, severity: Any, message: Any, details: Any, source: Any, timestamp: Any, exc_info: Any
 ) -> None:
@@ -211,7 +213,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
     names.map(str.strip).filter(bool),
     st.sampled_from(SEVERITIES),
     texts,
-    st.dictionaries(names.map(lambda name: f"x_{name}_"), plain | texts, max_size=8),
+    st.dictionaries(names.filter(lambda name: not is_secret(name)), plain | texts, max_size=8),
     st.datetimes(timezones=st.just(UTC)),
 )
 def test_a_valid_event_arrives_as_it_was_logged(
@@ -357,14 +359,14 @@ def test_an_exception_arrives_with_type_message_and_traceback_but_without_locals
 ) -> None:
     try:
         local = "canary"
-        raise KeyError(len(local))
+        _ = {"": ""}[local[6:] + "gone"]
     except KeyError as error:
         for exc_info in (True, error, (KeyError, error, error.__traceback__)):
             event = logged(client, memory, exc_info=exc_info)
             assert event.details is not None
             exception = event.details["exception"]
-            assert (exception["type"], exception["message"]) == ("KeyError", "6")
-            assert "raise KeyError" in exception["traceback"]
+            assert (exception["type"], exception["message"]) == ("KeyError", "'gone'")
+            assert "local[6:]" in exception["traceback"]
             assert b"canary" not in line_of(memory)
 
 

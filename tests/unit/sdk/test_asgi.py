@@ -104,7 +104,7 @@ def test_messages_pass_unchanged_but_for_the_request_id(client: Client) -> None:
     ("given", "kept"), [(b"abc-DEF_0123.4", True), (b"short", False), (b"a" * 200, False), (b"evil\nline 1", False)]
 )
 def test_a_sound_request_id_is_kept_bound_and_sent_back(
-    client: Client, memory: MemoryTransport, given: bytes, kept: bool
+    client: Client, memory: MemoryTransport, given: bytes, *, kept: bool
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         client.log("inside", "info", "")
@@ -241,7 +241,7 @@ def test_a_thousand_requests_at_once_do_not_mix(client: Client, memory: MemoryTr
     ("path", "excluded"),
     [("/livez", True), ("/livez/", False), ("/static/a.js", True), ("/static", False), ("/", False)],
 )
-def test_excluded_paths_leave_no_event(client: Client, memory: MemoryTransport, path: str, excluded: bool) -> None:
+def test_excluded_paths_leave_no_event(client: Client, memory: MemoryTransport, path: str, *, excluded: bool) -> None:
     start, _ = get(EventsMiddleware(hello, client=client, exclude=("/livez", "/static/*")), path)
     assert (start["headers"] == []) is excluded
     assert (sent(client, memory) == []) is excluded

@@ -13,7 +13,7 @@ import pytest
 from brain_events import Config
 from brain_events._batch import seal
 from brain_events._http import RETRY_AFTER_CAP_S, HTTPTransport, retry_after_s
-from brain_events.wire import BATCH_PATH, FINAL_CODES, NDJSON
+from brain_events.wire import BATCH_PATH, FINAL_CODES, NDJSON, BatchAnswer, LineError
 from tests.unit.sdk.sink import Sink, problem
 from tests.unit.sdk.support import fast_client, wait_until
 
@@ -35,9 +35,10 @@ def test_a_batch_is_gzipped_ndjson_under_a_uuid7_key(sink: Sink) -> None:
 
 
 def test_a_path_prefix_of_the_url_is_kept(sink: Sink) -> None:
-    with fast_client(f"{sink.url}/prefix/") as client:
-        client.log("a", "info", "")
-        wait_until(lambda: sink.requests)
+    client = fast_client(f"{sink.url}/prefix/")
+    client.log("a", "info", "")
+    wait_until(lambda: sink.requests)
+    assert not client.close(timeout_s=0)
     assert sink.requests[0].path == f"/prefix{BATCH_PATH}"
 
 
@@ -140,7 +141,8 @@ def test_an_answer_that_is_not_the_collectors_word_parks_the_batch_until_it_is(
 
 
 def test_lines_that_the_collector_refused_count_as_rejected(sink: Sink) -> None:
-    receipt = b'{"received":2,"accepted":1,"rejected":1,"duplicate":false,"errors":[{"index":1,"code":"x","detail":"y"}],"errors_truncated":false}'
+    errors = [LineError(1, "field_too_long", "event_type is 71 characters, at most 50")]
+    receipt = msgspec.json.encode(BatchAnswer(2, 1, 1, duplicate=False, errors=errors, errors_truncated=False))
     with fast_client(sink.url, interval_s=3600) as client:
         client.log("a", "info", "")
         assert client.flush()
@@ -192,7 +194,7 @@ def test_an_answer_that_drips_is_given_up_at_the_deadline() -> None:
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
         transport = HTTPTransport(Config(url=f"http://127.0.0.1:{server.getsockname()[1]}"))
-        with pytest.raises(Exception, match="timed out|in time"):
+        with pytest.raises(Exception, match=r"timed out|in time"):
             transport.send(seal([msgspec.json.encode({})]), timeout_s=0.3)
         transport.close()
         thread.join()
