@@ -89,7 +89,7 @@ class MemoryCache:
         async def keep(value: bytes) -> None:
             self._put((scope, key), _Entry(generation, time.monotonic() + ttl_s, value))
 
-        return await self._flights.join((scope, generation, key), fill, keep)
+        return await self._flights.join((scope, key), fill, keep)
 
     async def invalidate(self, scope: Scope) -> None:
         self._generations[scope] += 1

