@@ -27,7 +27,7 @@ class Buffer:
         self.added = 0  # bytes ever put
         self.released = 0  # bytes whose fate is settled
         self.taken = 0  # lines ever taken
-        self.dropped: dict[str, int] = {"buffer_full": 0, "closed": 0, "internal_error": 0}
+        self.dropped: dict[str, int] = {"before_init": 0, "buffer_full": 0, "closed": 0, "internal_error": 0}
         self.closed = False
 
     def put(self, line: bytes, severity: str) -> None:

@@ -39,19 +39,18 @@ class Early:
             event = make_event(
                 event_type, severity, message, with_bound(details), source, timestamp, exc_info, DEFAULT_MAX_EVENT_BYTES
             )
-        except Exception:  # noqa: BLE001 -- such as RecursionError; it is counted as dropped
+            self._events.append(event)
+            if self._heir is not None:  # init replaced us while this thread was on its way here
+                self.pass_on(self._heir)
+        except Exception:  # noqa: BLE001 -- such as RecursionError; the event counts as lost
             return
-        self._events.append(event)
-        if self._heir is not None:  # init replaced us while this thread was on its way here
-            self.pass_on(self._heir)
 
     def pass_on(self, heir: Client) -> None:
         """Give everything, now and from now on, to `heir`."""
-        lost = self._logged - len(self._events)
-        self._heir, self._logged = heir, 0
-        heir.count_dropped("before_init", lost)
-        while self._events:
-            heir.log_event(self._events.popleft())
+        self._heir = heir
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        lost, self._logged = self._logged - len(events), 0
+        heir.adopt(events, lost)
 
     def flush(self, timeout_s: float = 5.0) -> bool:  # noqa: ARG002 -- there is nobody to wait for
         """Return False while events wait for `init`."""

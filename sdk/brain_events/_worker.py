@@ -61,24 +61,21 @@ class Worker:
         self.buffer.wake_at = NEVER
         if self._thread is None:
             self._start()
-        elif self._bell.locked():
-            try:
-                self._bell.release()
-            except RuntimeError:  # somebody rang at the same moment
-                return
+        else:
+            self._ring()
 
     def flush(self, timeout_s: float) -> bool:
         """Hurry, and return True when everything that was logged before is settled, False when it takes longer."""
-        if SENDING.get():  # the worker cannot wait for itself
+        if SENDING.get():  # a thread that delivers cannot wait for itself
             return False
         deadline = time.monotonic() + timeout_s
         with self._lock:
             target = self.buffer.taken + len(self.buffer.lines)
             self._flush_to = max(self._flush_to, target)
-        self.wake()
         while self._settled() < target:
             if time.monotonic() >= deadline:
                 return False
+            self.wake()
             time.sleep(FLUSH_POLL_S)
         return True
 
@@ -87,7 +84,7 @@ class Worker:
         deadline = time.monotonic() + timeout_s
         self.buffer.closed = True
         self._stopping = True
-        self.wake()
+        self._ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s / 2)
         with self._lock:
@@ -112,6 +109,13 @@ class Worker:
                 dropped=dropped,
                 in_memory=waiting + sum(batch.count for batch in self._batches),
             )
+
+    def _ring(self) -> None:
+        if self._bell.locked():
+            try:
+                self._bell.release()
+            except RuntimeError:  # somebody rang at the same moment
+                return
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):

@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -78,10 +78,12 @@ class Client:
         else:
             self._buffer.put(line, severity)
 
-    def log_event(self, event: Event) -> None:
-        """Log an event that is valid already; without a source it gets this client's."""
-        event.source = event.source or self._source
-        self._buffer.put(encode_event(event, self._max_event_bytes), event.severity)
+    def adopt(self, events: Iterable[Event], lost: int = 0) -> None:
+        """Log valid events that were made elsewhere, and count those that were `lost` there, before `init`."""
+        self._buffer.dropped["before_init"] += lost
+        for event in events:
+            event.source = event.source or self._source
+            self._buffer.put(encode_event(event, self._max_event_bytes), event.severity)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Send now; return True only if everything logged before is answered for within `timeout_s`."""
@@ -95,11 +97,6 @@ class Client:
     def stats(self) -> Stats:
         """Return where all events logged through this client are."""
         return self._worker.stats()
-
-    def count_dropped(self, reason: str, events: int) -> None:
-        """Take events into the account that were lost before they came here."""
-        dropped = self._buffer.dropped
-        dropped[reason] = dropped.get(reason, 0) + events
 
     def __enter__(self) -> Self:
         return self

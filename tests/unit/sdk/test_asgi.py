@@ -364,6 +364,25 @@ def test_an_exception_in_starlette_is_logged_once(client: Client, memory: Memory
     ]
 
 
+def test_around_a_whole_application_it_sees_the_answer_to_an_exception_too(
+    client: Client, memory: MemoryTransport
+) -> None:
+    sent_messages: list[Message] = []
+
+    async def receive() -> Message:
+        return REQUEST[0]
+
+    async def send(message: Message) -> None:
+        sent_messages.append(message)
+
+    app = EventsMiddleware(Starlette(routes=[Route("/fail", fail)]), client=client)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(app(scope_of("/fail"), receive, send))  # type: ignore[arg-type]
+    assert [event.event_type for event in sent(client, memory)] == ["http_request", "error"]
+    assert facts(memory.events[0])["status"] == sent_messages[0]["status"] == 500
+    assert b"x-request-id" in dict(sent_messages[0]["headers"])
+
+
 def test_a_base_http_middleware_below_changes_nothing(client: Client, memory: MemoryTransport) -> None:
     async def dispatch(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         client.log("inside", "info", "")
