@@ -42,7 +42,10 @@ class Buffer:
         self.added = added
         self.lines.append(line)
         if in_memory > self.wake_at:
-            self.wake()
+            try:
+                self.wake()
+            except Exception:  # noqa: BLE001 -- such as RecursionError; the line is safe, and the next calls again
+                return
 
     def in_memory(self) -> int:
         """Return the bytes that are held, those of batches under way included."""

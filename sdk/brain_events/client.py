@@ -1,6 +1,7 @@
 """A client: the arguments of one event come in, its encoded line goes into the buffer. The caller's path ends here."""
 
 import os
+import warnings
 import weakref
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ class Client:
     Use it as a context manager, or `close` it. It is safe to share between threads, and works on in a forked
     child, which starts with an empty buffer: the events logged before the fork belong to the parent.
     """
+
+    _closed = True  # until it is open
 
     def __init__(self, config: Config, transport: Transport | None = None) -> None:
         self._config = config
@@ -73,10 +76,13 @@ class Client:
                     line = None
         except Exception:  # noqa: BLE001 -- the forgiving way knows what to do with it
             line = None
-        if line is None:
-            self._log_forgivingly(event_type, severity, message, details, source, timestamp, exc_info)
-        else:
-            self._buffer.put(line, severity)
+        try:
+            if line is None:
+                self._log_forgivingly(event_type, severity, message, details, source, timestamp, exc_info)
+            else:
+                self._buffer.put(line, severity)
+        except Exception:  # noqa: BLE001 -- such as RecursionError; the += needs no call
+            self._buffer.dropped["internal_error"] += 1
 
     def adopt(self, events: Iterable[Event], lost: int = 0) -> None:
         """Log valid events that were made elsewhere, and count those that were `lost` there, before `init`."""
@@ -101,17 +107,22 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
+    def __del__(self) -> None:
+        if not self._closed:
+            text = f"{self!r} was not closed: events that it holds may be lost at exit"
+            warnings.warn(text, ResourceWarning, stacklevel=1, source=self)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
     def _open(self) -> None:
-        self._closed = False
         self._source = cut(self._config.source, SOURCE_MAX_CHARS) or None
         self._max_event_bytes = self._config.max_event_bytes
         self._worker = Worker(self._config, self._transport or _http_transport(self._config))
         self._buffer = self._worker.buffer
+        self._closed = False
 
     def _reopen(self) -> None:
         if not self._closed:
@@ -120,19 +131,12 @@ class Client:
     def _log_forgivingly(
         self, event_type: Any, severity: Any, message: Any, details: Any, source: Any, timestamp: Any, exc_info: Any
     ) -> None:
-        buffer = self._buffer
-        try:
-            details = with_bound(details)
-            limit = self._max_event_bytes
-            event = make_event(
-                event_type, severity, message, details, source or self._source, timestamp, exc_info, limit
-            )
-            line = encode_event(event, limit)
-            self._remember(event_type, details)
-        except Exception:  # noqa: BLE001 -- such as RecursionError; the += below needs no call
-            buffer.dropped["internal_error"] += 1
-            return
-        buffer.put(line, event.severity)
+        details = with_bound(details)
+        source = self._source if source is None else source
+        event = make_event(event_type, severity, message, details, source, timestamp, exc_info, self._max_event_bytes)
+        line = encode_event(event, self._max_event_bytes)
+        self._remember(event_type, details)
+        self._buffer.put(line, event.severity)
 
     def _remember(self, event_type: Any, fields: Any) -> None:
         """Learn the shape of an event, unless a key looks like a secret: the next one like it is encoded at once."""
