@@ -1,0 +1,110 @@
+"""A collector as its users run it: the installed command, a process of its own, its engines inside."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+from brain_collector.embedded import postgres
+
+PATIENCE_S = 90.0
+
+
+class CollectorProcess:
+    """`brain-events serve` on a data directory; it can be killed and started again on the same port."""
+
+    def __init__(self, data_dir: Path, **environ: str) -> None:
+        self.data_dir = data_dir
+        self._environ = environ
+        self._port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait for the line that says where it serves."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "brain_collector", "serve", "--port", str(self._port), "--data-dir", str(self.data_dir)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, **self._environ},
+            text=True,
+        )
+        assert self._process.stdout is not None
+        found = re.search(r"serves at (http://\S+:(\d+))", self._process.stdout.readline())
+        assert found is not None, "the collector did not start"
+        self.url, self._port = found[1], int(found[2])
+
+    @property
+    def pid(self) -> int:
+        """The collector's process."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """`kill -9`; nothing is said, nothing is tidied."""
+        self._process.kill()
+        self._reap()
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._reap()
+
+    def _reap(self) -> int:
+        code = self._process.wait(PATIENCE_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET that must succeed."""
+        answer = httpx.get(self.url + path, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def engine_pid(self, name: str) -> int:
+        """Return the pid of an embedded engine."""
+        (pid,) = [engine["pid"] for engine in self.get("/health")["engines"] if engine["name"] == name]
+        return int(pid)
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the embedded Postgres itself."""
+        async def fetch() -> list[tuple[Any, ...]]:
+            connection = await asyncpg.connect(postgres.url(self.data_dir / "run"))
+            try:
+                return [tuple(row) for row in await connection.fetch(statement)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(fetch())
+
+
+@contextmanager
+def collector_process(data_dir: Path, **environ: str) -> Iterator[CollectorProcess]:
+    """Run a collector until the end of the block."""
+    collector = CollectorProcess(data_dir, **environ)
+    try:
+        yield collector
+    finally:
+        if collector.running:
+            collector.stop()
+
+
+def wait_until(condition: Any, description: str) -> None:
+    """Return when the condition holds; fail when it does not for far longer than it may take."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"still not: {description}"
+        time.sleep(0.05)
