@@ -89,7 +89,7 @@ class MemoryCache:
         async def keep(value: bytes) -> None:
             self._put((scope, key), _Entry(generation, time.monotonic() + ttl_s, value))
 
-        return await self._flights.join((scope, key), fill, keep)
+        return await self._flights.join((scope, generation, key), fill, keep)
 
     async def invalidate(self, scope: Scope) -> None:
         self._generations[scope] += 1
@@ -129,7 +129,7 @@ class RedisCache:
             max_connections=MAX_CONNECTIONS,
             socket_timeout=None,  # _patience has it; redis-py's way swallows cancellations (gh-86296, Python 3.11)
             socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),
+            retry=Retry(NoBackoff(), 1),  # a connection closed while it was idle shows that when it is used
             redis_connect_func=self._greet,
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
