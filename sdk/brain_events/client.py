@@ -65,6 +65,7 @@ class Client:
                 and source is None
                 and type(message) is str
                 and severity in SEVERITIES
+                and (fields is None or type(fields) is dict)  # nothing else is iterated here: it might not end
                 and (event_type, *(fields or ())) in self._shapes
                 and (not fields or _PLAIN.issuperset(map(type, fields.values())))
                 and (timestamp is None or timestamp.tzinfo is UTC)

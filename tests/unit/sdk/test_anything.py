@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
+from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,7 @@ from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS
 from tests.unit.sdk.support import fast_client
 
 MAX_EVENT_BYTES = 2048
+ARGUMENTS = ["event_type", "severity", "message", "details", "source", "timestamp", "exc_info"]
 
 
 class Color(Enum):
@@ -138,7 +140,14 @@ ODDITIES: list[Any] = [
     cyclic(),
     nested(100),
     print,
-    range(10**9),
+    range(10**12),
+    count(),
+    10**3999,
+    5e-324,
+    "\x01\x7f\x80\u2028\uffff\U0010ffff",
+    {"a\0b": 1},
+    -62135596800,
+    "0001-01-01T00:00:00Z",
 ]
 oddities = st.integers(0, len(ODDITIES) - 1).map(lambda n: ODDITIES[n])  # hypothesis must not repr them
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes() | oddities
@@ -193,7 +202,17 @@ def test_any_arguments_at_all_lead_to_a_valid_event(
             check(line)
 
 
-@pytest.mark.parametrize("name", ["event_type", "severity", "message", "details", "source", "timestamp", "exc_info"])
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_an_oddity_in_any_one_place_is_no_trouble(memory: MemoryTransport, name: str) -> None:
+    with fast_client(transport=memory, max_event_bytes=MAX_EVENT_BYTES) as client:
+        for oddity in ODDITIES:
+            for value in [oddity, {"key": oddity}, {"key": [oddity]}] if name == "details" else [oddity]:
+                for _ in range(2):
+                    logged(client, memory, **{name: value})
+                    check(line_of(memory))
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
 def test_an_object_that_raises_wherever_it_is_touched_is_no_trouble(
     client: Client, memory: MemoryTransport, name: str
 ) -> None:
