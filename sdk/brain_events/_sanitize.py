@@ -1,7 +1,7 @@
 """Any Python value goes in, bounded JSON data comes out: secrets scrubbed by key, oddities replaced, nothing raised.
 
 Secrets are known by the name of their key. What cannot travel is replaced by a constant in brackets, never by
-something that could show what it hides. Integers of any size and floats are kept; NaN becomes null in the encoder.
+something that could show what it hides. Numbers up to 10**300 are kept; NaN becomes null in the encoder.
 """
 
 import re
@@ -29,7 +29,7 @@ _SECRET = re.compile(
 """`token` only at the end: `input_tokens` and `token_count` are numbers that people want to see."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MAX_INT = 10**4000  # above it CPython refuses to write an int in decimal (sys.set_int_max_str_digits)
+_MAX_INT = 10**300  # what a double can hold; a number above it is refused by many readers of JSON
 
 
 @lru_cache(maxsize=1024)

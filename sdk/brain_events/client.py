@@ -17,6 +17,8 @@ from brain_events.config import Config
 from brain_events.context import BOUND, with_bound
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
 
+SHORT_LINE_BYTES = 1000
+"""A longer line may hold an integer that readers refuse (the collector's limit is 1,000 digits), or need truncation."""
 MAX_SHAPES = 1024
 MAX_SHAPE_KEYS = 64
 MAX_SHAPE_KEY_CHARS = 64
@@ -73,7 +75,7 @@ class Client:
                 line = encode(
                     Event(event_type, severity, message, fields or None, self._source, timestamp or _now(UTC))
                 )
-                if len(line) > self._max_event_bytes or (_BACKSLASH in line and b"\\u0000" in line):
+                if len(line) > SHORT_LINE_BYTES or (_BACKSLASH in line and b"\\u0000" in line):
                     line = None
         except Exception:  # noqa: BLE001 -- the forgiving way knows what to do with it
             line = None

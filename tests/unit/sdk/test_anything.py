@@ -321,6 +321,7 @@ def test_a_time_that_is_none_is_kept_as_text(client: Client, memory: MemoryTrans
         (ValueError("bad"), "ValueError: bad"),
         ({None: 1, True: 2, 3: 4}, {"None": 1, "True": 2, "3": 4}),
         (2**70, 2**70),
+        (-(10**1000), "[integer of 3322 bits]"),
         (10**5000, "[integer of 16610 bits]"),
     ],
     ids=lambda value: type(value).__name__,
