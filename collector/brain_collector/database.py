@@ -12,6 +12,7 @@ from brain_collector.settings import Settings
 GONE: Final = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection broke in the middle of a message
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shut down, crashed, starting up, stopped by the statement time-out
     asyncpg.InsufficientResourcesError,  # disk full, too many connections
@@ -66,7 +67,11 @@ class Link:
         deadline = loop.call_later(self._deadline_s, connection.terminate)
         try:
             yield connection
-        except GONE:
+        except asyncpg.PostgresError as error:
+            if isinstance(error, GONE):
+                connection.terminate()
+            raise  # else the server refused a statement; the connection is as good as before
+        except BaseException:
             connection.terminate()
             raise
         finally:

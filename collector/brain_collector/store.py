@@ -138,6 +138,9 @@ class Store:
                 deadline = loop.call_later(self._settings.read_deadline_s + grace_s, driver.terminate)
                 try:
                     yield connection
+                except GONE:
+                    await connection.invalidate()
+                    raise
                 finally:
                     deadline.cancel()
         except DBAPIError as error:

@@ -6,6 +6,7 @@ database is away they are told so at once.
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections import deque
@@ -26,6 +27,8 @@ from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_ref
 from brain_events.wire import new_key
 
 ATTEMPTS: Final = 4
+
+logger: Final = logging.getLogger(__name__)
 _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _NEXT_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
 
@@ -180,6 +183,10 @@ class Writer:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             self._watcher.database_down(reason)
             self._fail(group, f"the database is not available ({reason})")
+        except Exception as error:
+            logger.exception("a group of %d submissions could not be written", len(group))
+            for submission in group:
+                submission.settle(error)
 
     async def _write_whole(self, link: Link, group: list[Submission]) -> None:
         """Write the group in one transaction; start it again, with the same keys and ids, when its outcome is open."""

@@ -32,7 +32,16 @@ class CollectorProcess:
     def start(self) -> None:
         """Start it and wait for the line that says where it serves."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "brain_collector", "serve", "--port", str(self._port), "--data-dir", str(self.data_dir)],
+            [
+                sys.executable,
+                "-m",
+                "brain_collector",
+                "serve",
+                "--port",
+                str(self._port),
+                "--data-dir",
+                str(self.data_dir),
+            ],
             stdout=subprocess.PIPE,
             env={**os.environ, **self._environ},
             text=True,
@@ -75,12 +84,20 @@ class CollectorProcess:
         return answer.json()
 
     def engine_pid(self, name: str) -> int:
-        """Return the pid of an embedded engine."""
-        (pid,) = [engine["pid"] for engine in self.get("/health")["engines"] if engine["name"] == name]
-        return int(pid)
+        """Return the pid of an embedded engine, once it runs."""
+        found: list[int] = []
+
+        def runs() -> bool:
+            engines = self.get("/health")["engines"]
+            found[:] = [engine["pid"] for engine in engines if engine["name"] == name and engine["running"]]
+            return bool(found)
+
+        wait_until(runs, f"{name} runs")
+        return found[0]
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Ask the embedded Postgres itself."""
+
         async def fetch() -> list[tuple[Any, ...]]:
             connection = await asyncpg.connect(postgres.url(self.data_dir / "run"))
             try:

@@ -1,4 +1,4 @@
-"""An application: logs N events of several types through the SDK, then waits for the last answer and prints its account.
+"""An application: logs N events through the SDK, waits for the last answer, and prints its account.
 
 python producer.py NAME N
 """

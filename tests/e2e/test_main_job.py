@@ -3,26 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from brain_events import Stats
-from tests.e2e.process import CollectorProcess, collector_process, wait_until
-from tests.integration.engines import scratch_dir
+from tests.e2e.process import CollectorProcess, wait_until
 
 PRODUCER = Path(__file__).parent / "producer.py"
 PROCESSES = 4
 EACH = 25_000
-
-
-@pytest.fixture
-def collector() -> Iterator[CollectorProcess]:
-    """A collector with its own engines, on a fresh data directory."""
-    with scratch_dir() as path, collector_process(path / "data") as found:
-        yield found
 
 
 def produce(url: str, name: str, n: int) -> subprocess.Popen[str]:

@@ -73,7 +73,11 @@ def main() -> None:
     """Send events by every adapter; at the end, print what became of them."""
     brain_events.init(source="demo-shop")
     structlog.configure(
-        processors=[structlog.processors.add_log_level, brain_events.EventsProcessor(), structlog.processors.KeyValueRenderer()],
+        processors=[
+            structlog.processors.add_log_level,
+            brain_events.EventsProcessor(),
+            structlog.processors.KeyValueRenderer(),
+        ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(level=logging.WARNING, handlers=[logging.NullHandler(), brain_events.EventsHandler()])

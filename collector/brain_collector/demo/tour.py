@@ -54,7 +54,13 @@ def _run_shop(url: str, api_key: str | None, visits: int) -> dict[str, Any]:
 
 
 def _visit(shop_url: str, visits: int) -> None:
-    paths = [("GET", "/items/1"), ("POST", "/items/2/buy"), ("GET", "/items/3"), ("GET", "/items/9"), ("GET", "/nowhere")]
+    paths = [
+        ("GET", "/items/1"),
+        ("POST", "/items/2/buy"),
+        ("GET", "/items/3"),
+        ("GET", "/items/9"),
+        ("GET", "/nowhere"),
+    ]
     with urllib3.PoolManager(retries=False) as pool:
         for visit in range(visits):
             method, path = paths[visit % len(paths)]
@@ -92,6 +98,7 @@ def _show(stats: dict[str, Any], stored: list[dict[str, Any]], say: Callable[[st
         say(f"  {n:6}  {event_type}")
     say("\nThe latest of the shop:")
     for event in stored[:6]:
-        say(f"  {event['timestamp'][11:19]}  {event['severity']:<8} {event['event_type']:<16} {event['message'].splitlines()[0][:80]}")
+        message = event["message"].partition("\n")[0][:80]
+        say(f"  {event['timestamp'][11:19]}  {event['severity']:<8} {event['event_type']:<16} {message}")
     by_severity = ", ".join(f"{n} {severity}" for severity, n in stats["events_by_severity"].items())
     say(f"\nStatistics: {stats['total_events']} events ({by_severity}), {stats['recent_events']} in the last 24 hours.")
