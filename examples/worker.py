@@ -1,4 +1,4 @@
-"""Worker processes: `init` once in the parent, log in every child. Sends `jobs_started`, `job_done` and `jobs_done`.
+"""Worker processes: init once in the parent, log in every child. Sends `jobs_started`, `job_done` and `jobs_done`.
 
 BRAIN_EVENTS_URL=http://127.0.0.1:8001 python examples/worker.py
 """

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import asyncpg
 import httpx
@@ -23,8 +23,9 @@ PATIENCE_S = 90.0
 class CollectorProcess:
     """`brain-events serve` on a data directory; it can be killed and started again on the same port."""
 
-    def __init__(self, data_dir: Path, **environ: str) -> None:
+    def __init__(self, data_dir: Path, stderr: IO[str] | None = None, **environ: str) -> None:
         self.data_dir = data_dir
+        self._stderr = stderr
         self._environ = environ
         self._port = 0
         self.start()
@@ -43,6 +44,7 @@ class CollectorProcess:
                 str(self.data_dir),
             ],
             stdout=subprocess.PIPE,
+            stderr=self._stderr,
             env={**os.environ, **self._environ},
             text=True,
         )
@@ -59,18 +61,24 @@ class CollectorProcess:
     def kill(self) -> None:
         """`kill -9`; nothing is said, nothing is tidied."""
         self._process.kill()
-        self._reap()
+        self.wait()
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         self._process.send_signal(signal.SIGTERM)
-        return self._reap()
+        return self.wait()
 
-    def _reap(self) -> int:
+    def wait(self) -> int:
+        """Wait for the end; return the exit code."""
         code = self._process.wait(PATIENCE_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
         return code
+
+    @property
+    def database_url(self) -> str:
+        """The address of the embedded Postgres."""
+        return postgres.url(self.data_dir / "run")
 
     @property
     def running(self) -> bool:
@@ -99,7 +107,7 @@ class CollectorProcess:
         """Ask the embedded Postgres itself."""
 
         async def fetch() -> list[tuple[Any, ...]]:
-            connection = await asyncpg.connect(postgres.url(self.data_dir / "run"))
+            connection = await asyncpg.connect(self.database_url)
             try:
                 return [tuple(row) for row in await connection.fetch(statement)]
             finally:
@@ -109,9 +117,9 @@ class CollectorProcess:
 
 
 @contextmanager
-def collector_process(data_dir: Path, **environ: str) -> Iterator[CollectorProcess]:
+def collector_process(data_dir: Path, stderr: IO[str] | None = None, **environ: str) -> Iterator[CollectorProcess]:
     """Run a collector until the end of the block."""
-    collector = CollectorProcess(data_dir, **environ)
+    collector = CollectorProcess(data_dir, stderr, **environ)
     try:
         yield collector
     finally:

@@ -139,8 +139,15 @@ def test_a_hung_postgres_is_503_within_the_deadline_and_then_back(hasty: Collect
 @pytest.fixture
 def hasty() -> Iterator[CollectorProcess]:
     """A collector with short deadlines."""
-    deadlines = {f"BRAIN_COLLECTOR_{name}_DEADLINE_S": "1" for name in ("WRITE", "READ", "CONNECT")}
-    with scratch_dir() as path, collector_process(path / "data", **deadlines) as found:
+    with (
+        scratch_dir() as path,
+        collector_process(
+            path / "data",
+            BRAIN_COLLECTOR_WRITE_DEADLINE_S="1",
+            BRAIN_COLLECTOR_READ_DEADLINE_S="1",
+            BRAIN_COLLECTOR_CONNECT_DEADLINE_S="1",
+        ) as found,
+    ):
         yield found
 
 
