@@ -61,12 +61,15 @@ class Decoded(NamedTuple):
 
 def decode_ndjson(body: bytes, limits: Limits, now: datetime) -> Decoded:
     """Decode one event a line; blank lines do not count. Events without a timestamp get `now`."""
-    if len(body) <= limits.event_bytes or max(map(len, body.split(b"\n"))) <= limits.event_bytes:
+    lines = body.split(b"\n")
+    if max(map(len, lines)) <= limits.event_bytes:
         try:
-            return _fast(_event.decode_lines(body), body, limits, now)
+            events = _event.decode_lines(body)
+            if len(events) == len(lines) - (not lines[-1]):  # else a line is blank, or holds more or less than one
+                return _fast(events, body, limits, now)
         except _DOUBTFUL:
             pass
-    return _by_line([line for line in body.split(b"\n") if line.strip()], limits, now)
+    return _by_line([line for line in lines if line.strip()], limits, now)
 
 
 def decode_array(body: bytes, limits: Limits, now: datetime) -> Decoded:
