@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -44,7 +44,11 @@ def decode(text: str, wanted: msgspec.Struct) -> Position:
         token = _decoder.decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except (ValueError, msgspec.MsgspecError):
         raise ParameterInvalid("cursor is malformed; take it from the Link header of the page before") from None
-    if token.version != VERSION or token.position.timestamp.tzinfo is None or abs(token.position.id) >= 2**63:
+    if (
+        token.version != VERSION
+        or token.position.timestamp.utcoffset() != timedelta(0)
+        or abs(token.position.id) >= 2**63
+    ):
         raise ParameterInvalid("cursor is malformed; take it from the Link header of the page before")
     if token.filter_digest != _digest(wanted):
         raise ParameterInvalid("cursor belongs to another filter; keep the filter while you page")
