@@ -40,7 +40,7 @@ def whole_number(request: Request, name: str, *, default: int, least: int, most:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.removeprefix("-").isdecimal() or not least <= int(text[:20]) <= most:
+    if len(text) > 20 or not text.isascii() or not text.removeprefix("-").isdecimal() or not least <= int(text) <= most:
         raise _invalid(name, f"is {text[:30]!r}, must be a whole number from {least} to {most}{remedy}")
     return int(text)
 
