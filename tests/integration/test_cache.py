@@ -89,11 +89,6 @@ class Truth:
         return await cache.get_or_fill(scope, "key", LONG_S, self.fill)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def running_server() -> Iterator[Server]:
     with scratch_dir() as directory:
@@ -195,7 +190,7 @@ async def test_a_value_whose_making_began_before_a_write_is_served_to_nobody_aft
         return b"version 0"
 
     truth = Truth()
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         early = group.create_task(cache.get_or_fill(Scope.EVENTS, "key", LONG_S, slow_fill))
         await read_old.wait()
         await truth.write(cache)
@@ -241,7 +236,8 @@ async def test_a_cancelled_caller_takes_nobody_along(cache: Cache, cancelled: in
     callers = [asyncio.ensure_future(cache.get_or_fill(Scope.EVENT, "a", LONG_S, slow_fill)) for _ in range(3)]
     await filling.wait()
     callers[cancelled].cancel()
-    answers = await asyncio.gather(*callers, return_exceptions=True)
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(answers.pop(cancelled), asyncio.CancelledError)
     assert answers == [b"made"] * 2
 
@@ -360,6 +356,30 @@ async def test_a_hung_server_costs_nothing_but_the_cache_and_is_used_again_by_it
 
         await eventually(is_used_again)
         assert await cache.check() == "up"
+
+
+async def test_one_caller_at_a_time_looks_whether_a_hung_server_is_back() -> None:
+    connections = 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.read()
+        writer.close()
+
+    with scratch_dir() as directory:
+        listener = await asyncio.start_unix_server(hang, directory / "s")
+        async with listener, opened(RedisCache(f"unix://{directory}/s", retry_interval_s=0.2)) as cache:
+            truth = Truth()
+
+            async def a_second_connection_is_made() -> bool:
+                await asyncio.gather(*(truth.read(cache) for _ in range(10)))
+                return connections > 1
+
+            await truth.read(cache)
+            assert connections == 1
+            await eventually(a_second_connection_is_made)
+            assert connections == 2
 
 
 async def test_a_killed_server_is_used_again_when_it_is_back(server: Server) -> None:
