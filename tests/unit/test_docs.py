@@ -1,0 +1,68 @@
+"""The documentation says what the code does: settings, calls, modules, commands."""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from brain_collector.app import OPERATIONS
+from brain_collector.settings import ENV_PREFIX, Settings
+from brain_events import config
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def shown(default: object) -> str:
+    """Return a default as the settings table writes it."""
+    if default is None or default == "":
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, int) and default > 100_000:
+        return (
+            f"`{default}` ({default // 2**20} MiB)" if default % 2**20 == 0 else f"`{default}` ({default // 2**10} KiB)"
+        )
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def test_the_settings_table_is_what_the_code_says() -> None:
+    table = README.partition("<!-- settings:")[2].partition("<!-- /settings -->")[0]
+    described = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    rows = [
+        f"| `{ENV_PREFIX}{name.upper()}` | {shown(field['default'])} | {field['description']} |"
+        for name, field in described.items()
+    ]
+
+    assert table.strip().splitlines()[3:] == rows
+
+
+def test_every_variable_of_the_sdk_is_in_the_readme() -> None:
+    variables = set(re.findall(r"BRAIN_EVENTS_[A-Z_]+", Path(config.__file__).read_text()))
+
+    assert variables == set(re.findall(r"\| `(BRAIN_EVENTS_[A-Z_]+)`", README))
+
+
+def test_every_call_of_the_api_is_in_the_readme() -> None:
+    missing = [path for path in {operation.path for operation in OPERATIONS} if path not in README]
+
+    assert missing == []
+
+
+def test_ci_runs_the_test_line_of_the_readme() -> None:
+    (line,) = re.findall(r"^python3 -m venv .*nox.*$", README, re.MULTILINE)
+
+    assert line in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_every_module_is_named_in_the_architecture() -> None:
+    modules = [
+        path.relative_to(root).as_posix()
+        for root in (ROOT / "sdk/brain_events", ROOT / "collector/brain_collector")
+        for path in root.rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name not in {"embedded", "demo"}
+    ]
+    missing = [module for module in modules if f"`{module}`" not in CONTRIBUTING]
+
+    assert missing == []
