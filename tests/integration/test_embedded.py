@@ -18,10 +18,10 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from tests.integration.engines import scratch_dir, wait_until
 
 from brain_collector import embedded
 from brain_collector.embedded import datadir, supervisor
+from tests.integration.engines import scratch_dir, wait_until
 
 is_root = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="only root can become another user")
