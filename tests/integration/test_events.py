@@ -194,7 +194,14 @@ async def test_every_field_but_the_timestamp_can_be_changed(collector: httpx.Asy
 
 
 async def test_fields_that_are_not_sent_stay(collector: httpx.AsyncClient) -> None:
-    changes = ({"event_type": "x"}, {"severity": "error"}, {"message": ""}, {"details": {}}, {"source": "y"}, {})
+    changes: tuple[dict[str, Any], ...] = (
+        {"event_type": "x"},
+        {"severity": "error"},
+        {"message": ""},
+        {"details": {}},
+        {"source": "y"},
+        {},
+    )
     for change in changes:
         created = await create(collector, **FULL)
         answer = await collector.put(f"/api/events/{created['id']}", json=change)
