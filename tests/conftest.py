@@ -32,7 +32,7 @@ def _no_environment() -> None:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """asyncpg ties us to asyncio."""
+    """Asyncpg ties us to asyncio."""
     return "asyncio"
 
 

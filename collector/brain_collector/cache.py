@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeAlias
@@ -21,6 +21,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
+
+from brain_collector.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class MemoryCache:
         self._bytes = 0
         self._generations = dict.fromkeys(Scope, 0)
         self._entries: OrderedDict[tuple[Scope, str], _Entry] = OrderedDict()
-        self._flights = _Flights()
+        self._flights = SingleFlight()
 
     async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
         generation = self._generations[scope]
@@ -137,7 +139,7 @@ class RedisCache:
         self._namespace = namespace
         self._retry_interval_s = retry_interval_s
         self._patience_s = patience_s
-        self._flights = _Flights()
+        self._flights = SingleFlight()
         self._owed = dict.fromkeys(Scope, 1)
         self._paid = dict.fromkeys(Scope, 0)
         self._tokens = dict.fromkeys(Scope, b"")
@@ -265,35 +267,6 @@ class _Entry(msgspec.Struct, frozen=True):
     generation: int
     expires_at: float
     value: bytes
-
-
-class _Flights:
-    """Single flight without a task: the first caller fills, and if it is cancelled one of those who wait goes on."""
-
-    def __init__(self) -> None:
-        self._flights: dict[Hashable, asyncio.Future[bytes | None]] = {}
-
-    async def join(self, name: Hashable, fill: Fill, keep: Callable[[bytes], Awaitable[None]]) -> bytes:
-        while (flight := self._flights.get(name)) is not None:
-            value = await asyncio.shield(flight)
-            if value is not None:
-                return value
-        flight = self._flights[name] = asyncio.get_running_loop().create_future()
-        try:
-            value = await fill()
-            flight.set_result(value)  # those who wait need not wait for `keep`
-            await keep(value)
-        except Exception as error:
-            if not flight.done():
-                flight.set_exception(error)
-                flight.exception()  # there may be nobody to see it
-            raise
-        else:
-            return value
-        finally:
-            del self._flights[name]
-            if not flight.done():
-                flight.set_result(None)
 
 
 @asynccontextmanager

@@ -81,7 +81,7 @@ def serve(**flags: Any) -> None:
 
 def _announce(url: str, found: server.Backed) -> None:
     settings = found.settings
-    data = str(server.data_dir(settings)) if found.embedded else _without_password(settings.dsn)
+    data = settings.data_dir if found.embedded else _without_password(settings.dsn)
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
     event = '{"event_type": "hello", "severity": "info", "message": "It works"}'
     click.echo(

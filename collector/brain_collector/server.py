@@ -61,8 +61,9 @@ def backed(settings: Settings) -> Iterator[Backed]:
         return
     from brain_collector import embedded  # noqa: PLC0415 - with a database given, nothing embedded is imported
 
+    assert settings.data_dir is not None
     config = embedded.Config(
-        data_dir=data_dir(settings),
+        data_dir=Path(settings.data_dir).absolute(),
         pg_bin=Path(settings.pg_bin) if settings.pg_bin else None,
         pg_user=settings.pg_user,
         with_valkey=settings.redis_url is None,
@@ -74,13 +75,6 @@ def backed(settings: Settings) -> Iterator[Backed]:
             redis_url=settings.redis_url or engines.redis_url or "none",
         )
         yield Backed(found, engines)
-
-
-def data_dir(settings: Settings) -> Path:
-    """Return where the embedded engines keep their data."""
-    from brain_collector import embedded  # noqa: PLC0415 - as above
-
-    return Path(settings.data_dir).absolute() if settings.data_dir else embedded.default_data_dir()
 
 
 def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:

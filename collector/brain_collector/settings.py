@@ -1,5 +1,6 @@
 """The collector's settings: environment and flags in, one frozen `Settings` out. Read once, at the edge."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -24,7 +25,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, _help("Address to serve on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535), _help("Port to serve on; 0 picks a free one.")] = 8001
-    data_dir: Annotated[str | None, _help("Where the embedded engines keep their data.")] = None
+    data_dir: Annotated[
+        str | None,
+        _help("Where the embedded engines keep their data: /var/lib/brain-events for root, else under $XDG_DATA_HOME."),
+    ] = None
     database_url: Annotated[str | None, _help("A Postgres of yours; embedded when absent.")] = None
     redis_url: Annotated[str | None, _help("A Redis or Valkey of yours, or `none`: cache in this process.")] = None
     api_key: Annotated[str | None, _help("The key that guards everything but the probes.")] = None
@@ -97,7 +101,14 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     for field, value in flags.items():
         if value is not None:
             given[field] = _checked(field, value, f"--{field.replace('_', '-')} {value}")
+    given.setdefault("data_dir", _default_data_dir(environ))
     return _with_key(Settings(**given))
+
+
+def _default_data_dir(environ: Mapping[str, str]) -> str:
+    if os.geteuid() == 0:
+        return "/var/lib/brain-events"
+    return os.path.join(environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "brain-events")  # noqa: PTH111, PTH118
 
 
 def _checked(field: str, value: Any, shown: str) -> Any:

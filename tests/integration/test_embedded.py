@@ -332,11 +332,6 @@ def test_a_log_is_bounded_and_its_writer_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "engine.log.1").stat().st_size == 3 * supervisor.MAX_LOG_BYTES
 
 
-def test_the_default_directory_follows_the_user(tmp_path: Path) -> None:
-    expected = Path("/var/lib/brain-events") if is_root else tmp_path / "brain-events"
-    assert embedded.default_data_dir(str(tmp_path)) == expected
-
-
 @needs_root
 def test_as_root_the_engines_run_as_an_unprivileged_user(data_dir: Path) -> None:
     with start(data_dir, pg_user="nobody") as engines:

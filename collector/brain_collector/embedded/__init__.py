@@ -1,6 +1,6 @@
 """PostgreSQL and Valkey inside the collector's own life: started before it serves, watched, stopped after it.
 
-    with embedded.running(Config(data_dir=embedded.default_data_dir())) as engines:
+    with embedded.running(Config(data_dir=Path(...))) as engines:
         serve(engines.database_url, engines.redis_url)      # and, as a task of its event loop: engines.watch()
 
 Read on in `postgres` and `valkey` (what is run), `supervisor` (how), `datadir` (where, and as whom).
@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from brain_collector.embedded import datadir, postgres, valkey
-from brain_collector.embedded.datadir import default_data_dir
 from brain_collector.embedded.errors import DataDirError, EmbeddedError, EngineFailed, EngineMissing
 from brain_collector.embedded.supervisor import Owner, Status, Supervised, last_lines
 
@@ -29,7 +28,6 @@ __all__ = [
     "EngineMissing",
     "Engines",
     "Status",
-    "default_data_dir",
     "running",
 ]
 

@@ -28,13 +28,6 @@ MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
 LONGEST_SOCKET_NAME = ".s.PGSQL.5432"
 
 
-def default_data_dir(xdg_data_home: str | None = None) -> Path:
-    """/var/lib/brain-events for root, else brain-events under the user's data directory ($XDG_DATA_HOME)."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/brain-events")
-    return Path(xdg_data_home or "~/.local/share").expanduser() / "brain-events"
-
-
 @contextmanager
 def opened(data_dir: Path) -> Iterator[Path]:
     """Create the directory and hold its lock; yields its real path. Raises DataDirError if another process has it."""
