@@ -1,17 +1,25 @@
-"""What the collector's tests share: events as clients send them, SQL behind the collector's back, waiting."""
+"""What the collector's tests share: events as clients send them, SQL behind its back, waiting, processes."""
 
 import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import msgspec
 
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON
+from tests.integration.engines import SuiteEngines
 
 FOREIGN = "source IS DISTINCT FROM 'collector'"
 """SQL: only the events that a test sent, none of the collector's own."""
@@ -92,3 +100,65 @@ async def started(dsn: str, collectors: int = 1) -> None:
         return len(await own_events(dsn, "system_startup")) == collectors
 
     await eventually(stored, "system_startup is stored")
+
+
+@contextmanager
+def new_database(engines: SuiteEngines, *, template: str | None = None, name: str | None = None) -> Iterator[str]:
+    """Yield the address of a new database; without a `template` it has no schema. Works in a loop and outside."""
+    name = name or f"own_{uuid4().hex}"
+    _elsewhere(engines.maintenance_url, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    try:
+        yield engines.database_url(name)
+    finally:
+        _elsewhere(engines.maintenance_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _elsewhere(dsn: str, statement: str) -> None:
+    """Run a statement in a thread: this one may have a running loop."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(sql(dsn, statement))).result()
+
+
+class Process:
+    """A collector in a process of its own, serving at `url`; `lines` is what it has printed so far."""
+
+    def __init__(self, *flags: str, **environ: str) -> None:
+        command = [sys.executable, "-m", "brain_collector", "serve", "--port", "0", *flags]
+        self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ})
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        give_up_at = time.monotonic() + 60
+        while not (found := re.search(r"serves at (http://\S+)", "".join(self.lines))):
+            assert self._popen.poll() is None, f"the collector ended: {self.lines}"
+            assert time.monotonic() < give_up_at, f"the collector does not serve: {self.lines}"
+            time.sleep(0.01)
+        self.url = found[1]
+
+    def stop(self) -> int:
+        """SIGTERM, once; return the exit code."""
+        if self._popen.poll() is None:
+            self._popen.send_signal(signal.SIGTERM)
+        code = self._popen.wait(30)
+        self._reader.join()
+        return code
+
+    @property
+    def printed_events(self) -> list[str]:
+        """The types of the events it has printed as JSON."""
+        return [msgspec.json.decode(line)["event_type"] for line in self.lines if line.startswith("{")]
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        with self._popen.stdout as lines:
+            self.lines.extend(lines)
+
+
+@contextmanager
+def collector_process(*flags: str, **environ: str) -> Iterator[Process]:
+    """Run `brain-events serve` for the block."""
+    process = Process(*flags, **environ)
+    try:
+        yield process
+    finally:
+        process.stop()
