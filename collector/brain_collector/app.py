@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from brain_collector.api import batch, docs, events, health
+from brain_collector.api import batch, docs, events, health, listing
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.auth import LOOPBACK, Guard
 from brain_collector.errors import Problem, SettingsError
@@ -21,7 +21,12 @@ from brain_collector.problem import on_crash, on_http_exception, on_problem
 from brain_collector.resources import Resources
 from brain_collector.settings import Settings
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*batch.OPERATIONS, *events.OPERATIONS, *health.OPERATIONS)
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *batch.OPERATIONS,
+    *events.OPERATIONS,
+    *listing.OPERATIONS,
+    *health.OPERATIONS,
+)
 """Every operation there is. Routes, OpenAPI and the list of open paths are made from it."""
 
 

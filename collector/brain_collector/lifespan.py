@@ -20,8 +20,9 @@ from brain_collector.schema import EngineState
 from brain_collector.selflog import SelfLog
 from brain_collector.settings import Settings
 from brain_collector.store import Store
+from brain_collector.submission import Stored, Submission
 from brain_collector.validate import Limits
-from brain_collector.writer import Stored, Submission, Writer
+from brain_collector.writer import Writer
 
 logger: Final = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from brain_collector.counts import deltas_of
 from brain_collector.decode import Rows
 from brain_collector.errors import CollectorError
 from brain_collector.schema import Severity
-from brain_collector.writer import Stored, Submission
+from brain_collector.submission import Stored, Submission
 from brain_events.wire import Event, new_key
 
 SOURCE: Final = "collector"

@@ -11,18 +11,17 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import asyncpg
 
 from brain_collector import partitions
-from brain_collector.counts import Deltas, deltas_of
+from brain_collector.counts import deltas_of
 from brain_collector.database import GONE, Link
-from brain_collector.decode import Rows
-from brain_collector.errors import CollectorError, KeyReused, Unavailable
+from brain_collector.errors import KeyReused, Unavailable
 from brain_collector.settings import ID_BLOCK, Settings
+from brain_collector.submission import RowsRefused, Stored, Submission
 from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_refused, merged
 from brain_events.wire import new_key
 
@@ -31,59 +30,6 @@ ATTEMPTS: Final = 4
 logger: Final = logging.getLogger(__name__)
 _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 _NEXT_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
-
-
-class Stored(NamedTuple):
-    """What became of a submission: its rows have ids from `first_id` on; a `duplicate` has the earlier `answer`."""
-
-    first_id: int
-    created_at: datetime
-    answer: str | None
-    duplicate: bool
-
-
-class RowsRefused(CollectorError):  # noqa: N818 - an outcome, told to the sender in its own terms
-    """Postgres would store none of the rows; `reasons` by row index."""
-
-    def __init__(self, reasons: dict[int, str]) -> None:
-        super().__init__(f"{len(reasons)} rows")
-        self.reasons = reasons
-
-
-class Submission:
-    """The rows of one request and the future of its sender. `key` None: it is not idempotent.
-
-    `compose` makes the answer that is stored with the key, given the rows that Postgres refused.
-    """
-
-    def __init__(
-        self,
-        rows: Rows,
-        deltas: Deltas,
-        *,
-        size: int,
-        key: UUID | None = None,
-        digest: int = 0,
-        compose: Callable[[dict[int, str]], str | None] = lambda _refused: None,
-    ) -> None:
-        self.rows = rows
-        self.deltas = deltas
-        self.size = size
-        self.key = key
-        self.digest = digest
-        self.compose = compose
-        self.refused: dict[int, str] = {}
-        self.stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-
-    def settle(self, outcome: Stored | Exception) -> None:
-        """Answer the sender, once."""
-        if self.stored.done():
-            return
-        if isinstance(outcome, Exception):
-            self.stored.set_exception(outcome)
-            self.stored.exception()  # a sender that went away leaves no warning behind
-        else:
-            self.stored.set_result(outcome)
 
 
 class Watcher(Protocol):

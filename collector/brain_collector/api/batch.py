@@ -17,8 +17,8 @@ from brain_collector.errors import BatchInvalid, BodyTooLarge, FieldError
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import EventCreate
 from brain_collector.settings import Settings
+from brain_collector.submission import RowsRefused, Submission
 from brain_collector.validate import Limits
-from brain_collector.writer import RowsRefused, Submission
 from brain_events.wire import BATCH_PATH, NDJSON, BatchAnswer, LineError
 
 LARGE_BODY_BYTES: Final = 2 * 2**20  # decoded in a thread: it would hold up everyone else for tens of ms

@@ -1,16 +1,13 @@
 """Single events: create, list, get, change, delete, count."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Final
-from urllib.parse import urlencode
+from typing import Final
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector import cursor
 from brain_collector.api import query
 from brain_collector.api.body import digest, idempotency_key, media_type, read_body
 from brain_collector.api.operation import JSON, Answer, Operation, Parameter
@@ -19,9 +16,8 @@ from brain_collector.counts import deltas_of
 from brain_collector.decode import decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError
 from brain_collector.resources import Resources, resources
-from brain_collector.schema import Event, EventCreate, EventUpdate, Severity, Stats
-from brain_collector.store import Filter
-from brain_collector.writer import RowsRefused, Submission
+from brain_collector.schema import Event, EventCreate, EventUpdate
+from brain_collector.submission import RowsRefused, Submission
 from brain_events.wire import KEY_HEADER
 
 DEFAULT_LIMIT: Final = 100
@@ -66,54 +62,6 @@ async def create(request: Request) -> Response:
     event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate and stored.answer else draft
     event.id, event.created_at = stored.first_id, stored.created_at
     return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}"})
-
-
-async def list_events(request: Request) -> Response:
-    """Return a page of events, newest first; the next one stands in the Link header."""
-    own = resources(request)
-    query.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
-    wanted = query.event_filter(request)
-    page = _Page(
-        limit=query.whole_number(request, "limit", default=DEFAULT_LIMIT, least=1, most=own.settings.max_list_limit),
-        offset=query.whole_number(
-            request,
-            "offset",
-            default=0,
-            least=0,
-            most=own.settings.max_list_offset,
-            remedy="; further down, follow the Link header",
-        ),
-        after=cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None,
-    )
-    key = _encode([wanted, page]).decode()
-    cached = await own.cache.get_or_fill(
-        Scope.EVENTS, f"list:{key}", own.settings.list_ttl_s, lambda: _fill_page(own, wanted, page)
-    )
-    token, _, body = cached.partition(b"\n")
-    headers = {"Link": f'<{_next_page(request, token.decode())}>; rel="next"'} if token else {}
-    return _json(body, headers=headers)
-
-
-class _Page(msgspec.Struct, frozen=True):
-    limit: int
-    offset: int
-    after: cursor.Position | None
-
-
-async def _fill_page(own: Resources, wanted: Filter, page: _Page) -> bytes:
-    """Return the next page's cursor (empty on the last one), a newline, and this page's JSON."""
-    found = await own.store.page(wanted, limit=page.limit + 1, offset=page.offset, after=page.after)
-    shown = found[: page.limit]
-    token = ""
-    if len(found) > page.limit:
-        token = cursor.encode(cursor.Position(shown[-1].timestamp, shown[-1].id), wanted)
-    return token.encode() + b"\n" + _encode(shown)
-
-
-def _next_page(request: Request, token: str) -> str:
-    """Return a reference relative to this request, so that it holds behind any proxy."""
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]
-    return f"{request.url.path}?{urlencode([*kept, ('cursor', token)])}"
 
 
 async def get(request: Request) -> Response:
@@ -166,17 +114,6 @@ async def delete(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def stats(request: Request) -> Response:
-    """Return exact counts."""
-    own = resources(request)
-    query.only(request, ())
-
-    async def fill() -> bytes:
-        return _encode(await own.store.statistics())
-
-    return _json(await own.cache.get_or_fill(Scope.EVENTS, "stats", own.settings.stats_ttl_s, fill))
-
-
 async def _invalidate(own: Resources) -> None:
     """Begin new generations before the answer goes out; also after a 404: another may just have deleted it."""
     await own.cache.invalidate(Scope.EVENTS)
@@ -203,21 +140,6 @@ KEY_PARAMETER: Final = Parameter(
     type=UUID,
     description="Makes the request safe to send again: a repeated key stores nothing and gets the first answer.",
 )
-_LIST_PARAMETERS: Final = (
-    Parameter(name="event_type", type=str, description="Only events of this type."),
-    Parameter(name="severity", type=Severity, description="Only events of this severity."),
-    Parameter(name="source", type=str, description="Only events of this source."),
-    Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
-    Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
-    Parameter(
-        name="limit", type=Annotated[int, Meta(ge=1, le=1000)], description=f"Page size; {DEFAULT_LIMIT} by default."
-    ),
-    Parameter(
-        name="offset", type=Annotated[int, Meta(ge=0, le=10000)], description="Events to skip; the cursor is better."
-    ),
-    Parameter(name="cursor", type=str, description="Where the page before ended: take it from its Link header."),
-)
-
 OPERATIONS: Final = (
     Operation(
         method="POST",
@@ -230,27 +152,6 @@ OPERATIONS: Final = (
         body={JSON: EventCreate},
         answers={201: Answer(description="Stored.", type=Event, headers={"Location": "Where the event is."})},
         errors=(400, 408, 413, 415, 422),
-    ),
-    Operation(
-        method="GET",
-        path=PATH,
-        endpoint=list_events,
-        summary="List events",
-        description="Newest first. Follow the Link header (`rel=next`) for the next page.",
-        tag="events",
-        parameters=_LIST_PARAMETERS,
-        answers={200: Answer(description="A page.", type=list[Event], headers={"Link": "The next page, if any."})},
-        errors=(422,),
-    ),
-    Operation(
-        method="GET",
-        path=f"{PATH}/stats",
-        endpoint=stats,
-        summary="Count events",
-        description="Exact, by severity and by type.",
-        tag="events",
-        answers={200: Answer(description="The counts.", type=Stats)},
-        errors=(422,),
     ),
     Operation(
         method="GET",

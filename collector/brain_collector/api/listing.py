@@ -1,0 +1,123 @@
+"""Many events at once: pages of a filtered list, and counts."""
+
+from datetime import datetime
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from brain_collector import cursor
+from brain_collector.api import query
+from brain_collector.api.operation import JSON, Answer, Operation, Parameter
+from brain_collector.cache import Scope
+from brain_collector.resources import Resources, resources
+from brain_collector.schema import Event, Severity, Stats
+from brain_collector.store import Filter
+
+PATH: Final = "/api/events"
+DEFAULT_LIMIT: Final = 100
+
+_encode: Final = msgspec.json.encode
+
+
+async def list_events(request: Request) -> Response:
+    """Return a page of events, newest first; the next one stands in the Link header."""
+    own = resources(request)
+    query.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
+    wanted = query.event_filter(request)
+    page = _Page(
+        limit=query.whole_number(request, "limit", default=DEFAULT_LIMIT, least=1, most=own.settings.max_list_limit),
+        offset=query.whole_number(
+            request,
+            "offset",
+            default=0,
+            least=0,
+            most=own.settings.max_list_offset,
+            remedy="; further down, follow the Link header",
+        ),
+        after=cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None,
+    )
+    key = _encode([wanted, page]).decode()
+    cached = await own.cache.get_or_fill(
+        Scope.EVENTS, f"list:{key}", own.settings.list_ttl_s, lambda: _fill_page(own, wanted, page)
+    )
+    token, _, body = cached.partition(b"\n")
+    headers = {"Link": f'<{_next_page(request, token.decode())}>; rel="next"'} if token else {}
+    return Response(body, headers=headers, media_type=JSON)
+
+
+class _Page(msgspec.Struct, frozen=True):
+    limit: int
+    offset: int
+    after: cursor.Position | None
+
+
+async def _fill_page(own: Resources, wanted: Filter, page: _Page) -> bytes:
+    """Return the next page's cursor (empty on the last one), a newline, and this page's JSON."""
+    found = await own.store.page(wanted, limit=page.limit + 1, offset=page.offset, after=page.after)
+    shown = found[: page.limit]
+    token = ""
+    if len(found) > page.limit:
+        token = cursor.encode(cursor.Position(shown[-1].timestamp, shown[-1].id), wanted)
+    return token.encode() + b"\n" + _encode(shown)
+
+
+def _next_page(request: Request, token: str) -> str:
+    """Return a reference relative to this request, so that it holds behind any proxy."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]
+    return f"{request.url.path}?{urlencode([*kept, ('cursor', token)])}"
+
+
+async def stats(request: Request) -> Response:
+    """Return exact counts."""
+    own = resources(request)
+    query.only(request, ())
+
+    async def fill() -> bytes:
+        return _encode(await own.store.statistics())
+
+    counts = await own.cache.get_or_fill(Scope.EVENTS, "stats", own.settings.stats_ttl_s, fill)
+    return Response(counts, media_type=JSON)
+
+
+_LIST_PARAMETERS: Final = (
+    Parameter(name="event_type", type=str, description="Only events of this type."),
+    Parameter(name="severity", type=Severity, description="Only events of this severity."),
+    Parameter(name="source", type=str, description="Only events of this source."),
+    Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
+    Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
+    Parameter(
+        name="limit", type=Annotated[int, Meta(ge=1, le=1000)], description=f"Page size; {DEFAULT_LIMIT} by default."
+    ),
+    Parameter(
+        name="offset", type=Annotated[int, Meta(ge=0, le=10000)], description="Events to skip; the cursor is better."
+    ),
+    Parameter(name="cursor", type=str, description="Where the page before ended: take it from its Link header."),
+)
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path=PATH,
+        endpoint=list_events,
+        summary="List events",
+        description="Newest first. Follow the Link header (`rel=next`) for the next page.",
+        tag="events",
+        parameters=_LIST_PARAMETERS,
+        answers={200: Answer(description="A page.", type=list[Event], headers={"Link": "The next page, if any."})},
+        errors=(422,),
+    ),
+    Operation(
+        method="GET",
+        path=f"{PATH}/stats",
+        endpoint=stats,
+        summary="Count events",
+        description="Exact, by severity and by type.",
+        tag="events",
+        answers={200: Answer(description="The counts.", type=Stats)},
+        errors=(422,),
+    ),
+)
