@@ -2,9 +2,10 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -104,9 +105,9 @@ def _all_errors(decoded: Decoded, refused: dict[int, str]) -> list[LineError]:
 
 
 def _nothing_valid(own: Resources, received: int, errors: list[LineError]) -> BatchInvalid:
-    own.selflog.check("input_rejected", "warning", "Events were refused", n=received)
     if not received:
         return BatchInvalid("the batch is empty; send at least one event")
+    own.selflog.check("input_rejected", "warning", "Events were refused", n=received)
     fields = [FieldError(f"/{error.index}", error.code, error.detail) for error in errors]
     first = f"; the first: {errors[0].detail}" if errors else ""
     return BatchInvalid(
@@ -130,7 +131,7 @@ OPERATIONS: Final = (
         ),
         tag="events",
         parameters=(KEY_PARAMETER,),
-        body={NDJSON: EventCreate, JSON: list[EventCreate]},
+        body={NDJSON: EventCreate, JSON: Annotated[list[EventCreate], Meta(min_length=1)]},
         answers={200: Answer(description="What became of the batch.", type=BatchAnswer)},
         errors=(400, 408, 413, 415, 422),
     ),
