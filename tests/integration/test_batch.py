@@ -13,7 +13,7 @@ import pytest
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.conftest import Serve
-from tests.unit.collector.support import FOREIGN, count_foreign, event, ndjson, own_events, post_batch, sql
+from tests.unit.collector.support import FOREIGN, count_foreign, event, eventually, ndjson, own_events, post_batch, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -186,12 +186,21 @@ async def test_a_batch_without_a_valid_event_is_refused_whole(collector: httpx.A
     assert await count_foreign(settings.dsn) == 0
 
 
-async def test_an_empty_batch_is_refused(collector: httpx.AsyncClient) -> None:
+async def test_an_empty_batch_is_refused_and_counts_as_no_refused_event(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
     for body, given in ((b"", "application/x-ndjson"), (b"\n \r\n", "application/x-ndjson"), (b"[]", JSON)):
         answer = await post_batch(collector, body, content_type=given)
 
         assert outcome(answer) == (422, "batch_invalid")
         assert "empty" in answer.json()["detail"]
+    await post_batch(collector, b"{}")
+    await eventually(lambda: _noted(settings), "refused input is noted")
+    assert await own_events(settings.dsn, "input_rejected") == [{"count": 1}]
+
+
+async def _noted(settings: Settings) -> bool:
+    return await own_events(settings.dsn, "input_rejected") != []
 
 
 async def test_a_body_that_is_no_array_is_undecodable(collector: httpx.AsyncClient) -> None:

@@ -1,0 +1,172 @@
+"""The API's description: valid, complete, and true of a running collector; the page that shows it."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from openapi_spec_validator import validate
+from schemathesis import GenerationMode, checks
+from schemathesis.specs.openapi import checks as openapi_checks
+from starlette.routing import Route
+
+from brain_collector.api.operation import Operation
+from brain_collector.app import OPERATIONS, create_app
+from brain_collector.openapi import document
+from brain_collector.settings import Settings
+from brain_events.wire import BATCH_PATH, KEY_HEADER
+from tests.integration.engines import SuiteEngines
+from tests.unit.collector.support import collector_process, event, ndjson, new_database
+
+UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UNDESCRIBED = {"/", "/openapi.json", "/docs", "/docs/{name}"}
+CHECKS = [
+    checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.response_schema_conformance,
+    openapi_checks.unsupported_method,
+]
+"""Not among them, what needs more than one request or a key: that is in test_events and test_access."""
+
+
+def test_the_document_is_valid_openapi_3_1() -> None:
+    described = document(OPERATIONS)
+
+    validate(described)
+    assert described["openapi"] == "3.1.0"
+
+
+def test_document_operations_and_routes_are_the_same() -> None:
+    described = {
+        (method.upper(), path) for path, methods in document(OPERATIONS)["paths"].items() for method in methods
+    }
+    routes = [route for route in create_app(Settings()).routes if isinstance(route, Route)]
+    routed = {
+        (method, route.path)
+        for route in routes
+        for method in (route.methods or set()) - {"HEAD"}
+        if route.path not in UNDESCRIBED
+    }
+
+    assert described == {(operation.method, operation.path) for operation in OPERATIONS} == routed
+    assert {route.path for route in routes} >= UNDESCRIBED
+    assert len(routes) == len(create_app(Settings()).routes)
+
+
+def test_every_operation_has_a_summary_an_id_of_its_own_and_describes_its_parameters() -> None:
+    operations = [found for methods in document(OPERATIONS)["paths"].values() for found in methods.values()]
+
+    assert len({found["operationId"] for found in operations}) == len(operations)
+    assert all(found["summary"] for found in operations)
+    assert all(parameter["description"] for found in operations for parameter in found.get("parameters", []))
+
+
+@pytest.fixture(scope="module")
+def url(engines: SuiteEngines) -> Iterator[str]:
+    """A collector with some events, for requests from outside any loop."""
+    with (
+        new_database(engines, template="migrated") as dsn,
+        collector_process("--database-url", dsn, "--redis-url", engines.redis_url) as process,
+    ):
+        body = ndjson(*(event(message=str(n), details={"n": n}, source="s") for n in range(50)))
+        answer = httpx.post(
+            f"{process.url}/api/events/batch", content=body, headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert answer.status_code == 200
+        yield process.url
+
+
+def without_security(operations: Iterable[Operation]) -> dict[str, Any]:
+    """Return the document of a collector that needs no key: keys are test_access's."""
+    described = document(operations)
+    for methods in described["paths"].values():
+        for found in methods.values():
+            found["security"] = []
+    return described
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
+def test_whatever_is_asked_the_answer_is_as_described(url: str, operation: Operation) -> None:
+    described = schemathesis.openapi.from_dict(without_security(OPERATIONS))[operation.path][operation.method]
+    wanted = list(CHECKS)
+    if operation.method == "POST":  # elsewhere a cursor of another filter, or a timestamp that moves, is refused
+        wanted.append(openapi_checks.positive_data_acceptance)
+    if operation.path != BATCH_PATH:  # there, one good event among bad ones is taken
+        wanted.append(openapi_checks.negative_data_rejection)
+    modes = [GenerationMode.POSITIVE]
+    if operation.parameters or operation.body:
+        modes.append(GenerationMode.NEGATIVE)
+
+    with requests.Session() as session:
+
+        @given(case=st.one_of(*(described.as_strategy(generation_mode=mode) for mode in modes)))
+        @hypothesis_settings(
+            max_examples=50,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def ask(case: schemathesis.Case) -> None:
+            if case.headers and UUID_SHAPE.fullmatch(case.headers.get(KEY_HEADER, "")):
+                case.headers[KEY_HEADER] = str(uuid4())  # one that came before with another body is refused, rightly
+            case.call_and_validate(base_url=url, session=session, checks=wanted)
+
+        ask()
+
+
+# -- the page
+
+
+def test_the_page_asks_no_other_server_for_anything(url: str) -> None:
+    page = httpx.get(f"{url}/docs")
+
+    assert page.headers["content-type"].startswith("text/html")
+    references = re.findall(r"(?:src|href|url)\s*[=:]\s*[\"']([^\"']*)", page.text)
+    assert references == ["data:,", "docs/swagger.css", "docs/swagger.js", "docs/start.js"]
+    assert "//" not in page.text.replace("<!doctype html>", "")
+    assert "<script>" not in page.text
+    assert " on" not in re.sub(r">[^<]*<", "><", page.text)
+
+
+def test_the_pages_policy_lets_nothing_in_from_elsewhere(url: str) -> None:
+    policy = httpx.get(f"{url}/docs").headers["content-security-policy"]
+    rules = {rule.split()[0]: set(rule.split()[1:]) for rule in policy.split("; ")}
+
+    assert rules.pop("default-src") == {"'none'"}
+    assert rules.pop("script-src") == {"'self'"}
+    assert rules.pop("style-src") == {"'self'", "'unsafe-inline'"}
+    assert rules.pop("img-src") == {"'self'", "data:"}
+    assert rules.pop("connect-src") == {"'self'"}
+    assert rules == {name: {"'none'"} for name in ("frame-ancestors", "base-uri", "form-action")}
+
+
+def test_every_file_of_the_page_is_served(url: str) -> None:
+    found = {}
+    for name in ("swagger.js", "swagger.css", "start.js"):
+        answer = httpx.get(f"{url}/docs/{name}")
+        assert answer.status_code == 200
+        assert answer.content
+        found[name] = answer.headers["content-type"].partition(";")[0]
+
+    assert found == {"swagger.js": "text/javascript", "swagger.css": "text/css", "start.js": "text/javascript"}
+    missing = httpx.get(f"{url}/docs/..%2fapp.py")
+    assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_the_home_page_leads_to_the_docs_and_the_docs_to_the_document(url: str) -> None:
+    home = httpx.get(f"{url}/", follow_redirects=True)
+
+    assert home.url == httpx.URL(f"{url}/docs")
+    assert 'url: "openapi.json"' in httpx.get(f"{url}/docs/start.js").text
+    assert httpx.get(f"{url}/openapi.json").json() == document(OPERATIONS)
