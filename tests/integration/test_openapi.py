@@ -117,7 +117,7 @@ def test_whatever_is_asked_the_answer_is_as_described(url: str, operation: Opera
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        def ask(case: schemathesis.Case) -> None:
+        def ask(case: "schemathesis.Case[Any]") -> None:
             if case.headers and UUID_SHAPE.fullmatch(case.headers.get(KEY_HEADER, "")):
                 case.headers[KEY_HEADER] = str(uuid4())  # one that came before with another body is refused, rightly
             case.call_and_validate(base_url=url, session=session, checks=wanted)
