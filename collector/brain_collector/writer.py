@@ -109,7 +109,8 @@ class Writer:
                 keys.update([submission.key] if submission.key else [])
                 group.append(submission)
                 rows += len(submission.rows.types)
-            if not incoming and rows < self._settings.group_rows and not self._queue.empty():
+            # Once closing, what is left in the queue is for the other writers: the word to end, one for each.
+            if not (incoming or closing) and rows < self._settings.group_rows and not self._queue.empty():
                 incoming.append(self._queue.get_nowait())
         return group, repeated, closing
 
