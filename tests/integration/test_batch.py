@@ -4,13 +4,18 @@ import asyncio
 import gzip
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import msgspec
 import pytest
 
+from brain_collector.counts import deltas_of
+from brain_collector.decode import decode_ndjson
 from brain_collector.settings import Settings
+from brain_collector.submission import Submission
+from brain_collector.validate import Limits
+from brain_collector.writer import Writer
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.conftest import Serve
 from tests.unit.collector.support import FOREIGN, count_foreign, event, eventually, ndjson, own_events, post_batch, sql
@@ -347,6 +352,31 @@ async def test_a_batch_refused_whole_leaves_its_key_free(collector: httpx.AsyncC
 
     assert outcome(refused) == (422, "batch_invalid")
     assert taken.json() == all_taken(3)
+
+
+async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(settings: Settings) -> None:
+    async def nothing() -> None: ...
+
+    def submission(key: UUID) -> Submission:
+        rows = decode_ndjson(GOOD, Limits(10_000, 8), datetime.now(UTC)).rows
+        return Submission(rows, deltas_of(rows.types, rows.severities, rows.timestamps), size=1, key=key, digest=1)
+
+    key = uuid4()
+    writer = Writer(msgspec.structs.replace(settings, writers=2), IdleWatcher(), nothing)
+    sent = [asyncio.create_task(writer.submit(submission(key))) for _ in range(2)]
+    await asyncio.sleep(0)  # both are in the queue now
+    writer.close()
+    async with asyncio.timeout(30):
+        await writer.run()
+        await writer.run()
+
+    assert [(await each).duplicate for each in sent] == [False, True]
+
+
+class IdleWatcher:
+    def database_up(self) -> None: ...
+
+    def database_down(self, reason: str) -> None: ...
 
 
 # -- what only Postgres refuses
