@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,7 +20,18 @@ from brain_collector.validate import Limits
 from brain_collector.writer import Writer
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.conftest import Serve
-from tests.unit.collector.support import FOREIGN, count_foreign, event, eventually, ndjson, own_events, post_batch, sql
+from tests.unit.collector.support import (
+    FOREIGN,
+    connected,
+    count_foreign,
+    event,
+    eventually,
+    ndjson,
+    own_events,
+    post_batch,
+    sql,
+    started,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -275,6 +288,86 @@ async def test_a_batch_of_too_many_events_is_refused(settings: Settings, serve: 
     assert await count_foreign(settings.dsn) == 3
 
 
+async def partly_sent(client: httpx.AsyncClient) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Begin a batch of which only the first bytes are sent."""
+    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+    head = f"POST {BATCH_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    writer.write(f"{head}Content-Length: {len(GOOD)}\r\n\r\n".encode() + GOOD[:-10])
+    await writer.drain()
+    return reader, writer
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_given_up(settings: Settings, serve: Serve) -> None:
+    async with serve(settings, body_deadline_s=0.1) as client:
+        reader, writer = await partly_sent(client)
+        answer = await reader.readuntil(b"}")
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_too_slow"' in answer
+    assert await count_foreign(settings.dsn) == 0
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
+    _, writer = await partly_sent(collector)
+    writer.close()
+    await writer.wait_closed()
+
+    assert (await post_batch(collector, GOOD)).json() == all_taken(3)
+    assert await count_foreign(settings.dsn) == 3
+
+
+# -- what must wait
+
+
+@asynccontextmanager
+async def locked_table(dsn: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """Hold up every write; yields a question: does one wait?"""
+    async with connected(dsn) as connection, connected(dsn) as observer:
+
+        async def somebody_waits() -> bool:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            return bool(await observer.fetchval(waiting) > 0)
+
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE system_events IN ACCESS EXCLUSIVE MODE")
+            yield somebody_waits
+
+
+async def test_what_is_not_committed_in_time_is_refused_for_now_and_stored_once_when_it_comes_again(
+    settings: Settings, serve: Serve
+) -> None:
+    key = uuid4()
+    async with serve(settings, write_deadline_s=1.0, lock_deadline_s=20.0) as client:
+        await started(settings.dsn)
+        async with locked_table(settings.dsn):
+            refused = await post_batch(client, GOOD, key=key)
+        assert outcome(refused) == (503, "unavailable")
+        assert refused.headers["retry-after"] == "1"
+
+        async def taken() -> bool:
+            return (await post_batch(client, GOOD, key=key)).status_code == 200
+
+        await eventually(taken, "the batch is taken")
+
+    assert await count_foreign(settings.dsn) == 3
+
+
+async def test_more_than_may_wait_is_refused_at_once(settings: Settings, serve: Serve) -> None:
+    async with serve(settings, max_pending_bytes=len(GOOD) + 10, lock_deadline_s=20.0) as client:
+        await started(settings.dsn)
+        async with locked_table(settings.dsn) as somebody_waits:
+            first = asyncio.create_task(post_batch(client, GOOD))
+            await eventually(somebody_waits, "the first batch is being written")
+            second = await post_batch(client, GOOD)
+        assert outcome(second) == (503, "unavailable")
+        assert "waiting to be written already" in second.json()["detail"]
+        assert (await first).json() == all_taken(3)
+        assert (await post_batch(client, GOOD)).json() == all_taken(3)
+
+
 # -- what comes again
 
 
@@ -352,6 +445,20 @@ async def test_a_batch_refused_whole_leaves_its_key_free(collector: httpx.AsyncC
 
     assert outcome(refused) == (422, "batch_invalid")
     assert taken.json() == all_taken(3)
+
+
+async def test_a_key_is_forgotten_after_its_life_and_not_before(settings: Settings, serve: Serve) -> None:
+    old, young = uuid4(), uuid4()
+    async with serve(settings, key_life_days=6) as client:
+        for key in (old, young):
+            await post_batch(client, GOOD, key=key)
+    aged = "UPDATE batches SET received_at = now() - make_interval(days => $2, hours => 1) WHERE key = $1"
+    await sql(settings.dsn, aged, old, 6)
+    await sql(settings.dsn, aged, young, 5)
+    async with serve(settings, key_life_days=6) as client:
+        answers = [await post_batch(client, GOOD, key=key) for key in (old, young)]
+
+    assert [answer.json()["duplicate"] for answer in answers] == [False, True]
 
 
 async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(settings: Settings) -> None:

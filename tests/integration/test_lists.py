@@ -15,7 +15,7 @@ from brain_collector.settings import Settings
 from brain_collector.store import Filter
 from brain_events.wire import SEVERITIES
 from tests.conftest import Serve
-from tests.unit.collector.support import event, ndjson, post_batch, sql, started
+from tests.unit.collector.support import connected, event, ndjson, post_batch, sql, started
 
 pytestmark = pytest.mark.anyio
 
@@ -218,6 +218,17 @@ async def test_a_cursor_that_is_none_or_of_another_filter_is_refused(shop: httpx
         assert detail.startswith("cursor is malformed"), text[:40]
     _, detail = await refusal(shop, urlencode({"cursor": token, "event_type": "test"}))
     assert detail.startswith("cursor belongs to another filter")
+
+
+async def test_a_list_that_takes_too_long_is_told_how_to_narrow_it(settings: Settings, serve: Serve) -> None:
+    async with serve(settings, read_deadline_s=0.2) as client, connected(settings.dsn) as connection:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE system_events IN ACCESS EXCLUSIVE MODE")  # every read takes for ever
+            answer = await client.get("/api/events?source=web")
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "query_too_broad")
+        assert "`from` and `to`" in answer.json()["detail"]
+        assert (await client.get("/api/events?source=web")).status_code == 200
 
 
 events = st.lists(
