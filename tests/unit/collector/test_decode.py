@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from brain_collector.counts import deltas_of, hour
@@ -124,6 +124,9 @@ def str_of(value: Any) -> str:
     return "".join(map(str_of, value)) if isinstance(value, list) else str(value)
 
 
+GOOD = b'{"event_type":"t","severity":"info","message":"m"}'
+TWO_ON_ONE_LINE = GOOD + b" " + GOOD
+
 bad = st.sampled_from(
     [
         b"no json",
@@ -134,7 +137,7 @@ bad = st.sampled_from(
         b'{"event_type":"","severity":"info","message":"m"}',
         b'{"event_type":"t","severity":"odd","message":"m"}',
         b'{"event_type":"t","severity":"info","message":"m","details":[1]}',
-        b'{"event_type":"t","severity":"info","message":"m"} {"event_type":"t","severity":"info","message":"m"}',
+        TWO_ON_ONE_LINE,
         b'{"event_type":"t","severity":"info","message":"\xff"}',
         rb'{"event_type":"t","severity":"info","message":"\ud800"}',
         b'{"event_type":"t","severity":"info","message":"m","details":{"n":1e400}}',
@@ -144,6 +147,8 @@ bad = st.sampled_from(
 ) | st.binary(min_size=1, max_size=10).filter(lambda line: line.strip() != b"" and b"\n" not in line)
 
 
+@example([GOOD, TWO_ON_ONE_LINE, GOOD])
+@example([b'{"event_type":"t",', GOOD[18:], GOOD])
 @given(st.lists(events.map(encode) | bad, min_size=1, max_size=8))
 def test_what_a_line_decodes_to_does_not_hang_on_the_other_lines(lines: list[bytes]) -> None:
     alone: dict[int, list[list[Any]]] = {}
