@@ -14,19 +14,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brain_collector.errors import HostRefused, Problem, Unauthorized
-from brain_collector.problem import response
+from brain_collector.problem import SECURITY_HEADERS, response
 from brain_collector.settings import Settings
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _TRUSTED: Final = "brain_collector.trusted"
-
-SECURITY_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""On every answer, unless it sets its own."""
 
 
 def is_trusted(connection: HTTPConnection) -> bool:

@@ -15,6 +15,14 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 logger: Final = logging.getLogger(__name__)
 
+SECURITY_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""On every answer, unless it sets its own."""
+
 
 def response(problem: Problem) -> Response:
     """Return the answer of a problem."""
@@ -53,7 +61,7 @@ async def on_crash(request: Request, error: Exception) -> Response:
         code="internal_server_error",
         detail="the collector has a fault; its log says which",
     )
-    return _response(body, {})
+    return _response(body, SECURITY_HEADERS)  # Starlette answers this outside of the guard, which sets them elsewhere
 
 
 def _response(body: ProblemBody, headers: dict[str, str]) -> Response:

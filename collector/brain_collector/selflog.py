@@ -44,7 +44,8 @@ OWN_EVENTS: Final = {
 
 
 class _Check(NamedTuple):
-    severity: str
+    severity: Severity
+    message: str
     at_s: float
     suppressed: int
 
@@ -82,8 +83,11 @@ class SelfLog:
         if last is not None and last.severity == severity and now_s - last.at_s < self._interval_s:
             self._checks[event_type] = last._replace(suppressed=last.suppressed + n)
             return
+        if last is not None and last.severity != severity and last.suppressed:
+            self.log(event_type, last.severity, last.message, count=last.suppressed)
+            last = None
         count = n + (last.suppressed if last is not None else 0)
-        self._checks[event_type] = _Check(severity, now_s, 0)
+        self._checks[event_type] = _Check(severity, message, now_s, 0)
         self.log(event_type, severity, message, count=count, **details)
 
     async def run(self) -> None:

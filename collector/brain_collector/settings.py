@@ -1,6 +1,7 @@
 """The collector's settings: environment and flags in, one frozen `Settings` out. Read once, at the edge."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -122,7 +123,10 @@ def _checked(field: str, value: Any, shown: str) -> Any:
 
 
 def _with_key(settings: Settings) -> Settings:
-    if settings.api_key is not None or settings.api_key_file is None:
+    if settings.api_key is not None:
+        _check_key(settings.api_key, f"{ENV_PREFIX}API_KEY")
+        return settings
+    if settings.api_key_file is None:
         return settings
     try:
         with open(settings.api_key_file, encoding="utf-8") as file:  # noqa: PTH123 - a plain file, read once
@@ -131,4 +135,11 @@ def _with_key(settings: Settings) -> Settings:
         raise SettingsError(f"--api-key-file {settings.api_key_file}: {error.strerror}") from None
     if not key:
         raise SettingsError(f"--api-key-file {settings.api_key_file}: its first line is empty; write the key there")
+    _check_key(key, f"--api-key-file {settings.api_key_file}")
     return msgspec.structs.replace(settings, api_key=key)
+
+
+def _check_key(key: str, shown: str) -> None:
+    """A key travels in a header, which has no agreed way to write other characters."""
+    if not re.fullmatch(r"[!-~]+", key):
+        raise SettingsError(f"{shown}: a key is one or more printable ASCII characters without spaces")

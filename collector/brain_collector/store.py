@@ -71,7 +71,12 @@ class Store:
                 tuple_(_columns.timestamp, _columns.id) < edge,
             )
         query = query.order_by(_columns.timestamp.desc(), _columns.id.desc()).limit(limit).offset(offset)
-        return [_event(row) for row in await self._fetch(query)]
+        try:
+            return [_event(row) for row in await self._fetch(query)]
+        except _TooSlow:
+            raise QueryTooBroad(
+                f"the query took longer than {self._settings.read_deadline_s:g} s; narrow it with `from` and `to`"
+            ) from None
 
     async def get(self, event_id: int) -> Event | None:
         """Return one event."""
@@ -153,9 +158,8 @@ class Store:
     def _translated(self, error: DBAPIError) -> Exception:
         cause = error.orig.__cause__ if error.orig is not None else None
         if isinstance(cause, asyncpg.QueryCanceledError):
-            return QueryTooBroad(
-                f"the query took longer than {self._settings.read_deadline_s:g} s; narrow it with `from` and `to`"
-            )
+            why = f"the database took longer than {self._settings.read_deadline_s:g} s"
+            return _TooSlow(why, retry_after_s=self._settings.retry_after_s)
         if isinstance(cause, asyncpg.DataError):
             return ParameterInvalid(f"Postgres refuses a value: {cause}")
         why = f"the database is not available ({_said(cause or error)})"
@@ -172,6 +176,10 @@ class Store:
             timeout=self._settings.connect_deadline_s,
             server_settings=server_settings(self._settings, statement_timeout_s=timeout_s),
         )
+
+
+class _TooSlow(Unavailable):
+    """The statement time-out ended it."""
 
 
 class _StaleConnection(Unavailable):

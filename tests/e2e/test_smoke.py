@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.integration.engines import SuiteEngines
-from tests.unit.collector.support import Process, collector_process, new_database
+from tests.integration.support import Process, collector_process, new_database
 
 SCRIPT = Path(__file__).parents[1] / "smoke" / "smoke.sh"
 KEY = "smoke-key"

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from brain_collector.app import OPERATIONS, create_app
-from brain_collector.auth import SECURITY_HEADERS
 from brain_collector.errors import SettingsError
+from brain_collector.problem import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.unit.collector.support import create, event, ndjson, post_batch
+from tests.integration.support import create, event, ndjson, post_batch
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ from brain_collector.validate import Limits
 from brain_collector.writer import Writer
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.conftest import Serve
-from tests.unit.collector.support import (
+from tests.integration.support import (
     FOREIGN,
     connected,
     count_foreign,

@@ -12,7 +12,7 @@ import pytest
 from brain_collector.settings import Settings
 from brain_events.wire import KEY_HEADER, SEVERITIES
 from tests.conftest import Serve
-from tests.unit.collector.support import FOREIGN, count_foreign, create, event, sql
+from tests.integration.support import FOREIGN, count_foreign, create, event, sql
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH
 from tests.conftest import Serve
 from tests.integration.engines import SuiteEngines, scratch_dir
-from tests.unit.collector.support import (
+from tests.integration.support import (
     collector_process,
     count_foreign,
     create,

@@ -15,7 +15,7 @@ from brain_collector.settings import Settings
 from brain_collector.store import Filter
 from brain_events.wire import SEVERITIES
 from tests.conftest import Serve
-from tests.unit.collector.support import connected, event, ndjson, post_batch, sql, started
+from tests.integration.support import connected, event, ndjson, post_batch, sql, started
 
 pytestmark = pytest.mark.anyio
 

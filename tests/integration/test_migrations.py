@@ -15,7 +15,7 @@ import pytest
 from brain_collector import migrate, partitions
 from brain_collector.settings import Settings
 from tests.integration.engines import SuiteEngines
-from tests.unit.collector.support import connected, new_database, sql
+from tests.integration.support import connected, new_database, sql
 
 TABLES = {"alembic_version", "batches", "event_counts", "event_deltas", "jobs", "system_events", "system_events_before"}
 INSERT = "INSERT INTO system_events (event_type, severity, message, timestamp) VALUES ('t', 'info', 'm', $1)"

@@ -23,7 +23,7 @@ from brain_collector.openapi import document
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.integration.engines import SuiteEngines
-from tests.unit.collector.support import collector_process, event, ndjson, new_database
+from tests.integration.support import collector_process, event, ndjson, new_database
 
 UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 UNDESCRIBED = {"/", "/openapi.json", "/docs", "/docs/{name}"}

@@ -17,7 +17,7 @@ from brain_collector.settings import Settings
 from brain_collector.store import Store
 from brain_events.wire import SEVERITIES
 from tests.conftest import Serve
-from tests.unit.collector.support import connected, create, event, ndjson, post_batch, sql, started
+from tests.integration.support import connected, create, event, ndjson, post_batch, sql, started
 
 pytestmark = pytest.mark.anyio
 

@@ -9,6 +9,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from brain_collector.api import query
 from brain_collector.api.body import digest, idempotency_key, media_type, read_body
 from brain_collector.api.events import KEY_PARAMETER
 from brain_collector.api.operation import JSON, Answer, Operation
@@ -28,6 +29,7 @@ LARGE_BODY_BYTES: Final = 2 * 2**20  # decoded in a thread: it would hold up eve
 async def ingest(request: Request) -> Response:
     """Store the valid events of a batch; answer when they are committed."""
     own = resources(request)
+    query.only(request, ())
     given = media_type(request, NDJSON, JSON)
     key = idempotency_key(request)
     body = await read_body(request, own.settings)

@@ -5,12 +5,12 @@ from importlib.resources import files
 from typing import Final
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from brain_collector.api.operation import JSON, Operation
-from brain_collector.errors import Problem
 from brain_collector.openapi import document
 
 _ASSETS: Final = {"swagger.js": "text/javascript", "swagger.css": "text/css", "start.js": "text/javascript"}
@@ -45,12 +45,6 @@ _START: Final = """SwaggerUIBundle({
 """
 
 
-class AssetNotFound(Problem):
-    """There is no such file."""
-
-    status, code, title = 404, "not_found", "Not Found"
-
-
 def routes(operations: Iterable[Operation]) -> list[Route]:
     """Return the routes that describe `operations`."""
     described = msgspec.json.encode(document(operations))
@@ -74,6 +68,6 @@ async def asset(request: Request) -> Response:
     """Return a file of the page."""
     name = request.path_params["name"]
     if name not in _ASSETS:
-        raise AssetNotFound(f"there is nothing at {request.url.path}")
+        raise HTTPException(404)
     content = _START.encode() if name == "start.js" else files("offapi").joinpath(_FILES[name]).read_bytes()
     return Response(content, media_type=_ASSETS[name], headers={"Cache-Control": "max-age=3600"})

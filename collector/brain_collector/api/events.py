@@ -14,7 +14,7 @@ from brain_collector.api.operation import JSON, Answer, Operation, Parameter
 from brain_collector.cache import Scope
 from brain_collector.counts import deltas_of
 from brain_collector.decode import decode_changes, decode_one
-from brain_collector.errors import EventInvalid, EventNotFound, FieldError
+from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, EventCreate, EventUpdate
 from brain_collector.submission import RowsRefused, Submission
@@ -29,6 +29,7 @@ _encode: Final = msgspec.json.encode
 async def create(request: Request) -> Response:
     """Store one event; answer when it is committed."""
     own = resources(request)
+    query.only(request, ())
     media_type(request, JSON)
     key = idempotency_key(request)
     body = await read_body(request, own.settings)
@@ -58,7 +59,7 @@ async def create(request: Request) -> Response:
     try:
         stored = await own.writer.submit(submission)
     except RowsRefused as refused:
-        raise _not_storable(refused) from None
+        raise _not_storable(refused.reasons[0]) from None
     event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate and stored.answer else draft
     event.id, event.created_at = stored.first_id, stored.created_at
     return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}"})
@@ -82,13 +83,17 @@ async def get(request: Request) -> Response:
 async def update(request: Request) -> Response:
     """Change the fields that are sent; the counts follow."""
     own = resources(request)
+    query.only(request, ())
     event_id = query.event_id(request)
     media_type(request, JSON)
     changes = decode_changes(await read_body(request, own.settings), own.limits)
     moment = changes.pop("timestamp", None)
     if moment is not None:
         await _hold_timestamp(own, event_id, moment)
-    event = await own.store.update(event_id, changes)
+    try:
+        event = await own.store.update(event_id, changes)
+    except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
+        raise _not_storable(error.detail) from None
     await _invalidate(own)
     if event is None:
         raise _not_found(event_id)
@@ -128,8 +133,8 @@ def _not_found(event_id: int) -> EventNotFound:
     return EventNotFound(f"there is no event {event_id}")
 
 
-def _not_storable(refused: RowsRefused) -> EventInvalid:
-    said = f"Postgres cannot store the event: {refused.reasons[0]}"
+def _not_storable(why: str) -> EventInvalid:
+    said = f"Postgres cannot store the event: {why}"
     return EventInvalid(said, errors=[FieldError("", "not_storable", said)])
 
 
