@@ -14,6 +14,7 @@ from brain_events.client import Client
 from brain_events.config import Config
 from brain_events.context import bind, bound, clear, unbind
 from brain_events.errors import BrainEventsError, ConfigError
+from brain_events.wire import Event
 
 if TYPE_CHECKING:
     from brain_events.asgi import EventsMiddleware
@@ -25,6 +26,7 @@ __all__ = [
     "Client",
     "Config",
     "ConfigError",
+    "Event",
     "EventsHandler",
     "EventsMiddleware",
     "EventsProcessor",

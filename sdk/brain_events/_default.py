@@ -4,7 +4,7 @@ import atexit
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from brain_events.config import (
     DEFAULT_REQUEST_TIMEOUT_S,
     load,
 )
+from brain_events.wire import Event
 
 EXIT_BUDGET_S = 2.0
 
@@ -32,6 +33,8 @@ def init(
     *,
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
     max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES,
+    allowed_keys: Iterable[str] = (),
+    before_send: Callable[[Event], Event | None] | None = None,
     interval_s: float = DEFAULT_INTERVAL_S,
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S,
     transport: Transport | None = None,
@@ -49,6 +52,9 @@ def init(
         max_event_bytes: Longest encoded event; longer ones are truncated, with a marker.
         max_buffer_bytes: Most encoded bytes held in memory; past it events are dropped and counted. The last fifth
             is kept for `error` and `critical`.
+        allowed_keys: Names whose values are no secrets, though they look like it; exactly as they are written.
+        before_send: Sees every event, in the thread that logs it, and returns what to send, or None to drop it. If it
+            raises, the event is dropped. What it logs itself is not sent.
         interval_s: Longest time an event waits for its batch to fill.
         request_timeout_s: Wall-clock limit for one request's answer.
         transport: Takes the place of HTTP, such as `testing.MemoryTransport`.
@@ -64,6 +70,8 @@ def init(
         source=source,
         max_event_bytes=max_event_bytes,
         max_buffer_bytes=max_buffer_bytes,
+        allowed_keys=allowed_keys if isinstance(allowed_keys, str) else frozenset(allowed_keys),
+        before_send=before_send,
         interval_s=interval_s,
         request_timeout_s=request_timeout_s,
     )

@@ -1,18 +1,14 @@
 """Forgiving at the door: any arguments at all go in, an event within the limits of `wire` comes out, then its line."""
 
-import sys
-import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from brain_events._sanitize import TRUNCATED, is_a, sanitize, to_text
+from brain_events._exception import describe_exception
+from brain_events._sanitize import is_a, sanitize, to_text
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
-
-MAX_TRACEBACK_CHARS = 16 * 1024
-MAX_TRACEBACK_FRAMES = 50
 
 _ALIASES = dict.fromkeys(("trace", "debug", "notset", "notice", "success"), "info") | {
     "warn": "warning",
@@ -36,6 +32,7 @@ def make_event(
     timestamp: Any,
     exc_info: Any,
     max_bytes: int,
+    allowed_keys: frozenset[str] = frozenset(),
 ) -> Event:
     """Return the valid event that these arguments come closest to; what had to be changed is kept in its details."""
     fields = _as_fields(details)
@@ -51,20 +48,20 @@ def make_event(
         event_type=cut(event_type, EVENT_TYPE_MAX_CHARS) or "unspecified",
         severity=known or "error",
         message=to_text(message, max_bytes // 2),
-        details=sanitize(fields, max_bytes) if fields else None,
+        details=sanitize(fields, max_bytes, allowed_keys) if fields else None,
         source=cut(source, SOURCE_MAX_CHARS) or None,
         timestamp=moment or datetime.now(UTC),
     )
 
 
-def encode_event(event: Event, max_bytes: int) -> bytes:
+def encode_event(event: Event, max_bytes: int, allowed_keys: frozenset[str] = frozenset()) -> bytes:
     """Return the line of `event`, truncated until it fits into `max_bytes`."""
     line = encode(event)
     room = max_bytes
     while len(line) > max_bytes:
         room //= 2
         event.message = to_text(event.message, room // 2)
-        event.details = sanitize(event.details, room // 2)
+        event.details = sanitize(event.details, room // 2, allowed_keys)
         line = encode(event)
     return line
 
@@ -77,29 +74,6 @@ def severity_of(given: Any) -> str | None:
     if is_a(given, int) and type(given) is not bool:
         return SEVERITIES[min(max(int(given) // 10 - 2, 0), 3)]
     return None
-
-
-def describe_exception(exc_info: Any) -> dict[str, str] | None:
-    """Return type, message and traceback of an exception, an exc_info tuple, or (True) the one being handled."""
-    error = exc_info[1] if type(exc_info) is tuple and len(exc_info) == 3 else exc_info
-    if not is_a(error, BaseException):
-        error = sys.exception()
-    if error is None:
-        return None
-    return {
-        "type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        "message": to_text(error, MAX_TRACEBACK_CHARS),
-        "traceback": _traceback_of(error),
-    }
-
-
-def _traceback_of(error: BaseException) -> str:
-    """Format without locals, which hold secrets; the end is kept, since the innermost frames tell most."""
-    try:
-        text = "".join(traceback.format_exception(error, limit=-MAX_TRACEBACK_FRAMES))
-    except Exception as failure:  # noqa: BLE001 -- it runs __str__ and __repr__ of the application
-        return f"[unreadable: {type(failure).__name__}]"
-    return text if len(text) <= MAX_TRACEBACK_CHARS else TRUNCATED + text[-MAX_TRACEBACK_CHARS:]
 
 
 def _as_fields(details: Any) -> dict[Any, Any]:

@@ -24,17 +24,26 @@ MAX_DEPTH: Final = 32
 """Levels of nesting that are kept; Postgres and readers in other languages have limits of their own."""
 
 _SECRET = re.compile(
-    r"passw(or)?d|passphrase|secret|authorization|cookie|credential|(api|private)[_-]?key|token$", re.IGNORECASE
+    r"passw(or)?d|passphrase|pwd$|secret|authorization|^auth$|cookie|credential|jwt|[cx]srf"
+    r"|(api|private|access|signing|encryption)[ _-]?key|session[_-]?(id|key)|signature$"
+    r"|token$|(access|auth|api|bearer|id|refresh|session)[_-]?tokens$",
+    re.IGNORECASE,
 )
 """`token` only at the end: `input_tokens` and `token_count` are numbers that people want to see."""
+
+_MEMO_MAX_CHARS = 64  # a longer key is judged each time, so that the memo holds 64 KiB at most
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_INT = 10**300  # what a double can hold; a number above it is refused by many readers of JSON
 
 
-@lru_cache(maxsize=1024)
 def is_secret(key: str) -> bool:
     """Tell whether a value under this key is to be scrubbed."""
+    return (_is_secret if len(key) <= _MEMO_MAX_CHARS else _is_secret.__wrapped__)(key)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
     return _SECRET.search(key) is not None
 
 
@@ -43,9 +52,9 @@ def is_a(value: Any, kind: type) -> bool:
     return issubclass(type(value), kind)
 
 
-def sanitize(value: Any, max_chars: int) -> Any:
-    """Return `value` as JSON data of about `max_chars` characters at most."""
-    return _Walk(max_chars).clean(value, 0)
+def sanitize(value: Any, max_chars: int, allowed_keys: frozenset[str] = frozenset()) -> Any:
+    """Return `value` as JSON data of about `max_chars` characters; what is under `allowed_keys` is no secret."""
+    return _Walk(max_chars, allowed_keys).clean(value, 0)
 
 
 def to_text(value: Any, max_chars: int) -> str:
@@ -66,8 +75,9 @@ _reentry = _Reentry()
 class _Walk:
     """One walk over one value: how much room is left, and which containers we are inside of."""
 
-    def __init__(self, max_chars: int) -> None:
+    def __init__(self, max_chars: int, allowed_keys: frozenset[str] = frozenset()) -> None:
         self.room = max_chars
+        self.allowed_keys = allowed_keys
         self.inside: set[int] = set()
 
     def clean(self, value: Any, depth: int) -> Any:
@@ -116,7 +126,7 @@ class _Walk:
                 cleaned[TRUNCATED] = True
                 break
             name = self.text(key if is_a(key, str) else self.describe(key))
-            scrub = is_secret(name) and item is not None and type(item) is not bool
+            scrub = item is not None and type(item) is not bool and is_secret(name) and name not in self.allowed_keys
             cleaned[name] = SCRUBBED if scrub else self.clean(item, depth)
         return cleaned
 

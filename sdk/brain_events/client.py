@@ -9,12 +9,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from brain_events._event import cut, encode, encode_event, make_event
+from brain_events._hook import Hook
 from brain_events._sanitize import is_secret
 from brain_events._stats import Stats
+from brain_events._trace import MODULES, OPENTELEMETRY, with_span
 from brain_events._transport import Transport
 from brain_events._worker import Worker
 from brain_events.config import Config
-from brain_events.context import BOUND, with_bound
+from brain_events.context import BOUND, SilencedError, with_bound
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
 
 SHORT_LINE_BYTES = 1000
@@ -60,6 +62,8 @@ class Client:
         # A known shape (event type and keys, judged before) with plain values is encoded at once: 2 us in place of 15.
         try:
             bound = BOUND.get()
+            if OPENTELEMETRY in MODULES:
+                bound = with_span(bound)
             fields: Any = details if bound is None else {**bound, **details} if details else bound
             line = None
             if (
@@ -84,6 +88,8 @@ class Client:
                 self._log_forgivingly(event_type, severity, message, details, source, timestamp, exc_info)
             else:
                 self._buffer.put(line, severity)
+        except SilencedError:
+            self._count_before_send()
         except Exception:  # noqa: BLE001 -- such as RecursionError; the += needs no call
             self._buffer.dropped["internal_error"] += 1
 
@@ -92,7 +98,7 @@ class Client:
         self._buffer.dropped["before_init"] += lost
         for event in events:
             event.source = event.source or self._source
-            self._buffer.put(encode_event(event, self._max_event_bytes), event.severity)
+            self._put(event)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Send now; return True only if everything logged before is answered for within `timeout_s`."""
@@ -123,6 +129,9 @@ class Client:
     def _open(self) -> None:
         self._source = cut(self._config.source, SOURCE_MAX_CHARS) or None
         self._max_event_bytes = self._config.max_event_bytes
+        self._allowed_keys = allowed = self._config.allowed_keys
+        hook = self._config.before_send
+        self._hook = Hook(hook, self._max_event_bytes, allowed) if hook else None
         self._worker = Worker(self._config, self._transport or _http_transport(self._config))
         self._buffer = self._worker.buffer
         self._closed = False
@@ -136,10 +145,23 @@ class Client:
     ) -> None:
         details = with_bound(details)
         source = self._source if source is None else source
-        event = make_event(event_type, severity, message, details, source, timestamp, exc_info, self._max_event_bytes)
-        line = encode_event(event, self._max_event_bytes)
-        self._remember(event_type, details)
-        self._buffer.put(line, event.severity)
+        limits = self._max_event_bytes, self._allowed_keys
+        event = make_event(event_type, severity, message, details, source, timestamp, exc_info, *limits)
+        if self._hook is None:  # which has to see every event: none may take the short way
+            self._remember(event_type, details)
+        self._put(event)
+
+    def _put(self, event: Event) -> None:
+        passed = event if self._hook is None else self._hook(event)
+        if passed is None:
+            self._count_before_send()
+        else:
+            line = encode_event(passed, self._max_event_bytes, self._allowed_keys)
+            self._buffer.put(line, passed.severity)
+
+    def _count_before_send(self) -> None:
+        dropped = self._buffer.dropped
+        dropped["before_send"] = dropped.get("before_send", 0) + 1
 
     def _remember(self, event_type: Any, fields: Any) -> None:
         """Learn the shape of an event, unless a key looks like a secret: the next one like it is encoded at once."""

@@ -1,12 +1,13 @@
 """Settings: arguments and the environment come in, one frozen `Config` goes out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from brain_events.errors import ConfigError
+from brain_events.wire import Event
 
 DEFAULT_MAX_EVENT_BYTES = 64 * 1024
 DEFAULT_MAX_BUFFER_BYTES = 64 * 1024 * 1024
@@ -27,6 +28,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Longest encoded event; a longer one is truncated, with a marker."""
     max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES
     """Most encoded bytes held in memory; the last fifth is kept for `error` and `critical`."""
+    allowed_keys: frozenset[str] = frozenset()
+    """Names whose values are no secrets, though they look like it; exactly as they are written."""
+    before_send: Callable[[Event], Event | None] | None = None
+    """Sees every event before it is kept; returns what to send, or None; if it raises, the event is dropped."""
     interval_s: float = DEFAULT_INTERVAL_S
     """Longest time an event waits for its batch to fill."""
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
@@ -48,6 +53,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"max_event_bytes is {self.max_event_bytes}; use 1024 or more")
         if self.max_buffer_bytes < self.max_event_bytes:
             raise ConfigError(f"max_buffer_bytes is {self.max_buffer_bytes}; use max_event_bytes or more")
+        if not isinstance(self.allowed_keys, frozenset):
+            raise ConfigError(f"allowed_keys is {self.allowed_keys!r}; use a frozenset of names")
+        if self.before_send is not None and not callable(self.before_send):
+            raise ConfigError(f"before_send is {self.before_send!r}; use a function that takes and returns an event")
         for name in ("interval_s", "request_timeout_s", "retry_base_s", "retry_cap_s", "probe_interval_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; use seconds above 0")

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
+
+from brain_events._trace import MODULES, OPENTELEMETRY, with_span
 
 BOUND: ContextVar[dict[str, Any] | None] = ContextVar("brain_events_bound", default=None)
 """The bound fields; the dict is replaced, never changed, so that tasks never see each other's fields."""
@@ -11,9 +13,26 @@ BOUND: ContextVar[dict[str, Any] | None] = ContextVar("brain_events_bound", defa
 SENDING: ContextVar[bool] = ContextVar("brain_events_sending", default=False)
 """True while this thread delivers events: what is logged then is about us, and an adapter leaves it out."""
 
-
 WORKER_THREAD = "brain-events"
 """The name of the thread that delivers; a record that a queue carries to another thread still bears it."""
+
+_SILENT: Final = object()
+"""A bound key that no event can have. It costs the fast path nothing: no shape that it knows has such a key."""
+
+
+class SilencedError(Exception):
+    """An event was logged by a hook that looks at events; logged, it would come to the hook, and so on."""
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Run code of the application whose own events are dropped."""
+    before = BOUND.get()
+    BOUND.set({_SILENT: True})  # type: ignore[dict-item]
+    try:
+        yield
+    finally:
+        BOUND.set(before)
 
 
 def bind(**fields: Any) -> None:
@@ -22,8 +41,16 @@ def bind(**fields: Any) -> None:
 
 
 def with_bound(details: Any) -> Any:
-    """Return `details` with the bound fields added; where both have a name, `details` win."""
+    """Return `details` with the ids of the current span and the bound fields added; `details` win, then the span.
+
+    Raises:
+        SilencedError: Nothing may be logged now.
+    """
     fields = BOUND.get()
+    if fields is not None and _SILENT in fields:
+        raise SilencedError
+    if OPENTELEMETRY in MODULES:
+        fields = with_span(fields)
     if fields is None:
         return details
     if details is None:
@@ -36,13 +63,13 @@ def with_bound(details: Any) -> Any:
 
 def unbind(*names: str) -> None:
     """Take the named fields off again; a name that is not bound is ignored."""
-    kept = {name: value for name, value in (BOUND.get() or {}).items() if name not in names}
+    kept = {name: value for name, value in (BOUND.get() or {}).items() if name not in names or name is _SILENT}
     BOUND.set(kept or None)
 
 
 def clear() -> None:
     """Take all fields off."""
-    BOUND.set(None)
+    unbind(*(BOUND.get() or ()))
 
 
 @contextmanager
