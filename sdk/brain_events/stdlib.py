@@ -1,10 +1,11 @@
-"""Standard logging: a `LogRecord` comes in and is logged as an event."""
+"""Standard logging: a `LogRecord` comes in and is logged as an event. Loguru takes the handler, too, as a sink."""
 
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from brain_events import _loguru
 from brain_events._default import log_system_event
 from brain_events.client import Client
 from brain_events.context import SENDING, WORKER_THREAD
@@ -18,6 +19,8 @@ class EventsHandler(logging.Handler):
     The event type is the record's attribute `event_type` (`extra={"event_type": "deployment"}`), else `log`; the
     fields of `extra` become details. Records about the delivery of events are left out, so it never feeds itself.
     `flush` does nothing: `logging` calls it under its global lock, where nothing may wait for a network.
+
+    With loguru: `logger.add(EventsHandler())`; what `bind` adds is `extra`.
     """
 
     def __init__(self, level: int | str = logging.NOTSET, client: Client | None = None) -> None:
@@ -25,36 +28,52 @@ class EventsHandler(logging.Handler):
         self._log: Callable[..., None] = client.log if client is not None else log_system_event
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not _is_ours(record):
+        if not is_ours(record):
             try:
                 self._log_record(record)
             except Exception:  # noqa: BLE001 -- what every handler of logging does
                 self.handleError(record)
 
     def _log_record(self, record: logging.LogRecord) -> None:
-        details = {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
+        details = extra_of(record)
+        event_type = details.pop("event_type", None)
         details["logger"] = record.name
         if record.exc_text and not record.exc_info:  # QueueHandler has formatted the exception already
             details["traceback"] = record.exc_text
         if record.stack_info:
             details["stack"] = record.stack_info
         self._log(
-            getattr(record, "event_type", None) or "log",
+            event_type or "log",
             record.levelno,
             _message_of(record),
             details,
-            timestamp=datetime.fromtimestamp(record.created, UTC),
+            timestamp=time_of(record),
             exc_info=record.exc_info,
         )
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
+def is_ours(record: logging.LogRecord) -> bool:
     """Tell whether a record comes from this package, or from whatever its delivery calls, urllib3 for one."""
     return SENDING.get() or record.threadName == WORKER_THREAD or (record.name + ".").startswith("brain_events.")
 
 
+def extra_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what the application added to a record, its `event_type` included."""
+    fields = {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
+    if _loguru.made(record):
+        fields |= fields.pop("extra")
+    elif "event_type" in record.__dict__:
+        fields["event_type"] = record.__dict__["event_type"]
+    return fields
+
+
+def time_of(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
+
+
 def _message_of(record: logging.LogRecord) -> Any:
     try:
-        return record.getMessage()
+        message = record.getMessage()
     except Exception:  # noqa: BLE001 -- arguments that do not fit the format: what was meant is still worth storing
         return f"{record.msg} {record.args}"
+    return _loguru.message_of(record, message) if _loguru.made(record) else message

@@ -2,43 +2,92 @@
 
     structlog.configure(processors=[..., EventsProcessor(), structlog.processors.JSONRenderer()])
 
+It stands as well among the `processors`, or in the `foreign_pre_chain`, of a `structlog.stdlib.ProcessorFormatter`.
 It imports nothing of structlog: a processor is any callable of this shape.
 """
 
-from collections.abc import Callable, MutableMapping
+import logging
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from brain_events._default import log_system_event
+from brain_events._exception import describe_stack
 from brain_events.client import Client
 from brain_events.context import SENDING
+from brain_events.stdlib import extra_of, is_ours, time_of
 
 EventDict = MutableMapping[str, Any]
 
-_NOT_DETAILS = frozenset({"event", "event_type", "level", "timestamp", "exc_info", "_record", "_from_structlog"})
+_NOT_DETAILS = frozenset({
+    "event", "event_type", "level", "timestamp", "exc_info", "stack_info", "positional_args", "_record",
+    "_from_structlog",
+})  # fmt: skip
+_LOGGING = frozenset({"structlog", "logging", "brain_events"})
 
 
 class EventsProcessor:
     """Logs every event dict that passes, to `client` or else the one that `init` made.
 
-    Put it after the processors that add fields (`merge_contextvars`, `add_log_level`) and before the
-    renderer. The event type is the key `event_type`, else `log`; the severity is the level, else the method's name.
+    Put it after the processors that add fields (`merge_contextvars`, `add_log_level`) and before those that render
+    exceptions or the whole. The event type is the key `event_type`, else `log`; the severity is the level, else the
+    method's name.
+
+    Args:
+        client: Where to log, else the client that `init` made.
+        terminal: End the chain here, by `structlog.DropEvent`: nothing is printed.
     """
 
-    def __init__(self, client: Client | None = None) -> None:
+    def __init__(self, client: Client | None = None, *, terminal: bool = False) -> None:
         self._log: Callable[..., None] = client.log if client is not None else log_system_event
+        self._terminal = terminal
 
     def __call__(self, _logger: Any, method_name: str, event_dict: EventDict) -> EventDict:
         if not SENDING.get():  # what is logged while events are delivered would feed on itself
             with suppress(Exception):  # put behind a renderer, it meets a str
                 self._log_dict(method_name, event_dict)
+        if self._terminal and (structlog := sys.modules.get("structlog")):
+            raise structlog.DropEvent
         return event_dict
 
     def _log_dict(self, method_name: str, event_dict: EventDict) -> None:
+        details = {key: value for key, value in event_dict.items() if key not in _NOT_DETAILS}
+        event_type, timestamp = event_dict.get("event_type"), None
+        record = event_dict.get("_record")
+        if isinstance(record, logging.LogRecord):
+            if is_ours(record):
+                return
+            timestamp = time_of(record)
+            if not event_dict.get("_from_structlog"):
+                details = {"logger": record.name} | extra_of(record) | details
+                event_type = details.pop("event_type", event_type)
+        if stack_info := event_dict.get("stack_info"):
+            details["stack"] = stack_info if isinstance(stack_info, str) else describe_stack(_caller())
         self._log(
-            event_dict.get("event_type") or "log",
+            event_type or "log",
             event_dict.get("level") or method_name,
-            event_dict.get("event", ""),
-            {key: value for key, value in event_dict.items() if key not in _NOT_DETAILS},
-            exc_info=event_dict.get("exc_info"),
+            _message_of(event_dict),
+            details,
+            timestamp=timestamp,
+            exc_info=event_dict.get("exc_info", method_name == "exception" and "exception" not in event_dict),
         )
+
+
+def _message_of(event_dict: EventDict) -> Any:
+    """Return the event; with its positional arguments put in, if no processor has done so yet."""
+    event, args = event_dict.get("event", ""), event_dict.get("positional_args")
+    if not args:
+        return event
+    try:
+        return event % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args)
+    except Exception:  # noqa: BLE001 -- arguments that do not fit the format: what was meant is still worth storing
+        return f"{event} {args}"
+
+
+def _caller() -> FrameType | None:
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- as structlog does
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _LOGGING:
+        frame = frame.f_back
+    return frame

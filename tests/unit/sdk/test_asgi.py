@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from brain_events import Client, EventsMiddleware
-from brain_events.asgi import UNMATCHED
+from brain_events._exchange import UNMATCHED
 from brain_events.context import BOUND
 from brain_events.testing import MemoryTransport
 from brain_events.wire import Event
