@@ -1,14 +1,14 @@
 """Record what happens to a Python application: events, in the background, to a collector.
 
-Reading order, which is the way of one event: `client` -> `_event` -> `_buffer` -> `_worker` -> `_batch` -> `_http`
--> `_answer`. The adapters `structlog`, `stdlib` and `asgi` stand before `client`;
-`wire` is the contract with the collector.
+Reading order, which is the way of one event: `client` -> `_event` -> `_buffer` or `_journal` -> `_worker`
+-> `_delivery` -> `_queue` -> `_batch` -> `_outbox` -> `_http` -> `_answer`. The adapters `structlog`, `stdlib`
+and `asgi` stand before `client`; `wire` is the contract with the collector.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from brain_events._default import close, flush, init, log_system_event, stats
+from brain_events._default import aflush, close, flush, init, log_system_event, stats
 from brain_events._stats import Stats
 from brain_events.client import Client
 from brain_events.config import Config
@@ -31,6 +31,7 @@ __all__ = [
     "EventsMiddleware",
     "EventsProcessor",
     "Stats",
+    "aflush",
     "bind",
     "bound",
     "clear",

@@ -1,7 +1,7 @@
 """Sealing: lines go in, one `Batch` comes out, whose key and bytes stay the same on every attempt to deliver it."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID, uuid5
 
 import msgspec
@@ -10,6 +10,9 @@ from brain_events.wire import new_key
 
 GZIP_OVER_BYTES = 1024
 _GZIP = 31  # zlib's wbits for a gzip frame, which carries no clock time: the same lines give the same bytes
+
+LastLook = Callable[[bytes], bytes]
+"""Looks at an encoded event once more, on the worker, before it leaves the process, and returns what may leave."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -22,16 +25,16 @@ class Batch(msgspec.Struct, frozen=True):
     line_bytes: int
 
 
-def seal(lines: Sequence[bytes], key: UUID | None = None) -> Batch:
+def seal(lines: Sequence[bytes], key: UUID | None = None, last_look: LastLook | None = None) -> Batch:
     """Return the batch of `lines`, under a new key where none is given."""
-    plain = b"\n".join(lines) + b"\n"
+    plain = b"\n".join(lines if last_look is None else map(last_look, lines)) + b"\n" if lines else b""
     gzipped = len(plain) > GZIP_OVER_BYTES
     return Batch(
         key=key or new_key(),
         body=zlib.compress(plain, 1, _GZIP) if gzipped else plain,
         gzipped=gzipped,
         count=len(lines),
-        line_bytes=len(plain) - len(lines),
+        line_bytes=sum(map(len, lines)),
     )
 
 

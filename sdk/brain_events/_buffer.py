@@ -42,10 +42,14 @@ class Buffer:
         self.added = added
         self.lines.append(line)
         if in_memory > self.wake_at:
-            try:
-                self.wake()
-            except Exception:  # noqa: BLE001 -- such as RecursionError; the line is safe, and the next calls again
-                return
+            self.call_worker()
+
+    def call_worker(self) -> None:
+        """Wake the worker; never raises."""
+        try:
+            self.wake()
+        except Exception:  # noqa: BLE001 -- such as RecursionError; the event is safe, and the next one calls again
+            return
 
     def in_memory(self) -> int:
         """Return the bytes that are held, those of batches under way included."""

@@ -17,6 +17,8 @@ from brain_events.config import (
     DEFAULT_MAX_BUFFER_BYTES,
     DEFAULT_MAX_EVENT_BYTES,
     DEFAULT_REQUEST_TIMEOUT_S,
+    DEFAULT_SPOOL_DIR,
+    DEFAULT_SPOOL_MAX_BYTES,
     load,
 )
 from brain_events.wire import Event
@@ -37,6 +39,11 @@ def init(
     before_send: Callable[[Event], Event | None] | None = None,
     interval_s: float = DEFAULT_INTERVAL_S,
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S,
+    ca_bundle: str | None = None,
+    spool_dir: str | os.PathLike[str] | None = DEFAULT_SPOOL_DIR,
+    spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES,
+    durable: bool | None = None,
+    fsync: bool | None = None,
     transport: Transport | None = None,
 ) -> None:
     """Start sending the events of this process to the collector at `url`.
@@ -56,7 +63,15 @@ def init(
         before_send: Sees every event, in the thread that logs it, and returns what to send, or None to drop it. If it
             raises, the event is dropped. What it logs itself is not sent.
         interval_s: Longest time an event waits for its batch to fill.
-        request_timeout_s: Wall-clock limit for one request's answer.
+        request_timeout_s: Wall-clock limit for one request.
+        ca_bundle: A file of certificates (PEM) to trust in place of the system's; else `BRAIN_EVENTS_CA_BUNDLE`.
+        spool_dir: Where batches wait that cannot be delivered now, for this process or the next to send; made at
+            first need; else `BRAIN_EVENTS_SPOOL_DIR`, else `~/.local/state/brain-events`. None (or `none` in the
+            environment): nowhere, and an event that is not delivered when the process ends is lost.
+        spool_max_bytes: Most bytes that this process keeps there.
+        durable: Write each event to that directory before `log_system_event` returns, so that not even `kill -9` loses
+            it; else `BRAIN_EVENTS_DURABLE`.
+        fsync: Wait for the medium too, so that not even a power loss does; else `BRAIN_EVENTS_FSYNC`.
         transport: Takes the place of HTTP, such as `testing.MemoryTransport`.
 
     Raises:
@@ -74,6 +89,11 @@ def init(
         before_send=before_send,
         interval_s=interval_s,
         request_timeout_s=request_timeout_s,
+        ca_bundle=ca_bundle,
+        spool_dir=spool_dir,
+        spool_max_bytes=spool_max_bytes,
+        durable=durable,
+        fsync=fsync,
     )
     if config is None:
         logging.getLogger("brain_events").warning("events are not sent: give init() a url, or set BRAIN_EVENTS_URL")
@@ -119,13 +139,21 @@ def flush(timeout_s: float = 5.0) -> bool:
     return _current.flush(timeout_s)
 
 
+async def aflush(timeout_s: float = 5.0) -> bool:
+    """Do what `flush` does, without holding up the event loop."""
+    return await _current.aflush(timeout_s)
+
+
 def close(timeout_s: float = 2.0) -> bool:
-    """Deliver what is left within `timeout_s`, then stop; return whether all was delivered. Runs at exit by itself."""
+    """Send what is left, or write it to the outbox, within `timeout_s`, then stop; return whether all is delivered.
+
+    It runs at exit by itself.
+    """
     return _current.close(timeout_s)
 
 
 def stats() -> Stats:
-    """Return where the events of this process are: delivered, rejected, dropped, or in memory."""
+    """Return where the events of this process are: delivered, rejected, dropped, on disk, or in memory."""
     return _current.stats()
 
 
@@ -134,7 +162,10 @@ def _close_at_exit() -> None:
     if _current.close(EXIT_BUDGET_S):
         return
     figures = _current.stats()
-    line = f"brain-events: {sum(figures.dropped.values())} of {figures.logged} events were lost: {figures.dropped}\n"
+    lost = sum(figures.dropped.values())
+    if not lost:
+        return
+    line = f"brain-events: {lost} of {figures.logged} events were lost: {figures.dropped}\n"
     try:
         sys.stderr.write(line)
     except (AttributeError, OSError, ValueError):  # there may be no stderr, or a closed one

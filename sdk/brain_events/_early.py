@@ -56,6 +56,10 @@ class Early:
         """Return False while events wait for `init`."""
         return not self._events
 
+    async def aflush(self, timeout_s: float = 5.0) -> bool:  # noqa: ARG002 -- as above
+        """Return False while events wait for `init`."""
+        return not self._events
+
     def close(self, timeout_s: float = 2.0) -> bool:  # noqa: ARG002 -- as above
         """Keep the events: `init` may still come."""
         return not self._events
@@ -63,4 +67,5 @@ class Early:
     def stats(self) -> Stats:
         waiting = len(self._events)
         lost = self._logged - waiting
-        return Stats(self._logged, 0, 0, {"before_init": lost} if lost else {}, waiting)
+        dropped = {"before_init": lost} if lost else {}
+        return Stats(logged=self._logged, delivered=0, rejected=0, dropped=dropped, in_memory=waiting)

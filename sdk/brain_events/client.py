@@ -1,6 +1,7 @@
 """A client: the arguments of one event come in, its encoded line goes into the buffer. The caller's path ends here."""
 
 import os
+import time
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from brain_events._sanitize import is_secret
 from brain_events._stats import Stats
 from brain_events._trace import MODULES, OPENTELEMETRY, with_span
 from brain_events._transport import Transport
-from brain_events._worker import Worker
+from brain_events._worker import FLUSH_POLL_S, Worker
 from brain_events.config import Config
 from brain_events.context import BOUND, SilencedError, with_bound
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
@@ -87,7 +88,7 @@ class Client:
             if line is None:
                 self._log_forgivingly(event_type, severity, message, details, source, timestamp, exc_info)
             else:
-                self._buffer.put(line, severity)
+                self._put_line(line, severity)
         except SilencedError:
             self._count_before_send()
         except Exception:  # noqa: BLE001 -- such as RecursionError; the += needs no call
@@ -101,11 +102,35 @@ class Client:
             self._put(event)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Send now; return True only if everything logged before is answered for within `timeout_s`."""
-        return self._worker.flush(timeout_s)
+        """Send now; return True only if everything logged before is answered for within `timeout_s`.
+
+        Events that are on disk, but not at the collector, are not.
+        """
+        deadline = time.monotonic() + timeout_s
+        progress = self._worker.flushing()
+        while (done := progress()) is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(FLUSH_POLL_S)
+        return done
+
+    async def aflush(self, timeout_s: float = 5.0) -> bool:
+        """Do what `flush` does, without holding up the event loop."""
+        from asyncio import sleep  # noqa: PLC0415 -- who has no loop need not import it
+
+        deadline = time.monotonic() + timeout_s
+        progress = self._worker.flushing()
+        while (done := progress()) is None:
+            if time.monotonic() >= deadline:
+                return False
+            await sleep(FLUSH_POLL_S)
+        return done
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Deliver what is left within `timeout_s`, then stop for good; return whether all was delivered. Safe twice."""
+        """Send what is left, or write it to the outbox, within `timeout_s`; then stop for good. Safe twice.
+
+        Return whether all is delivered; what is in the outbox waits for the next process, `stats` tells the difference.
+        """
         self._closed = True
         return self._worker.close(timeout_s)
 
@@ -134,10 +159,12 @@ class Client:
         self._hook = Hook(hook, self._max_event_bytes, allowed) if hook else None
         self._worker = Worker(self._config, self._transport or _http_transport(self._config))
         self._buffer = self._worker.buffer
+        self._put_line = self._worker.put
         self._closed = False
 
     def _reopen(self) -> None:
         if not self._closed:
+            self._worker.release()
             self._open()
 
     def _log_forgivingly(
@@ -157,7 +184,7 @@ class Client:
             self._count_before_send()
         else:
             line = encode_event(passed, self._max_event_bytes, self._allowed_keys)
-            self._buffer.put(line, passed.severity)
+            self._put_line(line, passed.severity)
 
     def _count_before_send(self) -> None:
         dropped = self._buffer.dropped

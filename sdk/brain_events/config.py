@@ -1,6 +1,8 @@
 """Settings: arguments and the environment come in, one frozen `Config` goes out."""
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +15,10 @@ DEFAULT_MAX_EVENT_BYTES = 64 * 1024
 DEFAULT_MAX_BUFFER_BYTES = 64 * 1024 * 1024
 DEFAULT_INTERVAL_S = 0.5
 DEFAULT_REQUEST_TIMEOUT_S = 10.0
+DEFAULT_SPOOL_DIR = "$XDG_STATE_HOME/brain-events"
+DEFAULT_SPOOL_MAX_BYTES = 512 * 1024 * 1024
+
+_SIZES = {"spool_max_bytes": "bytes"}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Longest time an event waits for its batch to fill."""
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
     """Wall-clock limit for one request's answer."""
+    ca_bundle: str | None = None
+    """A file of certificates (PEM) to trust in place of the system's."""
+    proxy: str | None = None
+    """The HTTP proxy to go through, such as `http://proxy:3128`; `init` takes it from the environment."""
+    spool_dir: str | None = DEFAULT_SPOOL_DIR
+    """Where batches wait that cannot be delivered (see `_outbox`), made when the first one does; None: nowhere.
+    The default is this user's `~/.local/state/brain-events` where XDG_STATE_HOME is not set, for root too."""
+    spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES
+    """Most bytes of this process on disk; past it events stay in memory."""
+    durable: bool = False
+    """Write each event to the disk before `log` returns: then not even `kill -9` loses it."""
+    fsync: bool = False
+    """Wait until it is on the medium: then not even a power loss does. Slow."""
     retry_base_s: float = 0.5
     """Back-off: the n-th retry waits at random up to `retry_base_s * 2**n` (full jitter) ..."""
     retry_cap_s: float = 30.0
@@ -57,18 +76,42 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"allowed_keys is {self.allowed_keys!r}; use a frozenset of names")
         if self.before_send is not None and not callable(self.before_send):
             raise ConfigError(f"before_send is {self.before_send!r}; use a function that takes and returns an event")
-        for name in ("interval_s", "request_timeout_s", "retry_base_s", "retry_cap_s", "probe_interval_s"):
+        self._check_delivery()
+
+    def _check_delivery(self) -> None:
+        if self.durable and self.outbox_dir() is None:
+            raise ConfigError("durable needs a spool_dir to write to")
+        if self.proxy is not None and urlsplit(self.proxy).scheme not in {"http", "https"}:
+            raise ConfigError("proxy is no HTTP proxy; use an address such as http://proxy:3128")
+        for name in ("interval_s", "request_timeout_s", "retry_base_s", "retry_cap_s", "probe_interval_s", *_SIZES):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; use seconds above 0")
+                raise ConfigError(f"{name} is {getattr(self, name)}; use {_SIZES.get(name, 'seconds')} above 0")
 
     def __repr__(self) -> str:
         return f"Config(url={self.url!r}, source={self.source!r})"
 
+    def outbox_dir(self) -> Path | None:
+        """Return the absolute `spool_dir`; None if there is to be none, or no home to put it in."""
+        if self.spool_dir is None:
+            return None
+        if self.spool_dir == DEFAULT_SPOOL_DIR:
+            return _state_dir(os.environ)
+        return Path(self.spool_dir).expanduser().absolute()
+
 
 def load(
-    environ: Mapping[str, str], *, url: str | None, api_key: str | None, source: str | None, **rest: Any
+    environ: Mapping[str, str],
+    *,
+    url: str | None,
+    api_key: str | None,
+    source: str | None,
+    ca_bundle: str | None = None,
+    spool_dir: str | os.PathLike[str] | None = DEFAULT_SPOOL_DIR,
+    durable: bool | None = None,
+    fsync: bool | None = None,
+    **rest: Any,
 ) -> Config | None:
-    """Return the settings; an argument wins over `BRAIN_EVENTS_URL`, `_API_KEY`, `_SOURCE`. None: no URL is known."""
+    """Return the settings; an argument wins over `BRAIN_EVENTS_<NAME>`. None: no URL is known."""
     url = url or environ.get("BRAIN_EVENTS_URL")
     if not url:
         return None
@@ -76,8 +119,39 @@ def load(
         url=url,
         api_key=api_key or environ.get("BRAIN_EVENTS_API_KEY") or None,
         source=source or environ.get("BRAIN_EVENTS_SOURCE") or None,
+        ca_bundle=ca_bundle or environ.get("BRAIN_EVENTS_CA_BUNDLE") or None,
+        spool_dir=_spool_dir(spool_dir, environ),
+        durable=_flag(durable, "BRAIN_EVENTS_DURABLE", environ),
+        fsync=_flag(fsync, "BRAIN_EVENTS_FSYNC", environ),
         **rest,
     )
+
+
+def _spool_dir(given: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+    if given is None:
+        return None
+    if os.fspath(given) != DEFAULT_SPOOL_DIR:
+        return os.fspath(given)
+    named = environ.get("BRAIN_EVENTS_SPOOL_DIR", DEFAULT_SPOOL_DIR)
+    return None if named.lower() in {"", "none"} else named
+
+
+def _state_dir(environ: Mapping[str, str]) -> Path | None:
+    """Return our directory by the XDG Base Directory Specification, which has relative paths ignored."""
+    base = environ.get("XDG_STATE_HOME", "")
+    try:
+        return (Path(base) if base.startswith("/") else Path("~/.local/state").expanduser()) / "brain-events"
+    except RuntimeError:  # a user without a home
+        return None
+
+
+def _flag(given: bool | None, name: str, environ: Mapping[str, str]) -> bool:  # noqa: FBT001 -- as in the signature
+    if given is not None:
+        return given
+    text = environ.get(name, "").strip().lower()
+    if text not in {"", "0", "1", "false", "true", "no", "yes", "off", "on"}:
+        raise ConfigError(f"{name} is {text!r}; use 1 or 0")
+    return text in {"1", "true", "yes", "on"}
 
 
 def _check_url(url: str) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 from threading import enumerate as all_threads
 
 import pytest
@@ -14,6 +15,13 @@ from tests.unit.sdk.support import fast_client, wait_until
 def _no_thread_is_left() -> Iterator[None]:
     yield
     wait_until(lambda: not [thread for thread in all_threads() if thread.name == WORKER_THREAD])
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own for each test's outboxes, its child processes' included."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
 
 
 @pytest.fixture

@@ -21,15 +21,17 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 10.0) -> None
 
 
 def fast_client(url: str = "http://collector.invalid", transport: Transport | None = None, **settings: Any) -> Client:
-    """Return a client whose back-off and probes take milliseconds."""
+    """Return a client whose back-off and probes take milliseconds, and that has no outbox unless it is told to."""
     quick: dict[str, Any] = {"interval_s": 0.01, "retry_base_s": 0.001, "retry_cap_s": 0.01, "probe_interval_s": 0.01}
+    quick["spool_dir"] = None
     return Client(Config(url=url, **(quick | settings)), transport)
 
 
-def run_script(script: str, url: str = "") -> subprocess.CompletedProcess[str]:
+def run_script(script: str, url: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """Run `script` in a fresh interpreter that is configured by the environment, as an application is."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BRAIN_EVENTS_")}
     if url:
         environ["BRAIN_EVENTS_URL"] = url
+    environ |= more
     command = [sys.executable, "-W", "ignore", "-c", dedent(script)]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)

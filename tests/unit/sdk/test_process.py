@@ -58,6 +58,7 @@ def test_loss_at_exit_is_one_line_on_stderr() -> None:
             brain_events.log_system_event("script", "info", "")
         """,
         "http://127.0.0.1:9",
+        BRAIN_EVENTS_SPOOL_DIR="none",
     )
     assert done.stderr == "brain-events: 3 of 3 events were lost: {'unsent': 3}\n"
 
@@ -73,7 +74,7 @@ def test_a_collector_that_never_answers_does_not_keep_a_process_from_ending(sink
         sink.url,
     )
     assert done.returncode == 0
-    assert "1 of 1 events were lost" in done.stderr
+    assert "were lost" not in done.stderr
     assert len({request.key for request in sink.requests}) == 1
 
 

@@ -1,0 +1,265 @@
+"""The outbox: batches that wait on disk, one file each, in a directory of this process; and those that dead ones left.
+
+    <spool_dir>/<destination>-<pid>-<random>/lock          held while the process lives
+                                            /<key>.batch   a batch (`_batch_file`)
+                                            /<key>.part    an open journal (`_journal`)
+               /damaged/  what cannot be read      /rejected/  the last 10 that the collector refused
+
+What each way of ending costs, of the events whose `log_system_event` has returned:
+
+    ==================  ===================  ==============================================  ===============  =========
+    mode                exit, exception      kill -9, crash                                  power loss       full disk
+    ==================  ===================  ==============================================  ===============  =========
+    default             nothing              what is in memory: up to `interval_s` and the   as kill -9, and  (1)
+                                             request under way; in an outage what came in    what the kernel
+                                             since the last file (`_delivery`)               has not written
+    durable             nothing              nothing                                         what the kernel  (1)
+                                                                                             has not written
+    durable and fsync   nothing              nothing                                         nothing          (1)
+    spool_dir=None      what cannot be sent  all that is not delivered                       as kill -9       nothing
+                        in 2 s
+    ==================  ===================  ==============================================  ===============  =========
+
+(1) Events stay in memory, up to its bound, as with `spool_dir=None`. Every loss that a process lives to see is counted.
+"""
+
+# Paths are plain strings here: there can be 25,000 of them.
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH119, PTH208
+
+import os
+import time
+import zlib
+from collections import deque
+from contextlib import suppress
+from uuid import UUID
+
+import msgspec
+
+from brain_events import _batch_file
+from brain_events._batch import Batch, LastLook
+from brain_events._batch_file import DamagedError, Header
+from brain_events._notices import Notices
+from brain_events._process_dir import LOCK, ProcessDir, claim, dead
+
+MAX_FILES = 25_000
+MAX_AGE_S = 5 * 24 * 3600.0
+"""Older batches are never sent: the collector forgets keys after 14 days, and would store them twice."""
+KEPT_REJECTED = 10
+ADOPTED_AT_ONCE = 500
+DISK_PAUSE_S = 5.0
+"""How long a disk that failed is left alone."""
+
+
+class Entry(msgspec.Struct):
+    """A file of ours: where it is, and what counts of it."""
+
+    path: str
+    key: UUID
+    count: int
+    size_bytes: int
+    created: float
+
+
+class Outbox:
+    """Batches on disk, oldest first. Nothing is touched before the first file; used under the worker's lock."""
+
+    def __init__(
+        self,
+        root: str,
+        destination: str,
+        notices: Notices,
+        *,
+        max_bytes: int,
+        max_files: int = MAX_FILES,
+        fsync: bool = False,
+        last_look: LastLook | None = None,
+    ) -> None:
+        self.entries: deque[Entry] = deque()
+        self.adopted = 0
+        self.lost = {"expired": 0, "damaged": 0}
+        self.destination = destination
+        self.fsync = fsync
+        self._root = root
+        self._tag = f"{zlib.crc32(destination.encode()):08x}"
+        self._notices = notices
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._last_look = last_look
+        self._size_bytes = 0
+        self._files = 0
+        self._disk_not_before = 0.0
+        self._home: list[ProcessDir] = []  # none or one; the first that is appended counts
+
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+        return self._files
+
+    def usable(self) -> bool:
+        """Tell whether there is room, and the disk has not failed just now."""
+        return self._size_bytes < self._max_bytes and self._files < self._max_files and self.readable()
+
+    def readable(self) -> bool:
+        """Tell whether the disk has not failed just now."""
+        return time.monotonic() >= self._disk_not_before
+
+    def home(self) -> ProcessDir:
+        """Return the directory of this process, made at first need. From any thread; raises `OSError`."""
+        home = self._home
+        if not home:
+            mine = claim(self._root, self._tag)
+            home.append(mine)
+            if home[0] is not mine:  # another thread, or one that this one interrupted, was first
+                mine.close()
+        return home[0]
+
+    def store(self, batch: Batch) -> Entry | None:
+        """Write a batch; return its entry, None if there is no room or the disk fails."""
+        if not self.usable():
+            return None
+        now = time.time()
+        data = _batch_file.encode_sealed(batch, self.destination, now)
+        for _ in range(2):  # the second time in a new directory, if somebody has removed the first
+            try:
+                path = self.home().file(f"{batch.key}.batch")
+                _batch_file.write(path, data, fsync=self.fsync)
+            except OSError as error:
+                self.failed(error)
+            else:
+                return self.take_in(Entry(path, batch.key, batch.count, len(data), now))
+            if not self.readable():
+                break
+        return None
+
+    def refuse(self, batch: Batch) -> None:
+        """Keep a batch from memory that the collector has refused, for a person to look at."""
+        if entry := self.store(batch):
+            self.set_aside(entry, "rejected")
+
+    def take_in(self, entry: Entry) -> Entry:
+        """Count a file as ours."""
+        self._size_bytes += entry.size_bytes
+        self._files += 1
+        return entry
+
+    def failed(self, error: OSError) -> None:
+        """Leave the disk alone for a while. From any thread."""
+        self._disk_not_before = time.monotonic() + DISK_PAUSE_S
+        if isinstance(error, FileNotFoundError):  # somebody has removed the directory: begin anew, at once
+            home, self._home = self._home, []
+            for directory in home:
+                directory.release()
+            self._disk_not_before = 0.0 if home else self._disk_not_before
+        self._notices.warn("disk", "the outbox cannot be used, events stay in memory: %s", error)
+
+    def load(self, entry: Entry) -> Batch | None:
+        """Return the batch of a file, None if it has none (any more), which is counted. Raises `OSError`."""
+        try:
+            batch = _batch_file.decode(_batch_file.read(entry.path), self._last_look)
+        except (DamagedError, FileNotFoundError) as error:
+            self._lose(entry, "damaged", error)
+            return None
+        self.lost["damaged"] += entry.count - batch.count
+        entry.count = batch.count
+        if not batch.count:
+            self.discard(entry)
+        return batch if batch.count else None
+
+    def is_expired(self, entry: Entry) -> bool:
+        """Tell whether a batch is too old to be sent; it is then gone, and counted."""
+        if time.time() - entry.created < MAX_AGE_S:
+            return False
+        self.lost["expired"] += entry.count
+        self._notices.warn("expired", "%d events waited for the collector for more than 5 days; given up", entry.count)
+        self.discard(entry)
+        return True
+
+    def discard(self, entry: Entry) -> None:
+        """Delete a file that has served."""
+        self._let_go(entry)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(entry.path)
+        except OSError as error:  # it will be sent again some day; the collector knows its key
+            self._notices.warn("disk", "a delivered batch cannot be deleted from the outbox: %s", error)
+
+    def set_aside(self, entry: Entry, where: str) -> None:
+        """Move a file to `damaged` or `rejected`, for a person to look at."""
+        self._let_go(entry)
+        aside = f"{self._root}/{where}"
+        try:
+            os.makedirs(aside, mode=0o700, exist_ok=True)
+            os.rename(entry.path, f"{aside}/{os.path.basename(entry.path)}")
+            for old in sorted(os.listdir(aside))[:-KEPT_REJECTED] if where == "rejected" else ():
+                os.unlink(f"{aside}/{old}")
+        except OSError:  # such as a shared directory of another user
+            with suppress(OSError):
+                os.unlink(entry.path)
+
+    def adopt(self) -> bool:
+        """Move batches of dead processes here, up to a number at once; return whether there may be more."""
+        try:
+            return self._adopt(ADOPTED_AT_ONCE)
+        finally:
+            self.entries = deque(sorted(self.entries, key=lambda entry: entry.created))
+
+    def close(self) -> None:
+        """Let go of the directory; what is in it waits for the next process."""
+        home, self._home = self._home, []
+        for directory in home:
+            directory.close()
+
+    def release(self) -> None:
+        """Let go of the lock in a forked child: files and lock are the parent's."""
+        for directory in self._home:
+            directory.release()
+
+    def _adopt(self, room: int) -> bool:
+        for found in dead(self._root, self._tag):
+            for name in sorted(os.listdir(found.path)):
+                if name == LOCK:
+                    continue
+                if room <= 0 or not self.usable():
+                    return room <= 0
+                room -= 1
+                try:
+                    self._adopt_file(found.file(name), name)
+                except OSError as error:
+                    self._notices.warn("adopt", "%s stays where it is: %s", found.file(name), error)
+        return False
+
+    def _adopt_file(self, path: str, name: str) -> None:
+        if name.endswith(".tmp"):  # was being written when its process died
+            os.unlink(path)
+            return
+        entry = Entry(path, UUID(int=0), 1, 0, 0.0)
+        try:
+            entry = self._examine(path)
+        except DamagedError as error:
+            self.adopted += 1  # at least one event was in it
+            self._lose(self.take_in(entry), "damaged", error)
+            return
+        entry.path = self.home().file(f"{entry.key}.batch")
+        os.rename(path, entry.path)
+        self.adopted += entry.count
+        self.entries.append(self.take_in(entry))
+
+    def _examine(self, path: str) -> Entry:
+        """Return the entry of a file that another process left. Raises `DamagedError`, `OSError`."""
+        header = self._checked(_batch_file.decode_header(_batch_file.read(path, _batch_file.HEADER_BYTES)))
+        count = header.seal.count if header.seal else _batch_file.decode(_batch_file.read(path)).count
+        return Entry(path, header.key, count, os.stat(path, follow_symlinks=False).st_size, header.created)
+
+    def _checked(self, header: Header) -> Header:
+        if header.destination != self.destination:
+            raise DamagedError(f"meant for {header.destination}")
+        return header
+
+    def _lose(self, entry: Entry, reason: str, error: Exception) -> None:
+        self.lost[reason] += entry.count
+        self._notices.warn(reason, "%s is set aside, it cannot be read: %s", entry.path, error)
+        self.set_aside(entry, "damaged")
+
+    def _let_go(self, entry: Entry) -> None:
+        self._size_bytes -= entry.size_bytes
+        self._files -= 1
