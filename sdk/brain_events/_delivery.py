@@ -145,8 +145,10 @@ class Delivery:
         return self.queue.next()
 
     def _due_report(self) -> Batch | None:
-        """Return a report of drops, if there are any and the collector is there."""
-        return self._report.due(self._dropped()) if self._answered else None
+        """Return a report of what was lost, if there is any and the collector is there."""
+        if not self._answered:
+            return None
+        return self._report.due({reason: n for reason, n in self._dropped().items() if reason != "before_send"})
 
     def _dropped(self) -> dict[str, int]:
         lost = self.queue.outbox.lost if self.queue.outbox else {}

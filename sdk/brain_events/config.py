@@ -119,12 +119,30 @@ def load(
         url=url,
         api_key=api_key or environ.get("BRAIN_EVENTS_API_KEY") or None,
         source=source or environ.get("BRAIN_EVENTS_SOURCE") or None,
+        proxy=_proxy(url),
         ca_bundle=ca_bundle or environ.get("BRAIN_EVENTS_CA_BUNDLE") or None,
         spool_dir=_spool_dir(spool_dir, environ),
         durable=_flag(durable, "BRAIN_EVENTS_DURABLE", environ),
         fsync=_flag(fsync, "BRAIN_EVENTS_FSYNC", environ),
         **rest,
     )
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for `url`; never one to this machine itself."""
+    if not any(name.lower() in {"http_proxy", "https_proxy"} for name in os.environ):
+        return None
+    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415 -- few need it
+
+    try:
+        parts = urlsplit(url)
+        proxy = getproxies_environment().get(parts.scheme)
+        host = parts.hostname or ""
+    except ValueError:  # Config says what is wrong with the address
+        return None
+    if not proxy or host == "localhost" or host.startswith("127.") or host == "::1" or proxy_bypass(host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _spool_dir(given: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
