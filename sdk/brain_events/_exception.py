@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from brain_events._sanitize import TRUNCATED, is_a, to_text
+from brain_events._sanitize import TRUNCATED, is_a, name_of, to_text
 
 MAX_TEXT_CHARS = 16 * 1024
 MAX_FRAMES = 50
@@ -100,9 +100,7 @@ def _one(error: BaseException, seen: _Seen) -> Iterator[str]:
 
 
 def _type_of(error: BaseException) -> str:
-    kind = type(error)
-    module, name = type.__getattribute__(kind, "__module__"), type.__getattribute__(kind, "__qualname__")
-    return str(name) if module == "builtins" else f"{module}.{name}"
+    return name_of(type(error)).removeprefix("builtins.")
 
 
 def _frames_of(trace: TracebackType | None) -> Iterable[_Frame]:

@@ -52,6 +52,12 @@ def is_a(value: Any, kind: type) -> bool:
     return issubclass(type(value), kind)
 
 
+def name_of(kind: type) -> str:
+    """Return the full name of a class, even of one whose metaclass raises."""
+    module, name = type.__getattribute__(kind, "__module__"), type.__getattribute__(kind, "__qualname__")
+    return f"{module}.{name}"
+
+
 def sanitize(value: Any, max_chars: int, allowed_keys: frozenset[str] = frozenset()) -> Any:
     """Return `value` as JSON data of about `max_chars` characters; what is under `allowed_keys` is no secret."""
     return _Walk(max_chars, allowed_keys).clean(value, 0)
@@ -152,7 +158,7 @@ class _Walk:
 
 def _guarded(convert: Callable[[Any, int], Any], value: Any, room: int) -> Any:
     """Convert `value` with code of the application, which can raise, and can log an event that holds `value` again."""
-    name = f"<{type(value).__module__}.{type(value).__qualname__}>"
+    name = f"<{name_of(type(value))}>"
     if _reentry.active:
         return name
     _reentry.active = True

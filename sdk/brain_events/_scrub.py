@@ -4,31 +4,15 @@ A first look, at the bytes, tells in less than a microsecond that nothing in a l
 it is decoded, searched text by text (`_secrets`), and encoded again, within the same limits.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import msgspec
 
-from brain_events._event import cut, encode, encode_event
+from brain_events._event import cut, encode_event
 from brain_events._secrets import may_hold_pair, may_hold_token, scrub_text
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS, Event
 
 _decode = msgspec.json.Decoder(Event).decode
-
-
-def scrubber(max_bytes: int, allowed_keys: frozenset[str]) -> Callable[[bytes], bytes]:
-    """Return `scrub` with its settings, for lines that must not leave if they cannot be read: it never raises."""
-    return partial(_scrub_or_hide, max_bytes=max_bytes, allowed_keys=allowed_keys)
-
-
-def _scrub_or_hide(line: bytes, *, max_bytes: int, allowed_keys: frozenset[str]) -> bytes:
-    try:
-        return scrub(line, max_bytes, allowed_keys)
-    except Exception as error:  # noqa: BLE001 -- such as RecursionError, on a caller's thread
-        text = f"[unreadable: {type(error).__name__}]"
-        return encode(Event("unspecified", "error", text, timestamp=datetime.now(UTC)))
 
 
 def scrub(line: bytes, max_bytes: int, allowed_keys: frozenset[str] = frozenset()) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final
 
 from brain_events._sanitize import SCRUBBED, is_secret
 
-_NAME_SIGNS: Final = (
+NAME_SIGNS: Final = (
     "passw", "passphrase", "pwd", "secret", "token", "auth", "cookie", "credential", "key", "jwt", "srf", "session",
     "signature",
 )  # fmt: skip
@@ -69,7 +69,7 @@ def may_hold_pair(text: str) -> bool:
     """Tell whether a closer look is needed; in JSON, all but ": " is in a text, if it is there."""
     if "=" in text or "'" in text or "<" in text or "\\" in text or ": " in text or " --" in text:
         lower = text.lower()
-        return any(sign in lower for sign in _NAME_SIGNS)
+        return any(sign in lower for sign in NAME_SIGNS)
     return False
 
 
@@ -94,7 +94,7 @@ def _scrub_pairs(text: str, allowed_keys: frozenset[str]) -> str:
 def _secret_values(text: str, allowed_keys: frozenset[str]) -> Iterator[tuple[int, int]]:
     """Find where values stand whose names tell that they are secret."""
     lower = text.lower() if text.isascii() else text.encode().lower().decode()  # as long as the text: ASCII only
-    for sign in _NAME_SIGNS:
+    for sign in NAME_SIGNS:
         at = lower.find(sign)
         while at >= 0:
             start, end = _name_around(text, at)

@@ -4,9 +4,9 @@ Pure ASGI (https://asgi.readthedocs.io/en/latest/specs/www.html): it reads no bo
 what it knows of a request in an object of that request (`_exchange`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
-from brain_events._default import flush, log_system_event
+from brain_events._default import aflush, log_system_event
 from brain_events._exchange import ASGIApp, Log, Message, Receive, Request, Scope, Send, Websocket
 from brain_events.client import Client
 
@@ -44,7 +44,7 @@ class EventsMiddleware:
         self._excluded_prefixes = tuple(path[:-1] for path in paths if path.endswith("*"))
         self._slow_ms = float("inf") if slow_ms is None else slow_ms
         self._log: Log = client.log if client is not None else log_system_event
-        self._flush = client.flush if client is not None else flush
+        self._flush = client.aflush if client is not None else aflush
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -68,7 +68,7 @@ class EventsMiddleware:
 class _Lifespan:
     """Watches an application start and stop. One that knows no lifespan raises, and servers go on without: no event."""
 
-    def __init__(self, log: Log, flush: Callable[[float], bool], send: Send) -> None:
+    def __init__(self, log: Log, flush: Callable[[float], Awaitable[bool]], send: Send) -> None:
         self.log, self.flush, self.forward = log, flush, send
 
     async def send(self, message: Message) -> None:
@@ -84,7 +84,6 @@ class _Lifespan:
             case "lifespan.shutdown.failed":
                 self.log("system_shutdown", "error", "application failed to stop", {"reason": message.get("message")})
         if message["type"].startswith("lifespan.shutdown."):
-            # uvicorn re-raises SIGTERM after this message, and the process ends without atexit. All requests are over,
-            # so that a wait on the event loop holds up nobody.
-            self.flush(SHUTDOWN_FLUSH_S)
+            # uvicorn re-raises SIGTERM after this message, and the process ends without atexit
+            await self.flush(SHUTDOWN_FLUSH_S)
         await self.forward(message)

@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +12,7 @@ from typing import Any, Self
 from brain_events._event import cut, encode, encode_event, make_event
 from brain_events._hook import Hook
 from brain_events._sanitize import is_secret
+from brain_events._scrub import scrub
 from brain_events._stats import Stats
 from brain_events._trace import MODULES, OPENTELEMETRY, with_span
 from brain_events._transport import Transport
@@ -25,6 +26,8 @@ SHORT_LINE_BYTES = 1000
 MAX_SHAPES = 1024
 MAX_SHAPE_KEYS = 64
 MAX_SHAPE_KEY_CHARS = 64
+
+PutLine = Callable[[bytes, str], None]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _BACKSLASH = 92
@@ -159,7 +162,8 @@ class Client:
         self._hook = Hook(hook, self._max_event_bytes, allowed) if hook else None
         self._worker = Worker(self._config, self._transport or _http_transport(self._config))
         self._buffer = self._worker.buffer
-        self._put_line = self._worker.put
+        put = self._worker.put  # in durable mode it writes to the disk, which no secret must reach
+        self._put_line = _searching(put, self._max_event_bytes, allowed) if self._config.durable else put
         self._closed = False
 
     def _reopen(self) -> None:
@@ -207,6 +211,10 @@ def _is_plain_key(key: Any) -> bool:
 
 def _is_plain_type(event_type: Any) -> bool:
     return type(event_type) is str and event_type != "" and event_type == cut(event_type, EVENT_TYPE_MAX_CHARS)
+
+
+def _searching(put: PutLine, max_bytes: int, allowed_keys: frozenset[str]) -> PutLine:
+    return lambda line, severity: put(scrub(line, max_bytes, allowed_keys), severity)
 
 
 def _http_transport(config: Config) -> Transport:
