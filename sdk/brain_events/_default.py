@@ -102,6 +102,7 @@ def init(
     previous, _current = _current, client
     if isinstance(previous, Early):
         atexit.register(_close_at_exit)
+        _close_at_end_of_child()
         previous.pass_on(client)
     else:
         previous.close(EXIT_BUDGET_S)
@@ -162,10 +163,10 @@ def _close_at_exit() -> None:
     if _current.close(EXIT_BUDGET_S):
         return
     figures = _current.stats()
-    lost = sum(figures.dropped.values())
+    lost = {reason: n for reason, n in figures.dropped.items() if reason != "before_send"}
     if not lost:
         return
-    line = f"brain-events: {lost} of {figures.logged} events were lost: {figures.dropped}\n"
+    line = f"brain-events: {sum(lost.values())} of {figures.logged} events were lost: {lost}\n"
     try:
         sys.stderr.write(line)
     except (AttributeError, OSError, ValueError):  # there may be no stderr, or a closed one
@@ -173,16 +174,27 @@ def _close_at_exit() -> None:
 
 
 def _start_anew_in_child() -> None:
-    """In a forked child: leave early events to the parent, and deliver at the end of a `multiprocessing` child.
-
-    Such a child ends by `os._exit` and skips atexit; it runs finalizers, but only those registered after
-    its own start-up, hence the two steps.
-    """
+    """In a forked child, leave early events to the parent."""
     global _current  # noqa: PLW0603 -- the one place of process-wide state
     if isinstance(_current, Early):
         _current = Early()
+    _close_at_end_of_child()
+
+
+def _close_at_end_of_child() -> None:
+    """See to it that a child of `multiprocessing` closes, which ends by `os._exit` and skips atexit (until 3.13).
+
+    It runs finalizers, but forgets those that were registered before its own start-up. For that there are "after fork"
+    functions, whatever the start method: they are called when the child has imported what it needs.
+    """
     if util := sys.modules.get("multiprocessing.util"):
-        util.register_after_fork(_start_anew_in_child, lambda _: util.Finalize(None, _close_at_exit, exitpriority=10))
+        util.register_after_fork(_close_at_exit, lambda _: _finalize(util))
+        if sys.modules["multiprocessing.process"].parent_process() is not None:
+            _finalize(util)
+
+
+def _finalize(util: Any) -> None:
+    util.Finalize(None, _close_at_exit, exitpriority=10)
 
 
 os.register_at_fork(after_in_child=_start_anew_in_child)
