@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,14 +14,17 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Host, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from brain_events import Client, EventsMiddleware
+from brain_events._batch import Batch
 from brain_events._exchange import UNMATCHED
+from brain_events._transport import Answer
 from brain_events.context import BOUND
 from brain_events.testing import MemoryTransport
 from brain_events.wire import Event
+from tests.unit.sdk.support import fast_client
 
 Message = dict[str, Any]
 REQUEST: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
@@ -462,3 +466,193 @@ def test_an_exception_in_a_websocket_is_logged_and_raised_on(client: Client, mem
     with pytest.raises(ZeroDivisionError):
         socket(starlette(client), "/broken")
     assert [(e.event_type, e.severity) for e in sent(client, memory)] == [("error", "error"), ("websocket", "error")]
+
+
+TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01".encode()
+
+
+def test_a_traceparent_is_bound_for_the_request(client: Client, memory: MemoryTransport) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        client.log("inside", "info", "")
+        await hello(scope, receive, send)
+
+    get(EventsMiddleware(app, client=client), headers=((b"traceparent", TRACEPARENT),))
+    for event in sent(client, memory):
+        assert event.details is not None
+        assert (event.details["trace_id"], event.details["span_id"]) == (TRACE_ID, SPAN_ID)
+
+
+@pytest.mark.parametrize("headers", [((b"traceparent", b"junk"),), ((b"traceparent", TRACEPARENT),) * 2, ()])
+def test_a_traceparent_that_is_invalid_or_there_twice_is_ignored(
+    client: Client, memory: MemoryTransport, headers: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    get(EventsMiddleware(hello, client=client), headers=headers)
+    assert facts(sent(client, memory)[0]) == {"method": "GET", "route": UNMATCHED, "status": 200}
+
+
+@pytest.mark.parametrize(("slow_ms", "is_slow"), [(0, True), (60_000, False), (None, False)])
+def test_a_slow_request_is_a_warning_that_says_so(
+    client: Client, memory: MemoryTransport, slow_ms: float | None, *, is_slow: bool
+) -> None:
+    get(EventsMiddleware(hello, client=client, slow_ms=slow_ms))
+    (event,) = sent(client, memory)
+    assert event.severity == ("warning" if is_slow else "info")
+    assert facts(event).get("slow", False) is is_slow
+
+
+def test_a_slow_request_that_failed_is_still_an_error(client: Client, memory: MemoryTransport) -> None:
+    get(EventsMiddleware(silent, client=client, slow_ms=0))
+    (event,) = sent(client, memory)
+    assert (event.severity, facts(event)["slow"]) == ("error", True)
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket", "lifespan"])
+def test_of_two_installs_only_the_outer_one_tells(client: Client, memory: MemoryTransport, kind: str) -> None:
+    app = EventsMiddleware(starlette(client), client=client, exclude=["/stream"])
+    if kind == "http":
+        start, _ = get(app, "/users/7")
+        assert [name for name, _ in start["headers"]].count(b"x-request-id") == 1
+        get(app, "/stream")  # excluded outside only
+        assert [event.event_type for event in sent(client, memory)] == ["http_request", "http_request"]
+    elif kind == "websocket":
+        socket(app, "/chat/42", {"type": "websocket.receive", "text": "hi"})
+        assert [event.event_type for event in sent(client, memory)] == ["websocket"]
+    else:
+        lifespan(app, ["lifespan.startup", "lifespan.shutdown"])
+        assert [event.event_type for event in memory.events] == ["system_startup", "system_shutdown"]
+
+
+def test_an_answer_that_the_client_did_not_wait_for_says_so(client: Client, memory: MemoryTransport) -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    get(EventsMiddleware(endless, client=client))
+    (event,) = sent(client, memory)
+    assert event.severity == "info"
+    assert facts(event) == {"method": "GET", "route": UNMATCHED, "status": 200, "disconnected": True}
+
+
+def test_a_client_that_leaves_after_the_answer_has_had_it(client: Client, memory: MemoryTransport) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await hello(scope, receive, send)
+        await receive()
+        await receive()
+
+    get(EventsMiddleware(app, client=client))
+    assert facts(sent(client, memory)[0]) == {"method": "GET", "route": UNMATCHED, "status": 200}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"type": "http.response.body", "body": b"a", "more_body": True}, {"type": "http.response.body"}],
+        [{"type": "http.response.pathsend", "path": "/etc/hostname"}],
+        [{"type": "http.response.zerocopysend", "file": 0}],
+        [{"type": "http.response.body", "body": b""}],  # as for HEAD
+    ],
+)
+def test_a_request_is_over_with_the_last_message_of_its_answer(
+    client: Client, memory: MemoryTransport, messages: list[Message]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for message in messages:
+            assert client.stats().logged == 0
+            await send(message)
+        assert client.stats().logged == 1
+
+    get(EventsMiddleware(app, client=client), method="HEAD")
+    assert facts(sent(client, memory)[0])["status"] == 200
+
+
+def test_with_trailers_a_request_is_over_after_them(client: Client, memory: MemoryTransport) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "trailers": True})
+        await send({"type": "http.response.body", "body": b"a"})
+        await send({"type": "http.response.trailers", "headers": [], "more_trailers": True})
+        assert client.stats().logged == 0
+        await send({"type": "http.response.trailers", "headers": []})
+        assert client.stats().logged == 1
+
+    messages = get(EventsMiddleware(app, client=client))
+    assert [message["type"] for message in messages].count("http.response.trailers") == 2
+    assert [event.event_type for event in sent(client, memory)] == ["http_request"]
+
+
+@pytest.mark.parametrize(
+    ("group", "logged"),
+    [
+        (ExceptionGroup("g", [ZeroDivisionError()]), ["error", "http_request"]),
+        (BaseExceptionGroup("g", [asyncio.CancelledError(), ZeroDivisionError()]), ["error", "http_request"]),
+        (BaseExceptionGroup("g", [asyncio.CancelledError()]), ["http_request"]),
+    ],
+)
+def test_a_group_is_an_error_if_an_exception_is_in_it(
+    client: Client, memory: MemoryTransport, group: BaseException, logged: list[str]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise group
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        get(EventsMiddleware(app, client=client))
+    assert raised.value is group
+    assert [event.event_type for event in sent(client, memory)] == logged
+
+
+def test_the_route_below_a_host_is_its_template(client: Client, memory: MemoryTransport) -> None:
+    api = Starlette(routes=[Route("/users/{id}", user)])
+    app = Starlette(routes=[Host("test", app=api)], middleware=[Middleware(EventsMiddleware, client=client)])
+    get(app, "/users/7")
+    assert facts(sent(client, memory)[0]) == {"method": "GET", "route": "/users/{id}", "status": 200}
+
+
+def test_a_base_http_middleware_above_changes_nothing(client: Client, memory: MemoryTransport) -> None:
+    async def dispatch(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        return await call_next(request)
+
+    app = Starlette(
+        routes=[Route("/users/{id}", user), Route("/stream", stream), Route("/fail", fail)],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=dispatch), Middleware(EventsMiddleware, client=client)],
+    )
+    for path in ("/users/7", "/stream"):
+        start, *_ = get(app, path)
+        assert b"x-request-id" in dict(start["headers"])
+    with pytest.raises(ZeroDivisionError):
+        get(app, "/fail")
+    requests = [event for event in sent(client, memory) if event.event_type == "http_request"]
+    assert [(facts(e)["route"], facts(e)["status"]) for e in requests] == [
+        ("/users/{id}", 200),
+        ("/stream", 200),
+        ("/fail", 500),
+    ]
+
+
+def test_at_shutdown_the_event_loop_goes_on_while_events_are_delivered() -> None:
+    """A collector that is slow, or away, must not hold up what else the loop does."""
+    turns = 0
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    class Slow(MemoryTransport):
+        def send(self, batch: Batch, timeout_s: float) -> Answer:
+            time.sleep(0.2)
+            return super().send(batch, timeout_s)
+
+    async def run(app: Any) -> None:
+        ticking = asyncio.create_task(tick())
+        await call(app, {"type": "lifespan"}, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+        ticking.cancel()
+
+    memory = Slow()
+    with fast_client(transport=memory) as client:
+        asyncio.run(run(EventsMiddleware(Starlette(), client=client)))
+        assert [event.event_type for event in memory.events] == ["system_startup", "system_shutdown"]
+    assert turns > 20
