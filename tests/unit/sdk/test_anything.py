@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict, UserDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -17,14 +17,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from brain_collector.decode import decode_ndjson
+from brain_collector.validate import Limits
 from brain_events import Client, bound
 from brain_events._batch import unseal
+from brain_events._report import REPORT_TYPE
 from brain_events._sanitize import CYCLE, MAX_DEPTH, SCRUBBED, TOO_DEEP, TRUNCATED, is_secret
 from brain_events.testing import MemoryTransport
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
 from tests.unit.sdk.support import fast_client
 
 MAX_EVENT_BYTES = 2048
+COLLECTOR_LIMITS = Limits(event_bytes=256 * 1024, details_depth=32)  # its defaults
 ARGUMENTS = ["event_type", "severity", "message", "details", "source", "timestamp", "exc_info"]
 
 
@@ -197,9 +201,82 @@ def test_any_arguments_at_all_lead_to_a_valid_event(
             client.log(event_type, severity, message, details, source=source, timestamp=timestamp, exc_info=exc_info)
         assert client.flush()
         assert client.stats().delivered == 2
+    assert stored(memory) == 2
+
+
+def stored(memory: MemoryTransport) -> int:
+    """Return how many events the collector takes of what was sent; it must refuse none."""
+    count = 0
     for batch in memory.attempts:
-        for line in unseal(batch):
+        lines = unseal(batch)
+        for line in lines:
             check(line)
+        decoded = decode_ndjson(b"\n".join(lines), COLLECTOR_LIMITS, datetime.now(UTC))
+        assert decoded.errors == []
+        count += decoded.received
+    return count
+
+
+def linked(errors: list[BaseException], links: list[int]) -> BaseException:
+    """Return the first of `errors`, tied to others as causes, contexts and members, in cycles too."""
+    for n, link in enumerate(links):
+        error, other = errors[n % len(errors)], errors[link % len(errors)]
+        if link % 3 == 0:
+            error.__cause__ = other
+        elif link % 3 == 1:
+            error.__context__ = other
+        else:
+            errors.append(BaseExceptionGroup(str(link), [error, other]))
+    return errors[-1]
+
+
+kinds = st.sampled_from([ValueError, KeyError, OSError, UnicodeError, SystemExit, StopIteration])
+exceptions = st.builds(
+    linked,
+    st.lists(st.builds(lambda kind, *args: kind(*args), kinds, anything), min_size=1, max_size=5),
+    st.lists(st.integers(0, 30), max_size=8),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(anything, anything, exceptions, st.dictionaries(st.text(max_size=60), anything, max_size=4))
+def test_any_exception_and_any_bound_fields_lead_to_a_valid_event(
+    message: Any, details: Any, error: BaseException, fields: dict[str, Any]
+) -> None:
+    memory = MemoryTransport()
+    with fast_client(transport=memory, max_event_bytes=MAX_EVENT_BYTES) as client, bound(**fields):
+        client.log("t", "error", message, details, exc_info=error)
+        client.log("t", "error", message, details, exc_info=(type(error), error, None))
+        for _ in range(2):
+            client.log("t", "error", message, details)
+        assert client.flush()
+    assert stored(memory) == 4
+
+
+def rewrite(fields: dict[str, Any]) -> Callable[[Event], Any]:
+    """Return a hook that sets fields of an event, drops it (no fields at all), or fails (an unknown field)."""
+
+    def hook(event: Event) -> Event | None:
+        for name, value in fields.items():
+            setattr(event, name, value)
+        return event if fields else None
+
+    return hook
+
+
+@settings(deadline=None, max_examples=100)
+@given(anything, st.dictionaries(st.sampled_from([*Event.__struct_fields__, "unknown"]), anything))
+def test_whatever_a_hook_returns_a_valid_event_arrives_or_none(details: Any, fields: dict[str, Any]) -> None:
+    memory = MemoryTransport()
+    with fast_client(transport=memory, max_event_bytes=MAX_EVENT_BYTES, before_send=rewrite(fields)) as client:
+        for _ in range(2):
+            client.log("t", "info", "m", details)
+        assert client.flush()
+        dropped = client.stats().dropped
+    memory.attempts = [batch for batch in memory.attempts if REPORT_TYPE.encode() not in unseal(batch)[0]]
+    expected = 0 if not fields or "unknown" in fields else 2
+    assert stored(memory) == expected
+    assert dropped == ({} if expected else {"before_send": 2})
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
