@@ -22,8 +22,8 @@ from brain_collector.resources import Resources
 from brain_collector.settings import Settings
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
-    *batch.OPERATIONS,
     *events.OPERATIONS,
+    *batch.OPERATIONS,
     *listing.OPERATIONS,
     *health.OPERATIONS,
 )

@@ -92,9 +92,9 @@ def _given_key(authorization: str, method: str) -> str | None:
 
 
 def _no_key(headers: Headers) -> Unauthorized:
-    given = "the key is wrong" if "authorization" in headers else "there is no key"
+    given = "the API key is wrong" if "authorization" in headers else "there is no API key"
     return Unauthorized(
-        f"{given}; send it as `Authorization: Bearer <key>`",
+        f"{given}; send it as `Authorization: Bearer <API key>`",
         headers={"WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'},
     )
 

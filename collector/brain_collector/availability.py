@@ -1,13 +1,14 @@
 """What is up and what is down, as seen by those who use it; every change becomes an own event."""
 
+import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from brain_collector.schema import EngineState
+from brain_collector.schema import EngineState, State
 from brain_collector.selflog import SelfLog
 
-State = Literal["up", "down"]
+logger: Final = logging.getLogger(__name__)
 
 _LOST: Final = {
     "database": ("database_lost", "critical", "The database is not available"),
@@ -75,4 +76,6 @@ class Availability:
             details["away_s"] = round(now_s - self._since_s[what], 1)
         self._since_s[what] = now_s
         event_type, severity, message = (_BACK if state == "up" else _LOST)[what]
+        if what == "database":  # the cache says so itself
+            logger.warning("%s: %s", message, details.get("reason") or f"it was away for {details['away_s']} s")
         self._selflog.log(event_type, severity, message, **details)  # type: ignore[arg-type]

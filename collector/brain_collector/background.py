@@ -13,7 +13,7 @@ import asyncpg
 from brain_collector import counts, migrate, partitions
 from brain_collector.availability import Availability
 from brain_collector.cache import Cache
-from brain_collector.database import GONE, Link
+from brain_collector.database import GONE, Link, reason_of
 from brain_collector.settings import Settings
 
 MONITOR_INTERVAL_S: Final = 1.0
@@ -21,6 +21,8 @@ MONITOR_DEADLINE_S: Final = 3.0
 RETRY_INTERVAL_S: Final = 1.0
 
 _AWAY: Final = (*GONE, asyncpg.PostgresError)
+
+_WRITE: Final = "UPDATE jobs SET name = name WHERE name = 'monitor'"
 
 _PRUNE_KEYS: Final = """
     DELETE FROM batches WHERE ctid = ANY(ARRAY(
@@ -57,6 +59,11 @@ class Background:
             "monitor": every(lambda: MONITOR_INTERVAL_S, self.monitor, stop),
         }
 
+    def abort(self) -> None:
+        """Break off what is under way: all of it is done again at the next start."""
+        self._link.abort()
+        self._watch_link.abort()
+
     async def close(self) -> None:
         """Close the connections."""
         await self._link.close()
@@ -78,16 +85,17 @@ class Background:
                     while await _pruned(connection, self._settings):
                         pass
         except _AWAY as error:
-            problem = f"the database could not be prepared ({type(error).__name__}: {error})"
+            problem = f"the database could not be prepared ({reason_of(error)})"
         self._availability.schema_problem = problem
 
     async def monitor(self) -> None:
-        """Ask everything for a sign of life."""
+        """Ask everything for a sign of life. A database that was lost is back when it takes a write."""
+        probe = "SELECT 1" if self._availability.database == "up" else _WRITE
         try:
             async with self._watch_link.use() as connection:
-                await connection.execute("SELECT 1")
+                await connection.execute(probe)
         except _AWAY as error:
-            self._availability.database_down(f"{type(error).__name__}: {error}".rstrip(": "))
+            self._availability.database_down(reason_of(error))
         else:
             self._availability.database_up()
         self._availability.cache_seen(await self._cache.check())

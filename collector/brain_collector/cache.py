@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import redis.asyncio
@@ -22,15 +22,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from brain_collector.schema import State
 from brain_collector.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
 MAX_VALUE_BYTES = 1024 * 1024
 MAX_CONNECTIONS = 16
+ENTRY_BYTES = 400
 
 Fill: TypeAlias = Callable[[], Awaitable[bytes]]
-State: TypeAlias = Literal["up", "down"]
 
 
 class Scope(StrEnum):
@@ -104,14 +105,13 @@ class MemoryCache:
 
     def _put(self, name: "tuple[Scope, str]", entry: "_Entry") -> None:
         if name in self._entries:
-            self._bytes -= len(self._entries.pop(name).value)
+            self._bytes -= _size(name, self._entries.pop(name))
         if len(entry.value) > MAX_VALUE_BYTES:
             return
         self._entries[name] = entry
-        self._bytes += len(entry.value)
+        self._bytes += _size(name, entry)
         while self._bytes > self._max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= len(oldest.value)
+            self._bytes -= _size(*self._entries.popitem(last=False))
 
 
 class RedisCache:
@@ -170,6 +170,8 @@ class RedisCache:
 
     async def check(self) -> State:
         await self._ask("PING")
+        for scope in Scope:  # a token that could not be written: other collectors serve old answers until it is
+            await self._is_paid_up(scope)
         return self.state
 
     async def close(self) -> None:
@@ -227,7 +229,7 @@ class RedisCache:
                     reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
             except Exception as error:  # noqa: BLE001 - on garbage redis-py raises ValueError, IndexError and more
                 if self._retry_at is None:
-                    logger.warning("the cache is lost, reads go to the database: %r", error)
+                    logger.warning("the cache does not answer (%r); reads go to the database", error)
                 self._retry_at = time.monotonic() + self._retry_interval_s
                 return None
             if self._retry_at is not None:
@@ -261,6 +263,11 @@ class RedisCache:
 
     def _name(self, scope: Scope, token: bytes, key: str) -> bytes:
         return f"{self._namespace}:{scope}:".encode() + token + b":" + key.encode(errors="surrogatepass")
+
+
+def _size(name: "tuple[Scope, str]", entry: "_Entry") -> int:
+    """Return the bytes that an entry takes, key and objects included."""
+    return len(name[1]) + len(entry.value) + ENTRY_BYTES
 
 
 class _Entry(msgspec.Struct, frozen=True):

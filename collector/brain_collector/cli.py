@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from brain_collector import VERSION, server
 from brain_collector import migrate as migrations
 from brain_collector import send as sending
-from brain_collector import server
-from brain_collector.api.health import VERSION
 from brain_collector.demo import running
 from brain_collector.errors import CollectorError
 from brain_collector.settings import ENV_PREFIX, Settings, load
@@ -81,7 +80,7 @@ def serve(**flags: Any) -> None:
 
 def _announce(url: str, found: server.Backed) -> None:
     settings = found.settings
-    data = settings.data_dir if found.embedded else _without_password(settings.dsn)
+    data = settings.data_dir if found.embedded else migrations.without_password(settings.dsn)
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
     event = '{"event_type": "hello", "severity": "info", "message": "It works"}'
     click.echo(
@@ -95,12 +94,6 @@ def _announce(url: str, found: server.Backed) -> None:
     )
 
 
-def _without_password(dsn: str) -> str:
-    scheme, _, rest = dsn.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    return f"{scheme}://{credentials.partition(':')[0]}{at}{host.partition('?')[0]}"
-
-
 @cli.command()
 @click.argument("action", type=click.Choice(["upgrade", "current", "downgrade"]), default="upgrade")
 @click.argument("revision", required=False)
@@ -108,7 +101,9 @@ def _without_password(dsn: str) -> str:
 @click.option("--sql", is_flag=True, help="Print the SQL of an upgrade from nothing instead of running it.")
 @click.option("--yes", is_flag=True, help="Downgrade without asking.")
 def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags: Any) -> None:
-    """Upgrade the database's schema (to REVISION, else the newest), show what it is at, or downgrade it.
+    """Upgrade the schema, show what it is at, or downgrade it.
+
+    Upgrading goes to REVISION, else to the newest.
 
     Downgrading to `base` drops every table, events included.
     """
@@ -134,7 +129,9 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
 @click.option("--exit", "exit_after", is_flag=True, help="End after the tour instead of serving on.")
 @setting("port")
 def demo(visits: int, *, exit_after: bool, port: str | None) -> None:
-    """Run a collector and a small application that sends it events by every adapter; show what arrived.
+    """Show a collector and an application that sends it events.
+
+    The application uses every adapter of the SDK; what arrived is shown and checked.
 
     It keeps nothing: its data directory is a temporary one.
     """
@@ -146,10 +143,21 @@ def demo(visits: int, *, exit_after: bool, port: str | None) -> None:
 @click.argument("severity", metavar="SEVERITY", type=click.Choice(SEVERITIES))
 @click.argument("message")
 @click.option("--details", metavar="JSON", help="A JSON object.")
-@click.option("--source", help="What the event comes from.")
-@click.option("--url", envvar="BRAIN_EVENTS_URL", default="http://127.0.0.1:8001", show_default=True, show_envvar=True)
-@click.option("--api-key", envvar="BRAIN_EVENTS_API_KEY", show_envvar=True, help="The collector's key.")
-@click.option("--timeout-s", default=30.0, show_default=True, help="How long to keep trying.")
+@click.option("--source", help="What the event comes from.  [env: BRAIN_EVENTS_SOURCE]", envvar="BRAIN_EVENTS_SOURCE")
+@click.option(
+    "--url",
+    envvar="BRAIN_EVENTS_URL",
+    default="http://127.0.0.1:8001",
+    help="The collector's address.  [env: BRAIN_EVENTS_URL]  [default: http://127.0.0.1:8001]",
+)
+@click.option("--api-key", envvar="BRAIN_EVENTS_API_KEY", help="The collector's API key.  [env: BRAIN_EVENTS_API_KEY]")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="How long to keep trying.",
+)
 def send(details: str | None, **event: Any) -> None:
     """Send one event and print it as it was stored. For scripts: the exit code is 0 only when it is committed."""
     click.echo(sending.send(details=_object(details), **event))

@@ -1,8 +1,8 @@
 """One connection to Postgres that opens when needed, and can be left when Postgres hangs."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import asyncpg
@@ -19,30 +19,77 @@ GONE: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # the primary became a standby
     asyncpg.InvalidCatalogNameError,  # no such database
     asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.UndefinedTableError,  # not migrated yet
+    asyncpg.UndefinedTableError,  # never migrated, or not far enough
 )
 """What says that the database as a whole cannot serve now."""
 
 
-async def connect(settings: Settings) -> asyncpg.Connection:
+def reason_of(error: BaseException) -> str:
+    """Return why the database cannot serve, in a line for people."""
+    if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError):
+        return "it has no schema, or an old one: run `brain-events migrate`"
+    if isinstance(error, TimeoutError | Overdue):
+        return "it does not answer in time"
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(said.split())
+
+
+async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.Connection:
     """Open a connection whose session gives up by itself: on locks, on statements, on idling in a transaction."""
     return await asyncpg.connect(
         settings.dsn,
         timeout=settings.connect_deadline_s,
-        server_settings=server_settings(settings, statement_timeout_s=settings.write_deadline_s),
+        server_settings={
+            "application_name": "brain-events",
+            "timezone": "UTC",
+            "synchronous_commit": "on",  # an acknowledged event is on disk
+            "lock_timeout": _ms(settings.lock_deadline_s),
+            "statement_timeout": _ms(statement_timeout_s),
+            "idle_in_transaction_session_timeout": _ms(2 * statement_timeout_s),
+        },
     )
 
 
-def server_settings(settings: Settings, *, statement_timeout_s: float) -> dict[str, str]:
-    """Return what a session of ours asks of Postgres."""
-    return {
-        "application_name": "brain-events",
-        "timezone": "UTC",
-        "synchronous_commit": "on",  # an acknowledged event is on disk
-        "lock_timeout": _ms(settings.lock_deadline_s),
-        "statement_timeout": _ms(statement_timeout_s),
-        "idle_in_transaction_session_timeout": _ms(2 * settings.write_deadline_s),
-    }
+class Overdue(asyncpg.ConnectionDoesNotExistError):
+    """Postgres hung; the connection was ended from outside."""
+
+
+@asynccontextmanager
+async def deadline(terminate: Callable[[], None], seconds: float) -> AsyncIterator[Callable[[], None]]:
+    """Bound the time that the block may wait for Postgres; yields what ends it sooner.
+
+    A hung server is left only by `terminate`: asyncio.timeout around a transaction waits for the server to confirm,
+    and so does asyncpg's own `timeout`. And `terminate` alone does not wake a COPY that waits for room in the send
+    buffer, so the task is cancelled after it.
+
+    Raises:
+        Overdue: the time was up; the connection is gone.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    overdue = False
+
+    def leave() -> None:
+        nonlocal overdue
+        if not overdue:
+            overdue = True
+            terminate()
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, leave)
+    try:
+        yield leave
+    except BaseException as error:
+        if overdue and task.uncancel() == 0:  # whatever it surfaced as; a cancellation by others goes on
+            raise Overdue(f"no answer within {seconds:g} s") from error
+        raise
+    else:
+        if overdue:  # it was done just then: swallow our own cancellation before it strikes elsewhere
+            task.uncancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+    finally:
+        timer.cancel()
 
 
 class Link:
@@ -52,30 +99,36 @@ class Link:
         self._settings = settings
         self._deadline_s = deadline_s or settings.write_deadline_s
         self._connection: asyncpg.Connection | None = None
+        self._leave: Callable[[], None] | None = None
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield the connection for at most the deadline, then end it from outside.
-
-        `terminate` is the one thing that leaves a hung server: asyncio.timeout around a transaction waits for
-        the server to confirm the cancellation. After an error of the connection the next use opens a new one.
-        """
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._settings)
-        connection = self._connection
-        loop = asyncio.get_running_loop()
-        deadline = loop.call_later(self._deadline_s, connection.terminate)
+        """Yield the connection for at most the deadline; after an error of it, the next use opens a new one."""
         try:
-            yield connection
+            async with deadline(self._terminate, self._deadline_s) as self._leave:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await connect(
+                        self._settings, statement_timeout_s=self._settings.write_deadline_s
+                    )
+                yield self._connection
         except asyncpg.PostgresError as error:
             if isinstance(error, GONE):
-                connection.terminate()
+                self._terminate()
             raise  # else the server refused a statement; the connection is as good as before
         except BaseException:
-            connection.terminate()
+            self._terminate()
             raise
         finally:
-            deadline.cancel()
+            self._leave = None
+
+    def abort(self) -> None:
+        """Break off whatever is under way."""
+        if self._leave is not None:
+            self._leave()
+
+    def _terminate(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
 
     @property
     def is_open(self) -> bool:

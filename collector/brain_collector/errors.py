@@ -1,7 +1,8 @@
 """Every error the collector raises, and how each looks over HTTP (RFC 9457, `application/problem+json`).
 
 CollectorError
-├── SettingsError               the command ends with this one line
+├── SettingsError               the command ends with this one line, as with MigrationError, SendError, DemoError
+│                               and the EmbeddedErrors, which stand beside what raises them
 └── Problem                     an answer; `code` is stable, `detail` says what happened, the value, and what to do
     ├── BodyUndecodable    400  body_undecodable
     ├── KeyMalformed       400  key_malformed

@@ -9,11 +9,12 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version
 from typing import Any, Final, Protocol
 
+from brain_collector import VERSION
 from brain_collector.availability import Availability
 from brain_collector.background import Background
+from brain_collector.budget import Budget
 from brain_collector.cache import Scope, open_cache
 from brain_collector.resources import Resources
 from brain_collector.schema import EngineState
@@ -63,6 +64,7 @@ async def opened(settings: Settings, engines: Engines | None) -> AsyncIterator[R
             stack.callback(watching.cancel)
         for name, loop in background.loops(stop := asyncio.Event()).items():
             tasks.create_task(_critical(name, loop))
+        stack.callback(background.abort)
         stack.callback(stop.set)
         writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(settings.writers)]
         stack.push_async_callback(_ended, writing)
@@ -71,10 +73,12 @@ async def opened(settings: Settings, engines: Engines | None) -> AsyncIterator[R
         stack.push_async_callback(_ended, [logging_self])
         stack.callback(selflog.close)
 
-        selflog.log("system_startup", "info", "The collector started", version=version("brain-events"))
+        selflog.log("system_startup", "info", "The collector started", version=VERSION)
         stack.callback(selflog.log, "system_shutdown", "info", "The collector is stopping")
-        limits = Limits(settings.max_event_bytes, settings.max_details_depth)
-        yield Resources(settings, limits, store, writer, cache, selflog, availability)
+        stack.callback(writer.drain)
+        limits = Limits(settings.max_event_bytes, settings.max_details_depth, settings.max_batch_events)
+        budget = Budget(settings.max_pending_bytes, retry_after_s=settings.retry_after_s)
+        yield Resources(settings, limits, budget, store, writer, cache, selflog, availability)
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

@@ -1,5 +1,8 @@
 """Schema migrations: find the revisions, in a checkout or in an installed wheel, and run them through Alembic."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -7,16 +10,27 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from brain_collector.database import GONE, reason_of
+from brain_collector.errors import CollectorError
+
+
+class MigrationError(CollectorError):
+    """The schema could not be migrated; nothing of that migration was kept."""
 
 
 def upgrade(dsn: str, revision: str = "head") -> None:
     """Bring the schema up to `revision`. Two callers at once take turns; the second finds nothing to do."""
-    command.upgrade(_config(dsn), revision)
+    with _named_errors(dsn):
+        command.upgrade(_config(dsn), revision)
 
 
 def downgrade(dsn: str, revision: str) -> None:
     """Take the schema down to `revision`; `base` removes everything, events included."""
-    command.downgrade(_config(dsn), revision)
+    with _named_errors(dsn):
+        command.downgrade(_config(dsn), revision)
 
 
 def sql(output: TextIO, revision: str = "head") -> None:
@@ -28,11 +42,12 @@ def sql(output: TextIO, revision: str = "head") -> None:
 
 async def current(dsn: str) -> str | None:
     """Return the revision the database is at; None when it has never been migrated."""
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
-        return await revision_of(connection)
-    finally:
-        await connection.close()
+    with _named_errors(dsn):
+        connection = await asyncpg.connect(dsn, timeout=10)
+        try:
+            return await revision_of(connection)
+        finally:
+            await connection.close()
 
 
 async def revision_of(connection: asyncpg.Connection) -> str | None:
@@ -41,6 +56,23 @@ async def revision_of(connection: asyncpg.Connection) -> str | None:
         return None
     found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
     return found
+
+
+@contextmanager
+def _named_errors(dsn: str) -> Iterator[None]:
+    """Say in one line what Alembic, the driver or the network takes many for."""
+    try:
+        yield
+    except CommandError as error:
+        raise MigrationError(f"{error}; the revisions are {', '.join(sorted(KNOWN))}, base and head") from None
+    except (*GONE, asyncpg.PostgresError, DBAPIError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, DBAPIError) and error.__cause__ else error
+        raise MigrationError(f"cannot migrate {without_password(dsn)}: {reason_of(cause)}") from None
+
+
+def without_password(dsn: str) -> str:
+    """Return a database's address as it may be shown."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1@", dsn)
 
 
 def _config(dsn: str) -> Config:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 
+from brain_collector import VERSION
 from brain_collector.api.operation import Answer, Operation, Parameter
 from brain_collector.errors import ProblemBody
 from brain_collector.problem import MEDIA_TYPE
@@ -29,14 +29,14 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "brain-events collector",
-            "version": version("brain-events"),
+            "version": VERSION,
             "description": "Stores system events in Postgres and answers queries about them.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
         "components": {
             "schemas": {name: _closed(schema) for name, schema in components.items()},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "The collector's key."}},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "The collector's API key."}},
         },
         "security": [{"key": []}],
     }
@@ -65,7 +65,7 @@ def _operation(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
         content = {media_type: {"schema": schema_of[repr(kind)]} for media_type, kind in operation.body.items()}
         found["requestBody"] = {"required": True, "content": content}
     if operation.open:
-        found["security"] = [{}, {"key": []}]
+        found["security"] = []
     return found
 
 

@@ -40,8 +40,8 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     details = {
-        404: f"there is nothing at {request.url.path}",
-        405: f"{request.url.path} does not take {request.method}",
+        404: f"there is nothing at {request.url.path}; /docs shows what there is",
+        405: f"{request.url.path} does not take {request.method}; it takes {(error.headers or {}).get('Allow', '')}",
     }
     body = ProblemBody(
         title=status.phrase,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from brain_collector.availability import Availability
+from brain_collector.budget import Budget
 from brain_collector.cache import Cache
 from brain_collector.selflog import SelfLog
 from brain_collector.settings import Settings
@@ -18,6 +19,7 @@ class Resources(NamedTuple):
 
     settings: Settings
     limits: Limits
+    budget: Budget
     store: Store
     writer: Writer
     cache: Cache

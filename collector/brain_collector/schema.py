@@ -9,6 +9,7 @@ from msgspec import Meta
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS
 
 Severity = Literal["info", "warning", "error", "critical"]
+State = Literal["up", "down"]
 EventType = Annotated[str, Meta(min_length=1, max_length=EVENT_TYPE_MAX_CHARS)]
 Source = Annotated[str, Meta(max_length=SOURCE_MAX_CHARS)]
 Details = Annotated[
@@ -28,8 +29,11 @@ class EventCreate(msgspec.Struct, gc=False):
     timestamp: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class EventUpdate(msgspec.Struct, gc=False):
-    """A partial update: absent fields stay as they are. A `timestamp` cannot change; if sent, it is the event's."""
+class EventUpdate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A partial update: absent fields stay as they are.
+
+    So that an event can be sent back as it was got: `id` and `created_at` are ignored, `timestamp` must be the event's.
+    """
 
     event_type: EventType | msgspec.UnsetType = msgspec.UNSET
     severity: Severity | msgspec.UnsetType = msgspec.UNSET
@@ -37,6 +41,8 @@ class EventUpdate(msgspec.Struct, gc=False):
     details: Details | msgspec.UnsetType = msgspec.UNSET
     source: Source | msgspec.UnsetType | None = msgspec.UNSET
     timestamp: Annotated[datetime, Meta(tz=True)] | msgspec.UnsetType = msgspec.UNSET
+    id: int | msgspec.UnsetType = msgspec.UNSET
+    created_at: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, gc=False):
@@ -76,8 +82,8 @@ class Health(msgspec.Struct, frozen=True):
 
     status: Literal["ok", "degraded"]
     version: str | msgspec.UnsetType = msgspec.UNSET
-    database: Literal["up", "down"] | msgspec.UnsetType = msgspec.UNSET
-    cache: Literal["up", "down"] | msgspec.UnsetType = msgspec.UNSET
+    database: State | msgspec.UnsetType = msgspec.UNSET
+    cache: State | msgspec.UnsetType = msgspec.UNSET
     engines: list[EngineState] | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -16,7 +16,6 @@ from uuid import UUID
 
 import msgspec
 
-from brain_collector.counts import deltas_of
 from brain_collector.decode import Rows
 from brain_collector.errors import CollectorError
 from brain_collector.schema import Severity
@@ -90,6 +89,10 @@ class SelfLog:
         self._checks[event_type] = _Check(severity, message, now_s, 0)
         self.log(event_type, severity, message, count=count, **details)
 
+    def refused(self, n: int) -> None:
+        """Record that a request held n events that were refused."""
+        self.check("input_rejected", "warning", "Events were refused", n=n)
+
     async def run(self) -> None:
         """Store what is logged until `close`, and what is left then, if that can be done at once."""
         while self._waiting or not self._closing.is_set():
@@ -146,4 +149,4 @@ def _submission(events: list[Event], key: UUID) -> Submission:
         [event.source for event in events],
         [event.timestamp for event in events if event.timestamp is not None],
     )
-    return Submission(rows, deltas_of(rows.types, rows.severities, rows.timestamps), size=0, key=key)
+    return Submission(rows, lambda _refused: "", key=key)

@@ -1,6 +1,7 @@
 """One event to a collector, from a script: sent again under the same key until it is committed or refused."""
 
 import random
+import re
 import time
 from http.client import CREATED
 from itertools import count
@@ -36,6 +37,7 @@ def send(
     Raises:
         SendError: it was refused, or not stored within `timeout_s`.
     """
+    _check(url, api_key)
     body = msgspec.json.encode(Event(event_type, severity, message, details, source))
     headers = {"Content-Type": "application/json", KEY_HEADER: str(new_key())}
     if api_key:
@@ -51,6 +53,13 @@ def send(
                     raise SendError(f"{url}: {again}; gave up after {timeout_s:g} s") from None
             time.sleep(wait_s)
     raise AssertionError
+
+
+def _check(url: str, api_key: str | None) -> None:
+    if not re.match(r"https?://[^/]", url):
+        raise SendError(f"url is {url!r}; give the collector's address, such as http://127.0.0.1:8001")
+    if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
+        raise SendError("the API key holds a space, a line break or another character that no key has")
 
 
 class _TryAgain(Exception):  # noqa: N818 - an outcome
@@ -69,7 +78,7 @@ def _post(pool: urllib3.PoolManager, url: str, body: bytes, headers: dict[str, s
     text = answer.data.decode(errors="replace")
     if answer.status in _TEMPORARY:
         after = answer.headers.get("Retry-After", "")
-        raise _TryAgain(f"answered {answer.status}", float(after) if after.isdecimal() else 0.0)
+        raise _TryAgain(f"answered {answer.status}: {_detail(text)}", float(after) if after.isdecimal() else 0.0)
     if answer.status != CREATED:
         raise SendError(f"{url} answered {answer.status}: {_detail(text)}")
     return text

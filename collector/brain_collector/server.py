@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -63,7 +64,7 @@ def backed(settings: Settings) -> Iterator[Backed]:
 
     assert settings.data_dir is not None
     config = embedded.Config(
-        data_dir=Path(settings.data_dir).absolute(),
+        data_dir=Path(settings.data_dir),
         pg_bin=Path(settings.pg_bin) if settings.pg_bin else None,
         pg_user=settings.pg_user,
         with_valkey=settings.redis_url is None,
@@ -95,7 +96,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
             server_header=False,
             proxy_headers=False,
             lifespan="on",
-            timeout_graceful_shutdown=int(settings.drain_s) or 1,
+            timeout_graceful_shutdown=settings.drain_s,
         )
         server = _Server(config, lambda: on_ready(_url(settings.host, listener), found))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -135,7 +136,7 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
-            f"cannot serve on {settings.host}:{settings.port}: {error.strerror or error}; "
+            f"cannot serve on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; "
             "choose another address with --host and --port"
         ) from None
     with listener:

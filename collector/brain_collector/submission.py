@@ -1,57 +1,80 @@
 """What a request hands to the writer, and what it gets back."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from brain_collector.counts import Deltas
+from brain_collector.counts import deltas_of
 from brain_collector.decode import Rows
 from brain_collector.errors import CollectorError
 
+Refusals = dict[int, str]
+"""Rows that Postgres would not store: the index of each in the request, and why."""
+
 
 class Stored(NamedTuple):
-    """What became of a submission: its rows have ids from `first_id` on; a `duplicate` has the earlier `answer`."""
+    """What became of a submission: its rows have ids from `first_id` on.
+
+    `answer` is what its sender is told; of a `duplicate`, what was told the first time.
+    """
 
     first_id: int
     created_at: datetime
-    answer: str | None
+    answer: str
     duplicate: bool
 
 
 class RowsRefused(CollectorError):  # noqa: N818 - an outcome, told to the sender in its own terms
-    """Postgres would store none of the rows; `reasons` by row index."""
+    """Postgres would store none of the rows."""
 
-    def __init__(self, reasons: dict[int, str]) -> None:
-        super().__init__(f"{len(reasons)} rows")
-        self.reasons = reasons
+    def __init__(self, refused: Refusals) -> None:
+        super().__init__(f"{len(refused)} rows")
+        self.refused = refused
 
 
 class Submission:
-    """The rows of one request and the future of its sender. `key` None: it is not idempotent.
+    """The rows of one request, and the future of its sender.
 
-    `compose` makes the answer that is stored with the key, given the rows that Postgres refused.
+    Args:
+        rows: At least one row.
+        compose: Makes the answer, given the rows that Postgres refused; it is stored with the key.
+        key: The idempotency key; None: sent again, it is stored again.
+        digest: Tells two bodies under one key apart.
     """
 
     def __init__(
-        self,
-        rows: Rows,
-        deltas: Deltas,
-        *,
-        size: int,
-        key: UUID | None = None,
-        digest: int = 0,
-        compose: Callable[[dict[int, str]], str | None] = lambda _refused: None,
+        self, rows: Rows, compose: Callable[[Refusals], str], *, key: UUID | None = None, digest: int = 0
     ) -> None:
         self.rows = rows
-        self.deltas = deltas
-        self.size = size
+        self.deltas = deltas_of(rows.types, rows.severities, rows.timestamps)
         self.key = key
         self.digest = digest
-        self.compose = compose
-        self.refused: dict[int, str] = {}
         self.stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        self._compose = compose
+        self._places: Sequence[int] = range(len(rows.types))
+        self._refused: Refusals = {}
+
+    def answer(self) -> str:
+        """Return what the sender is told once the rows are committed."""
+        return self._compose(self._refused)
+
+    def without(self, refused: Refusals) -> "Submission":
+        """Return the same submission, for the same sender, less some of its rows (by their index here).
+
+        Raises:
+            RowsRefused: no row is left.
+        """
+        all_refused = self._refused | {self._places[row]: why for row, why in refused.items()}
+        keep = [row for row in range(len(self._places)) if row not in refused]
+        if not keep:
+            raise RowsRefused(all_refused)
+        less = Submission(self.rows.take(keep), self._compose, key=self.key, digest=self.digest)
+        less.stored = self.stored
+        less._places = [self._places[row] for row in keep]
+        less._refused = all_refused
+        return less
 
     def settle(self, outcome: Stored | Exception) -> None:
         """Answer the sender, once."""

@@ -51,6 +51,8 @@ _INSERT_SMALL: Final = f"""
 
 _SELECT_KEYS: Final = "SELECT key, digest, answer, first_id, n, received_at FROM batches WHERE key = ANY($1::uuid[])"
 
+_NEXT_ID_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
+
 _EVENT_COLUMNS: Final = ("id", "event_type", "severity", "message", "details", "source", "timestamp")
 _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
 
@@ -155,6 +157,11 @@ async def find_refused(connection: Connection, rows: Rows) -> dict[int, str]:
     finally:
         await probe.rollback()
     return refused
+
+
+async def next_id_block(connection: Connection) -> int:
+    """Draw a block of ids: `settings.ID_BLOCK` of them, from the one returned on."""
+    return int(await connection.fetchval(_NEXT_ID_BLOCK))
 
 
 def merged(all_deltas: Iterable[Deltas]) -> Deltas:

@@ -13,14 +13,16 @@ from brain_collector.errors import FieldError
 from brain_collector.schema import EventCreate
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS
 
+READ_ONLY: Final = frozenset({"id", "created_at"})
 REPLACEMENT: Final = "\ufffd"
 
 
 class Limits(NamedTuple):
-    """What an event may measure: `event_bytes` as JSON, `details_depth` in levels."""
+    """What an event may measure, `event_bytes` as JSON and `details_depth` in levels, and how many make a batch."""
 
     event_bytes: int
     details_depth: int
+    batch_events: int = 10_000
 
 
 class Refused(Exception):  # noqa: N818 - it is an outcome, not a fault of ours
@@ -52,6 +54,10 @@ def validate_changes(body: bytes, limits: Limits) -> dict[str, Any]:
         Refused: it is not valid; every field at fault is named.
     """
     given = _parse(body, limits)
+    known = EventCreate.__struct_fields__
+    unknown = [name for name in given if name not in known and name not in READ_ONLY]
+    if unknown:
+        refuse(f"/{unknown[0]}", "field_unknown", f"{unknown[0][:40]} is no field; there are {', '.join(known)}")
     unchanged = {"event_type": "-", "severity": "info", "message": ""}
     event, details = _checked({**unchanged, **given}, limits, replaced=not _is_utf8(body))
     changes = {name: getattr(event, name) for name in EventCreate.__struct_fields__ if name in given}
@@ -107,6 +113,8 @@ class _Cleaner:
 def _parse(line: bytes, limits: Limits) -> dict[str, Any]:
     if len(line) > limits.event_bytes:
         refuse("", "event_too_large", f"the event is {len(line):,} bytes, at most {limits.event_bytes:,}")
+    if not line.strip():
+        refuse("", "not_json", "the body is empty; send an event as JSON")
     try:
         fields = json.loads(
             line.decode("utf-8", "replace"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer

@@ -17,19 +17,18 @@ from uuid import UUID
 import asyncpg
 
 from brain_collector import partitions
-from brain_collector.counts import deltas_of
-from brain_collector.database import GONE, Link
+from brain_collector.database import GONE, Link, reason_of
 from brain_collector.errors import KeyReused, Unavailable
 from brain_collector.settings import ID_BLOCK, Settings
 from brain_collector.submission import RowsRefused, Stored, Submission
-from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_refused, merged
+from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_refused, merged, next_id_block
 from brain_events.wire import new_key
 
 ATTEMPTS: Final = 4
+DRAIN_S: Final = 0.5
 
 logger: Final = logging.getLogger(__name__)
 _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-_NEXT_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
 
 
 class Watcher(Protocol):
@@ -50,38 +49,39 @@ class Writer:
         self._watcher = watcher
         self._invalidate = invalidate
         self._queue: asyncio.Queue[Submission | None] = asyncio.Queue()
-        self._pending_bytes = 0
         self._next_id = self._end_id = 0
+        self._links: list[Link] = []
+        self._draining = False  # out of patience: what cannot be written at once fails
 
     async def submit(self, submission: Submission) -> Stored:
         """Return once the rows are committed, or were before under the same key.
 
         Raises:
-            Unavailable: not committed within `write_deadline_s`, or too much is waiting already.
+            Unavailable: not committed within `write_deadline_s`.
             KeyReused: the key was used with another body.
             RowsRefused: Postgres would take none of the rows.
         """
-        if self._pending_bytes and self._pending_bytes + submission.size > self._settings.max_pending_bytes:
-            raise self._unavailable(f"{self._pending_bytes:,} bytes are waiting to be written already")
-        self._pending_bytes += submission.size
         self._queue.put_nowait(submission)
         try:
             async with asyncio.timeout(self._settings.write_deadline_s):
                 return await asyncio.shield(submission.stored)
         except TimeoutError:
-            raise self._unavailable(f"no commit within {self._settings.write_deadline_s:g} s") from None
+            overdue = self._unavailable(f"no commit within {self._settings.write_deadline_s:g} s")
+            submission.settle(overdue)  # nobody waits for it: if it has not been begun, it need not be
+            raise overdue from None
 
     async def run(self) -> None:
-        """Write groups until `close`; what was submitted before it is still written."""
+        """Write groups until `close`; what was submitted before it is still written, if Postgres answers in time."""
         link = Link(self._settings)
+        self._links.append(link)
         held: list[Submission] = []
         closing = False
         try:
             while held or not closing:
                 group, held, closing = await self._take(held, closing=closing)
-                if group:
-                    await self._write(link, group)
-                self._pending_bytes -= sum(submission.size for submission in group)
+                waiting = [submission for submission in group if not submission.stored.done()]
+                if waiting:
+                    await self._write(link, waiting)
         finally:
             await link.close()
 
@@ -89,6 +89,15 @@ class Writer:
         """Let every writer end once it has written what is there."""
         for _ in range(self._settings.writers):
             self._queue.put_nowait(None)
+
+    def drain(self) -> None:
+        """Give what is there `DRAIN_S` to be written; what is not by then fails at once."""
+        asyncio.get_running_loop().call_later(DRAIN_S, self._abort)
+
+    def _abort(self) -> None:
+        self._draining = True
+        for link in self._links:
+            link.abort()
 
     async def _take(self, held: list[Submission], *, closing: bool) -> tuple[list[Submission], list[Submission], bool]:
         """Wait for one submission and take what else is there; a second one under a key of the group is held back."""
@@ -127,19 +136,24 @@ class Writer:
             else:
                 self._fail(group, "another request with the same Idempotency-Key is being written")
         except (*GONE, asyncpg.PostgresError) as error:
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            self._watcher.database_down(reason)
-            self._fail(group, f"the database is not available ({reason})")
+            self._gone(group, error)
         except Exception as error:
             logger.exception("a group of %d submissions could not be written", len(group))
             for submission in group:
                 submission.settle(error)
 
     async def _write_whole(self, link: Link, group: list[Submission]) -> None:
-        """Write the group in one transaction; start it again, with the same keys and ids, when its outcome is open."""
+        """Write the group in one transaction; start it again, with the same keys and ids, when its outcome is open.
+
+        Raises:
+            LockNotAvailableError, REFUSED: nothing of the group is stored, so it may be written otherwise.
+        """
         units: list[tuple[Unit, list[Submission]]] = []
+        open_outcome = False  # a transaction of this group may have been, or may yet be, committed
         give_up_at = time.monotonic() + self._settings.write_deadline_s / 2
         for attempt in range(ATTEMPTS):
+            if self._draining:
+                break
             was_open = link.is_open
             try:
                 async with link.use() as connection:
@@ -150,12 +164,17 @@ class Writer:
             except asyncpg.CheckViolationError:  # no partition for its day: they are made ahead, unless all slept
                 async with link.use() as connection:
                     await partitions.ensure(connection, self._settings)
+            except asyncpg.LockNotAvailableError:
+                if not open_outcome:
+                    raise
+                break  # it waited for its own first try: new keys would store it twice
             except GONE:
+                open_outcome = True
                 if not was_open or attempt or time.monotonic() > give_up_at:
                     raise
             else:
                 return await self._acknowledge(units, outcomes)
-        self._fail(group, f"the transaction failed {ATTEMPTS} times")
+        self._fail(group, "the transaction could not be completed")
         return None
 
     async def _acknowledge(self, units: list[tuple[Unit, list[Submission]]], outcomes: dict[UUID, Outcome]) -> None:
@@ -174,15 +193,15 @@ class Writer:
         """Find the rows that Postgres will not take, and write the others."""
         try:
             async with link.use() as connection:
-                submission.refused |= await find_refused(connection, submission.rows)
+                refused = await find_refused(connection, submission.rows)
+            if refused:
+                await self._write(link, [submission.without(refused)])
+            else:
+                self._fail([submission], "Postgres refused a row, and then did not")
+        except RowsRefused as error:
+            submission.settle(error)
         except GONE as error:
-            return self._fail([submission], f"the database is not available ({error})")
-        keep = [index for index in range(len(submission.rows.types)) if index not in submission.refused]
-        if not keep or not submission.refused:
-            return submission.settle(RowsRefused(submission.refused))
-        submission.rows = submission.rows.take(keep)
-        submission.deltas = deltas_of(submission.rows.types, submission.rows.severities, submission.rows.timestamps)
-        return await self._write(link, [submission])
+            self._gone([submission], error)
 
     async def _unit(
         self, connection: asyncpg.Connection, submissions: list[Submission]
@@ -191,7 +210,7 @@ class Writer:
         unit = Unit(
             key=first.key or new_key(),
             digest=first.digest,
-            answer=first.compose(first.refused) if first.key else None,
+            answer=first.answer() if first.key else None,
             first_id=await self._draw_ids(connection, sum(len(part.rows.types) for part in submissions)),
             parts=[part.rows for part in submissions],
             deltas=merged(part.deltas for part in submissions),
@@ -201,11 +220,15 @@ class Writer:
     async def _draw_ids(self, connection: asyncpg.Connection, n: int) -> int:
         """Return the first of n ids in a row; what is left of a block that is too short stays a gap."""
         if self._end_id - self._next_id < n:
-            start = await connection.fetchval(_NEXT_BLOCK)
+            start = await next_id_block(connection)
             self._next_id, self._end_id = start, start + ID_BLOCK
         first = self._next_id
         self._next_id += n
         return first
+
+    def _gone(self, group: list[Submission], error: Exception) -> None:
+        self._watcher.database_down(reason_of(error))
+        self._fail(group, f"the database is not available ({reason_of(error)})")
 
     def _fail(self, group: list[Submission], why: str) -> None:
         for submission in group:
@@ -226,5 +249,6 @@ def _parts(group: list[Submission]) -> list[list[Submission]]:
 def _settle(submissions: list[Submission], found: Outcome, *, duplicate: bool) -> None:
     first_id = found.first_id
     for submission in submissions:
-        submission.settle(Stored(first_id, found.created_at, found.answer, duplicate))
+        answer = found.answer if duplicate and found.answer is not None else submission.answer()
+        submission.settle(Stored(first_id, found.created_at, answer, duplicate))
         first_id += len(submission.rows.types)

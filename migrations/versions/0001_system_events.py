@@ -68,9 +68,9 @@ UP = (
         PRIMARY KEY (grain, bucket, event_type, severity)
     ) WITH (fillfactor = 70)
     """,
-    # One row a background job; whoever locks it does the work.
+    # One row a background job: whoever locks it does the work; `monitor` is written to see whether that works.
     "CREATE TABLE jobs (name text PRIMARY KEY)",
-    "INSERT INTO jobs (name) VALUES ('fold'), ('maintain')",
+    "INSERT INTO jobs (name) VALUES ('fold'), ('maintain'), ('monitor')",
 )
 
 DOWN = (

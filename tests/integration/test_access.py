@@ -48,7 +48,7 @@ async def test_only_the_probes_are_open_without_a_key(locked: httpx.AsyncClient)
 
         assert outcome(answer) == (401, "unauthorized"), path
         assert answer.headers["www-authenticate"].startswith('Bearer realm="brain-events", Basic realm=')
-        assert "there is no key" in answer.json()["detail"]
+        assert "there is no API key" in answer.json()["detail"]
     assert [(await locked.get(path)).status_code for path in PROBES] == [200] * 4
 
 
@@ -74,7 +74,7 @@ async def test_a_wrong_key_is_refused_in_whatever_form_it_comes(locked: httpx.As
         answer = await locked.get("/api/events", headers={b"Authorization": authorization})
 
         assert outcome(answer) == (401, "unauthorized"), authorization
-        assert "the key is wrong" in answer.json()["detail"]
+        assert "the API key is wrong" in answer.json()["detail"]
 
 
 async def test_a_bearer_key_opens_everything(locked: httpx.AsyncClient) -> None:

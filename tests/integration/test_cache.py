@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brain_collector.cache import Cache, MemoryCache, RedisCache, Scope, open_cache
+from brain_collector.cache import ENTRY_BYTES, Cache, MemoryCache, RedisCache, Scope, open_cache
 from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
 from tests.integration.engines import scratch_dir, wait_until
@@ -271,7 +271,7 @@ async def test_a_key_may_hold_any_text(cache: Cache) -> None:
 
 
 async def test_the_memory_cache_holds_no_more_bytes_than_it_may_and_drops_the_least_recently_used() -> None:
-    cache, truth = MemoryCache(max_bytes=25), Truth()  # a value has nine bytes
+    cache, truth = MemoryCache(max_bytes=2 * (1 + 9 + ENTRY_BYTES)), Truth()  # a key has one byte, a value nine
 
     async def read(*keys: str) -> None:
         for key in keys:

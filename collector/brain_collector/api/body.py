@@ -2,38 +2,48 @@
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
 from starlette.requests import ClientDisconnect, Request
 
+from brain_collector.budget import Budget, Share
 from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, KeyMalformed, UnsupportedMedia
 from brain_collector.settings import Settings
 from brain_events.wire import KEY_HEADER
 
+USUAL_BYTES: Final = 2 * 2**20
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
-    """Return the body, inflated.
+@asynccontextmanager
+async def body_of(request: Request, settings: Settings, budget: Budget) -> AsyncIterator[bytes]:
+    """Yield the body, inflated; until the end of the block its bytes count against the collector's budget.
 
     Raises:
         BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia: as their names say.
+        Unavailable: too much is being received or written already.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip"}:
         raise UnsupportedMedia(f"Content-Encoding is {encoding[:40]!r}; send gzip or identity")
-    try:
-        async with asyncio.timeout(settings.body_deadline_s):
-            body = await _receive(request, settings.max_body_bytes)
-    except TimeoutError:
-        raise BodyTooSlow(f"the body took longer than {settings.body_deadline_s:g} s") from None
-    except ClientDisconnect:
-        raise BodyUndecodable("the client went away in the middle of the body") from None
-    return _inflate(body, settings.max_inflated_bytes) if encoding == "gzip" else body
+    with budget.share() as share:
+        try:
+            async with asyncio.timeout(settings.body_deadline_s):
+                body = await _receive(request, settings.max_body_bytes, share)
+        except TimeoutError:
+            raise BodyTooSlow(f"the body took longer than {settings.body_deadline_s:g} s") from None
+        except ClientDisconnect:
+            raise BodyUndecodable("the client went away in the middle of the body") from None
+        if encoding == "gzip":
+            body = await _inflate(body, settings.max_inflated_bytes)
+            share.take(len(body))
+        yield body
 
 
-async def _receive(request: Request, max_bytes: int) -> bytes:
+async def _receive(request: Request, max_bytes: int, share: Share) -> bytes:
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise BodyTooLarge(
@@ -45,14 +55,19 @@ async def _receive(request: Request, max_bytes: int) -> bytes:
         received += len(chunk)
         if received > max_bytes:
             raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
+        share.take(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _inflate(body: bytes, max_bytes: int) -> bytes:
+async def _inflate(body: bytes, max_bytes: int) -> bytes:
+    """Inflate a usual body at once, and what is left of an unusual one in a thread: it would hold up everyone else."""
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:
-        inflated = inflater.decompress(body, max_bytes + 1)
+        inflated = inflater.decompress(body, USUAL_BYTES)
+        if inflater.unconsumed_tail:
+            room = max(1, max_bytes + 1 - len(inflated))
+            inflated += await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, room)
     except zlib.error as error:
         raise BodyUndecodable(f"the body is no gzip: {error}") from None
     if len(inflated) > max_bytes:
@@ -92,6 +107,10 @@ def idempotency_key(request: Request) -> UUID | None:
         raise KeyMalformed(f"Idempotency-Key is {given[:80]!r}; send a UUID") from None
 
 
-def digest(body: bytes) -> int:
-    """Return what tells two bodies under one key apart: CRC-32 and length, both also in a gzip trailer."""
-    return len(body) << 32 | zlib.crc32(body)
+def digest(body: bytes, *, single: bool = False) -> int:
+    """Return what tells two bodies under one key apart: CRC-32 and length, both also in a gzip trailer.
+
+    A single event has the sign for its own: as a batch of one line it may be the same bytes, and is answered otherwise.
+    """
+    found = len(body) << 32 | zlib.crc32(body)
+    return -found if single else found

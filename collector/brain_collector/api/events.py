@@ -1,5 +1,7 @@
-"""Single events: create, list, get, change, delete, count."""
+"""Single events: create, get, change, delete."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -9,19 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import query
-from brain_collector.api.body import digest, idempotency_key, media_type, read_body
-from brain_collector.api.operation import JSON, Answer, Operation, Parameter
+from brain_collector.api.body import body_of, digest, idempotency_key, media_type
+from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
 from brain_collector.cache import Scope
-from brain_collector.counts import deltas_of
-from brain_collector.decode import decode_changes, decode_one
+from brain_collector.decode import Rows, decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, EventCreate, EventUpdate
 from brain_collector.submission import RowsRefused, Submission
 from brain_events.wire import KEY_HEADER
-
-DEFAULT_LIMIT: Final = 100
-PATH: Final = "/api/events"
 
 _encode: Final = msgspec.json.encode
 
@@ -32,37 +30,48 @@ async def create(request: Request) -> Response:
     query.only(request, ())
     media_type(request, JSON)
     key = idempotency_key(request)
-    body = await read_body(request, own.settings)
-    try:
+    async with body_of(request, own.settings, own.budget) as body:
+        return await _create(own, body, key)
+
+
+async def _create(own: Resources, body: bytes, key: UUID | None) -> Response:
+    with _counting_refusals(own):
         rows = decode_one(body, own.limits, datetime.now(UTC))
-    except EventInvalid:
-        own.selflog.check("input_rejected", "warning", "Events were refused", n=1)
-        raise
-    draft = Event(
-        0,
-        rows.types[0],
-        rows.severities[0],
-        rows.messages[0],
-        msgspec.Raw(rows.details[0] or "null"),
-        rows.sources[0],
-        rows.timestamps[0],
-        rows.timestamps[0],
-    )
-    submission = Submission(
-        rows,
-        deltas_of(rows.types, rows.severities, rows.timestamps),
-        size=len(body),
-        key=key,
-        digest=-digest(body),  # a batch of one line may be the same bytes, and has another answer
-        compose=lambda _refused: _encode(draft).decode(),
-    )
-    try:
-        stored = await own.writer.submit(submission)
-    except RowsRefused as refused:
-        raise _not_storable(refused.reasons[0]) from None
-    event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate and stored.answer else draft
+        draft = _draft(rows)
+        submission = Submission(
+            rows, lambda _refused: _encode(draft).decode(), key=key, digest=digest(body, single=True)
+        )
+        try:
+            stored = await own.writer.submit(submission)
+        except RowsRefused as error:
+            raise _not_storable(error.refused[0]) from None
+    event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate else draft
     event.id, event.created_at = stored.first_id, stored.created_at
     return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}"})
+
+
+def _draft(rows: Rows) -> Event:
+    """Return the event of the only row; its id and the time of its commit are yet to come."""
+    return Event(
+        id=0,
+        event_type=rows.types[0],
+        severity=rows.severities[0],
+        message=rows.messages[0],
+        details=msgspec.Raw(rows.details[0] or "null"),
+        source=rows.sources[0],
+        timestamp=rows.timestamps[0],
+        created_at=rows.timestamps[0],
+    )
+
+
+@contextmanager
+def _counting_refusals(own: Resources) -> Iterator[None]:
+    """Make an own event of an event that is refused."""
+    try:
+        yield
+    except EventInvalid:
+        own.selflog.refused(1)
+        raise
 
 
 async def get(request: Request) -> Response:
@@ -86,22 +95,26 @@ async def update(request: Request) -> Response:
     query.only(request, ())
     event_id = query.event_id(request)
     media_type(request, JSON)
-    changes = decode_changes(await read_body(request, own.settings), own.limits)
-    moment = changes.pop("timestamp", None)
-    if moment is not None:
-        await _hold_timestamp(own, event_id, moment)
-    try:
-        event = await own.store.update(event_id, changes)
-    except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
-        raise _not_storable(error.detail) from None
+    async with body_of(request, own.settings, own.budget) as body:
+        return await _update(own, body, event_id)
+
+
+async def _update(own: Resources, body: bytes, event_id: int) -> Response:
+    with _counting_refusals(own):
+        changes = decode_changes(body, own.limits)
+        await _refuse_other_timestamp(own, event_id, changes.pop("timestamp", None))
+        try:
+            event = await own.store.update(event_id, changes)
+        except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
+            raise _not_storable(error.detail) from None
     await _invalidate(own)
     if event is None:
         raise _not_found(event_id)
     return _json(_encode(event))
 
 
-async def _hold_timestamp(own: Resources, event_id: int, moment: datetime) -> None:
-    event = await own.store.get(event_id)
+async def _refuse_other_timestamp(own: Resources, event_id: int, moment: datetime | None) -> None:
+    event = None if moment is None else await own.store.get(event_id)
     if event is not None and event.timestamp != moment:
         said = f"the timestamp of an event cannot change; leave it out, or send {event.timestamp.isoformat()}"
         raise EventInvalid(said, errors=[FieldError("/timestamp", "field_immutable", said)])

@@ -1,20 +1,18 @@
 """Probes: is the process alive, should it get traffic, what does it work with."""
 
 import time
-from importlib.metadata import version
 from typing import Final, Literal
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from brain_collector import VERSION
 from brain_collector.api.operation import JSON, Answer, Operation
 from brain_collector.auth import is_trusted
 from brain_collector.errors import CollectorError
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import DatabaseHealth, Health, Liveness, Readiness
-
-VERSION: Final = version("brain-events")
 
 
 async def health(request: Request) -> Response:

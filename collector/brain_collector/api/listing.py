@@ -11,13 +11,12 @@ from starlette.responses import Response
 
 from brain_collector import cursor
 from brain_collector.api import query
-from brain_collector.api.operation import JSON, Answer, Operation, Parameter
+from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
 from brain_collector.cache import Scope
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, Severity, Stats
 from brain_collector.store import Filter
 
-PATH: Final = "/api/events"
 DEFAULT_LIMIT: Final = 100
 
 _encode: Final = msgspec.json.encode
@@ -29,7 +28,13 @@ async def list_events(request: Request) -> Response:
     query.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
     wanted = query.event_filter(request)
     page = _Page(
-        limit=query.whole_number(request, "limit", default=DEFAULT_LIMIT, least=1, most=own.settings.max_list_limit),
+        limit=query.whole_number(
+            request,
+            "limit",
+            default=min(DEFAULT_LIMIT, own.settings.max_list_limit),
+            least=1,
+            most=own.settings.max_list_limit,
+        ),
         offset=query.whole_number(
             request,
             "offset",
@@ -89,12 +94,8 @@ _LIST_PARAMETERS: Final = (
     Parameter(name="source", type=str, description="Only events of this source."),
     Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
     Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
-    Parameter(
-        name="limit", type=Annotated[int, Meta(ge=1, le=1000)], description=f"Page size; {DEFAULT_LIMIT} by default."
-    ),
-    Parameter(
-        name="offset", type=Annotated[int, Meta(ge=0, le=10000)], description="Events to skip; the cursor is better."
-    ),
+    Parameter(name="limit", type=Annotated[int, Meta(ge=1)], description=f"Page size; {DEFAULT_LIMIT} by default."),
+    Parameter(name="offset", type=Annotated[int, Meta(ge=0)], description="Events to skip; the cursor is better."),
     Parameter(name="cursor", type=str, description="Where the page before ended: take it from its Link header."),
 )
 

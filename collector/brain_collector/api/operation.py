@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 JSON = "application/json"
+PATH = "/api/events"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 

@@ -26,12 +26,15 @@ def event_filter(request: Request) -> Filter:
     severity = _text(request, "severity")
     if severity is not None and severity not in SEVERITIES:
         raise _invalid("severity", f"is {severity[:30]!r}, must be one of {', '.join(SEVERITIES)}")
+    since, until = _moment(request, "from"), _moment(request, "to")
+    if since and until and since > until:
+        raise _invalid("from", f"is {since.isoformat()}, which is after `to`, {until.isoformat()}")
     return Filter(
         event_type=_text(request, "event_type"),
         severity=severity,
         source=_text(request, "source"),
-        since=_moment(request, "from"),
-        until=_moment(request, "to"),
+        since=since,
+        until=until,
     )
 
 

@@ -29,12 +29,12 @@ def demo(settings: Settings, *, visits: int, exit_after: bool, say: Callable[[st
         def take_tour() -> None:
             try:
                 tour(url, found.settings.api_key, visits, say)
-                say(f"\nLook at {url}/docs or ask yourself: curl '{url}/api/events?severity=error'")
             except CollectorError as error:
                 failed.append(error)
             if exit_after or failed:
                 os.kill(os.getpid(), signal.SIGTERM)
             else:
+                say(f"\nLook at {url}/docs or ask yourself: curl '{url}/api/events?severity=error'")
                 say("Ctrl-C ends the demo.")
 
         threading.Thread(target=take_tour, name="brain-events-demo", daemon=True).start()

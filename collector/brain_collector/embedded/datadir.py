@@ -7,6 +7,7 @@ engine/         copies of engines (root only)
 *.log           what the engines say
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -68,7 +69,7 @@ def choose_owner(data_dir: Path, preferred: str | None) -> Owner:
     if preferred is not None:
         user = _user(preferred)
     elif cluster.exists():
-        user = pwd.getpwuid(cluster.stat().st_uid)
+        user = _user_of(cluster)
     else:
         user = next(existing, None)
     if user is None or user.pw_uid == 0:
@@ -87,7 +88,8 @@ def choose_owner(data_dir: Path, preferred: str | None) -> Owner:
 
 def private_dir(path: Path, owner: Owner) -> Path:
     """Make `path`, if need be, a directory that `owner` alone may enter. Raises DataDirError if it is anything else."""
-    path.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # if it is no directory, that is said below
+        path.mkdir(mode=0o700)
     if path.lstat().st_uid == os.geteuid() != owner.uid:
         os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
     found = path.lstat()
@@ -145,6 +147,16 @@ def _closed_to(owner: Owner, path: Path) -> Path | None:
         if not found.st_mode >> shift & 0o1:
             return directory
     return None
+
+
+def _user_of(path: Path) -> pwd.struct_passwd:
+    uid = path.stat().st_uid
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        raise DataDirError(
+            f"{path} belongs to uid {uid}, which is no user here. Give it to one, or move it away."
+        ) from None
 
 
 def _user(name: str) -> pwd.struct_passwd | None:

@@ -169,4 +169,7 @@ def _is_postmaster(pid: int, cluster: Path) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:  # not there, or gone just now
+        return []
