@@ -32,14 +32,14 @@ class Share:
         self.taken = 0
 
     def take(self, n: int) -> None:
-        """Take n more bytes.
+        """Take n more bytes, or give them back (n < 0).
 
         Raises:
             Unavailable: others hold too much already; one request alone is bounded by the limits of a body.
         """
         budget = self._budget
         others = budget.held - self.taken
-        if others and budget.held + n > budget.max_bytes:
+        if n > 0 and others and budget.held + n > budget.max_bytes:
             raise Unavailable(
                 f"{budget.held:,} bytes of other requests are being worked on; "
                 f"send it again in {budget.retry_after_s} s, with the same Idempotency-Key",

@@ -38,8 +38,7 @@ async def body_of(request: Request, settings: Settings, budget: Budget) -> Async
         except ClientDisconnect:
             raise BodyUndecodable("the client went away in the middle of the body") from None
         if encoding == "gzip":
-            body = await _inflate(body, settings.max_inflated_bytes)
-            share.take(len(body))
+            body = await _inflate(body, settings.max_inflated_bytes, share)
         yield body
 
 
@@ -60,14 +59,18 @@ async def _receive(request: Request, max_bytes: int, share: Share) -> bytes:
     return b"".join(chunks)
 
 
-async def _inflate(body: bytes, max_bytes: int) -> bytes:
+async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:
     """Inflate a usual body at once, and what is left of an unusual one in a thread: it would hold up everyone else."""
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:
         inflated = inflater.decompress(body, USUAL_BYTES)
+        share.take(len(inflated))
         if inflater.unconsumed_tail:
             room = max(1, max_bytes + 1 - len(inflated))
-            inflated += await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, room)
+            share.take(room)  # before it is known how much comes: all of it, until it is known
+            rest = await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, room)
+            share.take(len(rest) - room)
+            inflated += rest
     except zlib.error as error:
         raise BodyUndecodable(f"the body is no gzip: {error}") from None
     if len(inflated) > max_bytes:
