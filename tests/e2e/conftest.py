@@ -1,11 +1,18 @@
 """Fixtures of the end-to-end tests."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.process import CollectorProcess, collector_process
 from tests.integration.engines import scratch_dir
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_spool(tmp_path_factory: pytest.TempPathFactory, _no_environment: None) -> None:
+    """Applications of one test must not adopt what those of another left."""
+    os.environ["BRAIN_EVENTS_SPOOL_DIR"] = str(tmp_path_factory.mktemp("spool"))
 
 
 @pytest.fixture
