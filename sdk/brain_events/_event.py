@@ -58,7 +58,7 @@ def encode_event(event: Event, max_bytes: int, allowed_keys: frozenset[str] = fr
     """Return the line of `event`, truncated until it fits into `max_bytes`."""
     line = encode(event)
     room = max_bytes
-    while len(line) > max_bytes:
+    while len(line) > max_bytes and room:  # without message and details, type and source alone may be over 1 KiB
         room //= 2
         event.message = to_text(event.message, room // 2)
         event.details = sanitize(event.details, room // 2, allowed_keys)

@@ -6,6 +6,7 @@ A thread that logs may wait for a handler's lock, whose holder may wait for ours
 import logging
 import time
 from collections import deque
+from contextlib import suppress
 
 INTERVAL_S = 60.0
 
@@ -33,4 +34,10 @@ class Notices:
         """Log what has come together."""
         while self._waiting:
             level, text, args = self._waiting.popleft()
-            logger.log(level, text, *args)
+            say(level, text, *args)
+
+
+def say(level: int, text: str, *args: object, exc_info: bool = False) -> None:
+    """Log; a filter or a handler of the application that raises shall not end the thread that delivers."""
+    with suppress(Exception):
+        logger.log(level, text, *args, exc_info=exc_info)

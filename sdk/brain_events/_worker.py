@@ -3,6 +3,7 @@
 The loop has three cases: enough has come, the timer, the end.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from brain_events._buffer import NEVER, Buffer
 from brain_events._delivery import Delivery
 from brain_events._event import encode
 from brain_events._journal import Journal
-from brain_events._notices import Notices, logger
+from brain_events._notices import Notices, say
 from brain_events._outbox import Outbox
 from brain_events._queue import Queue
 from brain_events._scrub import scrub
@@ -134,7 +135,7 @@ class Worker:
                 try:
                     self.delivery.step(self._config.request_timeout_s)
                 except Exception:  # noqa: BLE001 -- a defect of ours: the thread must live on, or all that follows is lost
-                    logger.exception("the attempt to deliver failed")
+                    say(logging.ERROR, "the attempt to deliver failed", exc_info=True)
                     time.sleep(min(self._config.retry_cap_s, 1.0))
 
 
