@@ -138,10 +138,15 @@ class Bridge:
         )
 
 
-@pytest.mark.parametrize("place", ["pre-chain", "formatter"])
+@pytest.fixture(params=["pre-chain", "formatter"])
+def bridge(client: Client, request: pytest.FixtureRequest) -> Iterator[Bridge]:
+    bridge = Bridge(client, request.param)
+    yield bridge
+    bridge.logger.removeHandler(bridge.handler)
+
+
 class TestEventsProcessorInTheBridgeToLogging:
-    def test_records_of_both_become_events(self, client: Client, memory: MemoryTransport, place: str) -> None:
-        bridge = Bridge(client, place)
+    def test_records_of_both_become_events(self, client: Client, memory: MemoryTransport, bridge: Bridge) -> None:
         bridge.structlog.bind(user="ann").warning("%s low", "stock", event_type="stock_low", left=3)
         bridge.logger.warning("%s low", "stock", extra={"event_type": "stock_low", "left": 3})
         first, second = sent(client, memory)
@@ -152,8 +157,7 @@ class TestEventsProcessorInTheBridgeToLogging:
         assert second.details == where
         assert bridge.output.getvalue().count("\n") == 2
 
-    def test_exceptions_and_stacks_come_through(self, client: Client, memory: MemoryTransport, place: str) -> None:
-        bridge = Bridge(client, place)
+    def test_exceptions_and_stacks_come_through(self, client: Client, memory: MemoryTransport, bridge: Bridge) -> None:
         try:
             _ = os.environ["LOST"]
         except KeyError:
@@ -164,8 +168,9 @@ class TestEventsProcessorInTheBridgeToLogging:
             assert (event.details or {})["exception"]["type"] == "KeyError"
         assert "Stack (most recent call last)" in (second.details or {})["stack"]
 
-    def test_records_about_the_delivery_are_left_out(self, client: Client, memory: MemoryTransport, place: str) -> None:
-        bridge = Bridge(client, place)
+    def test_records_about_the_delivery_are_left_out(
+        self, client: Client, memory: MemoryTransport, bridge: Bridge
+    ) -> None:
         record = bridge.logger.makeRecord("urllib3", logging.INFO, "f.py", 1, "POST", (), None)
         record.threadName = WORKER_THREAD
         bridge.handler.handle(record)

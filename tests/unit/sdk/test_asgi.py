@@ -584,16 +584,18 @@ def test_with_trailers_a_request_is_over_after_them(client: Client, memory: Memo
 
 
 @pytest.mark.parametrize(
-    ("group", "logged"),
+    ("kinds", "logged"),
     [
-        (ExceptionGroup("g", [ZeroDivisionError()]), ["error", "http_request"]),
-        (BaseExceptionGroup("g", [asyncio.CancelledError(), ZeroDivisionError()]), ["error", "http_request"]),
-        (BaseExceptionGroup("g", [asyncio.CancelledError()]), ["http_request"]),
+        ([ZeroDivisionError], ["error", "http_request"]),
+        ([asyncio.CancelledError, ZeroDivisionError], ["error", "http_request"]),
+        ([asyncio.CancelledError], ["http_request"]),
     ],
 )
 def test_a_group_is_an_error_if_an_exception_is_in_it(
-    client: Client, memory: MemoryTransport, group: BaseException, logged: list[str]
+    client: Client, memory: MemoryTransport, kinds: list[type[BaseException]], logged: list[str]
 ) -> None:
+    group = BaseExceptionGroup("g", [kind() for kind in kinds])
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise group
 
