@@ -67,7 +67,7 @@ def may_hold_token(text: str) -> bool:
 
 def may_hold_pair(text: str) -> bool:
     """Tell whether a closer look is needed; in JSON, all but ": " is in a text, if it is there."""
-    if "=" in text or "'" in text or "<" in text or "\\" in text or ": " in text or " --" in text:
+    if "=" in text or "'" in text or ("<" in text and "</" in text) or "\\" in text or ": " in text or " --" in text:
         lower = text.lower()
         return any(sign in lower for sign in NAME_SIGNS)
     return False
