@@ -1,4 +1,4 @@
-"""The command line: `serve`, `migrate`, `demo`, `send`. A flag stands over its `BRAIN_COLLECTOR_*` twin."""
+"""The command line: `serve`, `migrate`, `demo`, `send`, `doctor`. A flag stands over its `BRAIN_COLLECTOR_*` twin."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar
 
 import click
@@ -161,6 +162,16 @@ def demo(visits: int, *, exit_after: bool, port: str | None) -> None:
 def send(details: str | None, **event: Any) -> None:
     """Send one event and print it as it was stored. For scripts: the exit code is 0 only when it is committed."""
     click.echo(sending.send(details=_object(details), **event))
+
+
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def doctor(arguments: tuple[str, ...]) -> None:
+    """Find out why an application's events do not arrive.
+
+    It checks the SDK's settings in this environment, the way to the collector, the API key, the outbox on disk.
+    """
+    sys.exit(import_module("brain_events.__main__").main(["doctor", *arguments], prog="brain-events"))
 
 
 def _object(details: str | None) -> dict[str, Any] | None:
