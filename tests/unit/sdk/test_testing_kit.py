@@ -171,7 +171,7 @@ def test_refused_connections_are_refused_and_it_comes_back_at_the_same_address()
 @pytest.mark.parametrize("use", [lambda: FaultyCollector("slow"), lambda: FaultyCollector().once("refuse")])
 def test_a_fault_that_cannot_be_is_refused(use: object) -> None:
     assert callable(use)
-    with pytest.raises(ValueError, match="use one of|set `fault` instead"):
+    with pytest.raises(ValueError, match=r"use one of|set `fault` instead"):
         use()
 
 
