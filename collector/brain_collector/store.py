@@ -139,7 +139,9 @@ class Store:
         """Yield a connection for at most `read_deadline_s`, and say what went wrong in the API's terms."""
         grace_s = 1.0  # the server's own statement time-out comes first, unless it hangs
         try:
-            connection = await (self._reading if reading else self._engine).connect()
+            # SQLAlchemy's own questions to its first server are bounded by nothing else.
+            async with asyncio.timeout(2 * self._settings.connect_deadline_s + grace_s):
+                connection = await (self._reading if reading else self._engine).connect()
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None
             async with deadline(driver.terminate, self._settings.read_deadline_s + grace_s):
