@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from brain_events.testing import FAULTY_URLS
 from brain_events.wire import BATCH_PATH, KEY_HEADER, BatchAnswer, Event
 
 FAULTS: Final = {
@@ -100,12 +101,14 @@ class FaultyCollector:
 
     def __enter__(self) -> Self:
         self._start()
+        FAULTY_URLS.add(self.url)
         self.fault = self._fault
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        FAULTY_URLS.discard(self.url)
         self._stop()
 
     def judge(self) -> str | None:

@@ -27,6 +27,9 @@ from brain_events.wire import BatchAnswer, Event
 
 NOWHERE = Config(url="http://captured.invalid", spool_dir=None)
 
+FAULTY_URLS: set[str] = set()
+"""Where a `FaultyCollector` of this process is: a client that is sent there sends, sending off or not."""
+
 PutLine = Callable[[bytes, str], None]
 
 _captures: list[list[Event]] = []
@@ -108,13 +111,14 @@ def sending_off() -> Iterator[None]:
     """Let no client send that is made inside the block, nor the one that `init` made before it; events are let go.
 
     `init` may be called inside: its settings hold until the end of the block, only that nothing is sent and there is
-    no outbox; then the client from before is back. A `transport` that is given to a client is used all the same.
+    no outbox; then the client from before is back. A client that is given a `transport`, or the url of a
+    `FaultyCollector` that runs in this process, uses it all the same.
     A `Client` of the application's own that was made before the block goes on sending.
     """
     _turn_off()
     previous = _default._current
     settings = previous._config if isinstance(previous, Client) else NOWHERE
-    _default._current = Client(_harmless(settings))
+    _default._current = Client(_harmless(replace(settings, url=NOWHERE.url)))
     try:
         yield
     finally:
@@ -137,8 +141,8 @@ def _turn_on() -> None:
 
 
 def _open_off(client: Client) -> None:
-    """Open a client that sends nothing, unless it was given a transport, and shows its events to `_captures`."""
-    if client._transport is None:
+    """Open a client that shows its events to `_captures`, and sends nothing unless it was told where by a test."""
+    if client._transport is None and client._config.url.rstrip("/") not in FAULTY_URLS:
         client._transport = _Nowhere()
         client._config = _harmless(client._config)
     elif client._config.spool_dir == DEFAULT_SPOOL_DIR and not client._config.durable:

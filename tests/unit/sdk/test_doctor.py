@@ -145,8 +145,7 @@ def test_without_a_url_it_says_that_nothing_is_sent() -> None:
 
 
 def test_each_setting_has_its_origin_and_no_secret_is_shown() -> None:
-    environ = {"BRAIN_EVENTS_API_KEY": KEY, "BRAIN_EVENTS_SOURCE": "shop", "BRAIN_EVENTS_DURABLE": "0"}
-    report = diagnose("http://127.0.0.1:9", **environ)
+    report = diagnose("http://127.0.0.1:9", BRAIN_EVENTS_API_KEY=KEY, BRAIN_EVENTS_SOURCE="shop")
     shown = report["settings"]
     assert list(shown) == sorted(config.Config.__struct_fields__)
     assert shown["url"]["origin"] == "flag --url"

@@ -11,6 +11,7 @@ import brain_events
 from brain_events import Client, Config, Event, EventsHandler, EventsProcessor, bound, log_system_event
 from brain_events.faulty import FAULTS, FaultyCollector
 from brain_events.testing import MemoryTransport, capture_events
+from tests.unit.sdk.sink import Sink
 from tests.unit.sdk.support import fast_client, run_script, wait_until
 
 
@@ -57,16 +58,25 @@ def test_nothing_is_captured_after_the_block_and_the_outer_block_sees_what_the_i
     assert messages(outer) == ["both", "outer"]
 
 
-def test_init_inside_the_block_sends_nothing_but_its_settings_hold() -> None:
-    with FaultyCollector() as collector:
-        with capture_events() as events:
-            brain_events.init(collector.url, source="shop", before_send=lambda event: event if event.details else None)
-            log_system_event("a", "info", "dropped")
-            log_system_event("a", "info", "kept", {"n": 1})
-            assert brain_events.flush()
-            assert brain_events.stats().delivered == 1
-        assert [(event.message, event.source) for event in events] == [("kept", "shop")]
-        assert collector.requests == 0
+def test_init_inside_the_block_sends_nothing_but_its_settings_hold(sink: Sink) -> None:
+    with capture_events() as events:
+        brain_events.init(sink.url, source="shop", before_send=lambda event: event if event.details else None)
+        log_system_event("a", "info", "dropped")
+        log_system_event("a", "info", "kept", {"n": 1})
+        assert brain_events.flush()
+        assert brain_events.stats().delivered == 1
+    assert [(event.message, event.source) for event in events] == [("kept", "shop")]
+    assert sink.requests == []
+
+
+def test_a_client_that_is_sent_to_a_faulty_collector_sends_to_it_though_sending_is_off(state_home: Path) -> None:
+    with FaultyCollector() as collector, capture_events() as events:
+        collector.once("error", "cut")
+        brain_events.init(collector.url)
+        log_system_event("a", "info", "both")
+        assert brain_events.flush(20)
+        assert messages(events) == messages(collector.events) == ["both"]
+    assert not state_home.exists()
 
 
 def test_a_client_of_its_own_is_captured_if_it_is_made_inside() -> None:
