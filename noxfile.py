@@ -56,6 +56,13 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """The SDK beside its peers, as ratios; asserts nothing. `nox -s bench -- --quick` only shows that it runs."""
+    session.install("-e", ".", *group("bench"))
+    session.run("python", "benchmarks/sdk.py", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The wheel and the sdist can be built, and the wheel alone needs msgspec and urllib3 only."""
     wheel = _wheel(session)

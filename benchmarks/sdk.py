@@ -1,0 +1,380 @@
+"""The SDK beside its peers, in one run: Markdown tables go to stdout, every figure to `--json FILE`.
+
+    pip install -e . --group bench && python benchmarks/sdk.py
+
+Each scenario runs with each subject in a process of its own, against one sink in another process; the subjects take
+turns, `--rounds` times, and a figure is the median over the rounds. Only figures of one run can be compared: what
+counts is a ratio, such as the factor in brackets, which is how many times our own figure it is.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
+
+from subjects import LIBRARIES
+
+HERE = Path(__file__).parent
+PACKAGES = (
+    "brain-events",
+    "sentry-sdk",
+    "opentelemetry-sdk",
+    "opentelemetry-instrumentation-asgi",
+    "logfire",
+    "loguru",
+)
+TIMEOUT_S = 120
+KILL_AFTER_S = 45
+"""How long a process may take to end when the sink hangs."""
+
+Figures = dict[str, float]
+
+
+class Column(NamedTuple):
+    title: str
+    key: str
+    form: str = "{:.1f}"
+    is_ratio: bool = False
+
+
+class Sizes(NamedTuple):
+    calls: int
+    burst: int
+    exit: int
+    emit: int
+    rate: int
+
+
+FULL = Sizes(calls=10_000, burst=200_000, exit=1_000, emit=6_000, rate=1_000)
+QUICK = Sizes(calls=400, burst=2_000, exit=200, emit=1_500, rate=500)
+
+
+class Sink:
+    """The other process: where it listens, what it has counted, and how it is told to fail."""
+
+    def __init__(self, ports: dict[str, int]) -> None:
+        self.url = f"http://127.0.0.1:{ports['http']}"
+        self.socket_port = ports["socket"]
+
+    def report(self) -> dict[str, Any]:
+        with urlopen(self.url, timeout=30) as answer:
+            return json.load(answer)
+
+    def reset(self) -> None:
+        self._tell("reset")
+
+    def be(self, mode: str) -> None:
+        self._tell(f"mode/{mode}")
+
+    def settled(self, still_s: float = 0.3) -> dict[str, Any]:
+        """Return the counts once nothing has arrived for a while: a subject without answers cannot say when it is."""
+        before = None
+        while (report := self.report()) != before:
+            before = report
+            time.sleep(still_s)
+        return report
+
+    def _tell(self, what: str) -> None:
+        urlopen(Request(f"{self.url}/control/{what}", data=b"", method="POST"), timeout=30).close()
+
+
+@contextlib.contextmanager
+def running_sink() -> Iterator[Sink]:
+    process = subprocess.Popen([sys.executable, HERE / "sink.py"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield Sink(json.loads(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Bench:
+    """Runs one scenario with one subject; a method a scenario."""
+
+    def __init__(self, sink: Sink, sizes: Sizes, home: Path) -> None:
+        self.sink, self.sizes, self.home = sink, sizes, home
+        self.turns = 0
+
+    def start(self, subject: str) -> Figures:
+        return self.run("start", subject)
+
+    def call(self, subject: str) -> Figures:
+        return self.run("call", subject, count=self.sizes.calls)
+
+    def asgi(self, subject: str) -> Figures:
+        return self.run("asgi", subject, count=self.sizes.calls)
+
+    def burst(self, subject: str) -> Figures:
+        count = self.sizes.burst
+        spool = {"spool_dir": None} if subject == "brain" else {}  # the goal is one without a disk
+        figures = self.run("burst", subject, count=count, **spool)
+        report = self.sink.settled()
+        delivered = report["delivered"]
+        return {
+            "handed_over_per_s": count / figures["handed_over_s"],
+            "delivered_share": 100 * delivered / count,
+            "delivered_per_s": delivered / (report["last_s"] - figures["begun_s"]) if delivered else 0.0,
+            "cpu_call_us": figures["cpu_s"] / count * 1e6,
+            "cpu_delivered_us": figures["cpu_s"] / max(delivered, 1) * 1e6,
+            "peak_mib": figures["peak_mib"],
+        }
+
+    def exit(self, subject: str) -> Figures:
+        count = self.sizes.exit
+        figures = self.run("exit", subject, count=count)
+        return {"exit_s": figures["exit_s"], "delivered_share": 100 * self.sink.settled()["delivered"] / count}
+
+    def outage(self, subject: str) -> Figures:
+        """The sink answers 503 for half the time; then the process ends, and the next one starts."""
+        process, progress, spool = self.begin_emitting(subject)
+        span_s = self.sizes.emit / self.sizes.rate
+        time.sleep(span_s / 6)
+        self.sink.be("refuse")
+        time.sleep(span_s / 2)
+        self.sink.be("answer")
+        figures = self.finish(process, TIMEOUT_S)
+        return self.after_the_next(subject, figures, progress, spool)
+
+    def kill(self, subject: str) -> Figures:
+        """The process is killed with SIGKILL in the middle; then the next one starts."""
+        process, progress, spool = self.begin_emitting(subject)
+        time.sleep(self.sizes.emit / self.sizes.rate / 2)
+        process.kill()
+        process.communicate()
+        return self.after_the_next(subject, {}, progress, spool)
+
+    def hang(self, subject: str) -> Figures:
+        """The sink accepts and never answers while the process ends; then it is well again, and the next one starts."""
+        self.sink.be("hang")
+        process, progress, spool = self.begin_emitting(subject, count=self.sizes.exit)
+        figures = self.finish(process, KILL_AFTER_S)
+        self.sink.be("answer")
+        return self.after_the_next(subject, figures, progress, spool)
+
+    def run(self, scenario: str, subject: str, **options: Any) -> Figures:
+        self.sink.be("answer")
+        self.sink.reset()
+        self.turns += 1
+        options = {"spool_dir": self.home / f"spool-{self.turns}"} | options
+        return self.finish(self.spawn(scenario, subject, **options), TIMEOUT_S)
+
+    def begin_emitting(
+        self, subject: str, count: int | None = None
+    ) -> tuple["subprocess.Popen[str]", Path, dict[str, Path]]:
+        self.sink.reset()
+        self.turns += 1
+        progress, spool = self.home / f"progress-{self.turns}", {"spool_dir": self.home / f"spool-{self.turns}"}
+        progress.write_bytes(bytes(8))
+        size = {"count": count or self.sizes.emit, "rate": self.sizes.rate}
+        process = self.spawn("emit", subject, progress=progress, **size, **spool)
+        while process.poll() is None and progress.read_bytes() == bytes(8):
+            time.sleep(0.01)
+        return process, progress, spool
+
+    def after_the_next(self, subject: str, figures: Figures, progress: Path, spool: dict[str, Path]) -> Figures:
+        before = self.sink.settled()["delivered"]
+        self.finish(self.spawn("follow", subject, **spool), TIMEOUT_S)
+        report, returned = self.sink.settled(), int.from_bytes(progress.read_bytes())
+        shares = {
+            "delivered_share": 100 * min(before, returned) / returned,
+            "in_the_end_share": 100 * min(report["delivered"], returned) / returned,
+            "duplicates": report["duplicates"],
+        }
+        return shares | ({"exit_s": figures["exit_s"]} if figures else {})
+
+    def spawn(self, scenario: str, subject: str, **options: Any) -> "subprocess.Popen[str]":
+        arguments = [scenario, subject, "--url", self.sink.url, "--socket-port", str(self.sink.socket_port)]
+        for name, value in options.items():
+            if value is not None:
+                arguments += [f"--{name.replace('_', '-')}", str(value)]
+        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+        return subprocess.Popen(
+            [sys.executable, HERE / "measure.py", *arguments],
+            env=inherited | {"HOME": str(self.home)},
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, process: "subprocess.Popen[str]", timeout_s: float) -> Figures:
+        """Return what the process printed, and how long it took to end after its last call."""
+        out = err = ""
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+        ended_s = time.monotonic()
+        try:
+            figures: Figures = json.loads(out.splitlines()[-1])
+        except (IndexError, ValueError):
+            raise RuntimeError(f"{process.args} ended with {process.returncode}: {err[-2000:]}") from None
+        return figures | {"exit_s": ended_s - figures.get("ended_s", ended_s)}
+
+
+class Scenario(NamedTuple):
+    title: str
+    run: Callable[[Bench, str], Figures]
+    columns: list[Column]
+    subjects: tuple[str, ...] = tuple(LIBRARIES)
+
+
+def shape(title: str, key: str) -> list[Column]:
+    p50 = Column(f"{title} p50", f"{key}_p50_us", "{:.1f}", is_ratio=True)
+    return [p50, Column("p99", f"{key}_p99_us"), Column("p99.9", f"{key}_p99.9_us", "{:.0f}")]
+
+
+FAULT = [
+    Column("delivered %", "delivered_share"),
+    Column("with the next process %", "in_the_end_share"),
+    Column("duplicates", "duplicates", "{:.0f}"),
+]
+EXIT = Column("exit s", "exit_s", "{:.2f}")
+
+SCENARIOS = {
+    "call": Scenario(
+        "Caller's time of one call, µs, while the worker sends",
+        Bench.call,
+        [*shape("flat", "flat"), *shape("nested", "nested"), *shape("bound", "bound"), *shape("exception", "failed")],
+    ),
+    "burst": Scenario(
+        "A burst from one thread, default settings",
+        Bench.burst,
+        [
+            Column("handed over /s", "handed_over_per_s", "{:,.0f}"),
+            Column("delivered %", "delivered_share"),
+            Column("delivered /s", "delivered_per_s", "{:,.0f}"),
+            Column("CPU µs a call", "cpu_call_us"),
+            Column("CPU µs a delivered event", "cpu_delivered_us", is_ratio=True),
+            Column("peak MiB", "peak_mib", "{:.0f}"),
+        ],
+    ),
+    "exit": Scenario("The end of a process that has just logged", Bench.exit, [EXIT, FAULT[0]]),
+    "start": Scenario(
+        "The start of a process that has imported asyncio",
+        Bench.start,
+        [
+            Column("import ms", "import_ms", "{:.0f}", is_ratio=True),
+            Column("init ms", "init_ms", "{:.0f}"),
+            Column("memory MiB", "started_mib"),
+        ],
+    ),
+    "asgi": Scenario(
+        "What ASGI middleware adds to a request, µs, its event or span included",
+        Bench.asgi,
+        shape("added", "added"),
+        ("brain", "sentry", "otel"),
+    ),
+    "outage": Scenario("The collector answers 503 for half the time", Bench.outage, [*FAULT, EXIT]),
+    "kill": Scenario("`kill -9`: of the events whose call has returned", Bench.kill, FAULT),
+    "hang": Scenario("The collector hangs while the process ends", Bench.hang, [*FAULT, EXIT]),
+}
+
+Results = dict[str, dict[str, list[Figures]]]
+
+
+def measure(bench: Bench, scenarios: list[str], subjects: list[str], rounds: int) -> Results:
+    results: Results = defaultdict(lambda: defaultdict(list))
+    for number in range(rounds):
+        for name in scenarios:
+            turn = [subject for subject in subjects if subject in SCENARIOS[name].subjects]
+            for subject in turn if number % 2 == 0 else reversed(turn):
+                print(f"round {number + 1}: {name} {subject}", file=sys.stderr, flush=True)
+                try:
+                    results[name][subject].append(SCENARIOS[name].run(bench, subject))
+                except RuntimeError as error:
+                    print(f"{name} {subject} failed: {error}", file=sys.stderr, flush=True)
+    return results
+
+
+def medians(rounds: list[Figures]) -> Figures:
+    keys = {key for figures in rounds for key in figures}
+    return {key: statistics.median(figures[key] for figures in rounds if key in figures) for key in keys}
+
+
+def table(scenario: Scenario, results: dict[str, list[Figures]]) -> str:
+    rows = {subject: medians(rounds) for subject, rounds in results.items()}
+    ours = rows.get("brain", {})
+    columns = scenario.columns
+    lines = [f"### {scenario.title}", "", "| | " + " | ".join(column.title for column in columns) + " |"]
+    lines.append("|---|" + "---:|" * len(columns))
+    for subject, row in rows.items():
+        lines.append(f"| {subject} | " + " | ".join(cell(column, row, ours) for column in columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(column: Column, row: Figures, ours: Figures) -> str:
+    if column.key not in row:
+        return "-"
+    text = column.form.format(row[column.key])
+    if column.is_ratio and row is not ours and ours.get(column.key, 0) > 0:
+        text += f" (x{row[column.key] / ours[column.key]:.1f})"
+    return text
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def header(sizes: Sizes, rounds: int) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load_average_1min": os.getloadavg()[0],
+        "rounds": rounds,
+        **sizes._asdict(),
+        "packages": {package: installed(package) for package in PACKAGES},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write every figure of every round to this file")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: only to see that it runs")
+    parser.add_argument("--rounds", type=int, help="3, or 1 with --quick")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
+    parser.add_argument("--subjects", default=",".join(LIBRARIES))
+    args = parser.parse_args()
+    sizes, rounds = QUICK if args.quick else FULL, args.rounds or (1 if args.quick else 3)
+    names: list[str] = args.scenarios.split(",")
+
+    about = header(sizes, rounds)
+    print("# SDK benchmark\n\nRatios within one run are what counts; medians over the rounds.\n")
+    print("".join(f"- {key}: {value}\n" for key, value in about.items()))
+    subjects = []
+    for subject in args.subjects.split(","):
+        if find_spec(LIBRARIES[subject].partition(".")[0]):
+            subjects.append(subject)
+        else:
+            print(f"{subject} is skipped: {LIBRARIES[subject]} is not installed\n")
+    with running_sink() as sink, tempfile.TemporaryDirectory() as home:
+        results = measure(Bench(sink, sizes, Path(home)), names, subjects, rounds)
+    about["load_average_1min_at_the_end"] = os.getloadavg()[0]
+    for name in names:
+        print(table(SCENARIOS[name], results[name]))
+    if args.json:
+        args.json.write_text(json.dumps({"about": about, "rounds": results}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

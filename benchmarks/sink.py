@@ -1,0 +1,224 @@
+"""A server of its own process: batches of every subject's protocol come in, counts of the events in them go out.
+
+It answers as each protocol expects, or, if it is told to, with 503, or not at all. Events are told apart by the
+number `n` that each of them carries; negative numbers are not counted. Stdlib handlers speak to a second port.
+"""
+
+import gzip
+import json
+import pickle
+import socketserver
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+
+MODES = ("answer", "refuse", "hang")
+
+
+class Numbered(msgspec.Struct):
+    n: int = -1
+
+
+class NdjsonLine(msgspec.Struct):
+    details: Numbered = msgspec.field(default_factory=Numbered)
+
+
+class SentryValue(msgspec.Struct):
+    value: Any
+
+
+class SentryLog(msgspec.Struct):
+    attributes: dict[str, SentryValue] = {}
+
+
+class SentryLogs(msgspec.Struct):
+    items: list[SentryLog]
+
+
+NDJSON = msgspec.json.Decoder(NdjsonLine)
+SENTRY = msgspec.json.Decoder(SentryLogs)
+
+
+class Tally:
+    """What has arrived since the last `reset`."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.mode = "answer"
+        self.keys: set[str] = set()
+        self.reset()
+
+    def reset(self) -> None:
+        with self.guard:
+            self.numbers: set[int] = set()
+            self.events = self.spans = 0
+            self.last_s = 0.0
+
+    def add(self, numbers: Iterable[int], spans: int = 0) -> None:
+        wanted = [n for n in numbers if n >= 0]
+        with self.guard:
+            self.events += len(wanted)
+            self.spans += spans
+            self.numbers.update(wanted)
+            if wanted:
+                self.last_s = time.monotonic()
+
+    def report(self) -> dict[str, Any]:
+        with self.guard:
+            unique = len(self.numbers)
+            return {
+                "delivered": unique,
+                "duplicates": self.events - unique,
+                "spans": self.spans,
+                "last_s": self.last_s,
+                "mode": self.mode,
+            }
+
+    def is_new(self, key: str) -> bool:
+        """Tell whether a batch is not a resent one, as the collector does by the key."""
+        with self.guard:
+            new = key not in self.keys
+            self.keys.add(key)
+            return new
+
+    def wait_while_hanging(self) -> bool:
+        if self.mode != "hang":
+            return False
+        while self.mode == "hang":
+            time.sleep(0.02)
+        return True
+
+
+TALLY = Tally()
+
+
+def sentry_numbers(body: bytes) -> Iterator[int]:
+    """Read an envelope: https://develop.sentry.dev/sdk/data-model/envelopes/."""
+    _, _, rest = body.partition(b"\n")
+    while rest.strip():
+        head, _, rest = rest.partition(b"\n")
+        header = json.loads(head)
+        length = header.get("length", rest.find(b"\n"))
+        item, rest = rest[:length], rest[length:].lstrip(b"\n")
+        if header["type"] == "log":
+            yield from (int(log.attributes["n"].value) for log in SENTRY.decode(item).items if "n" in log.attributes)
+
+
+def otlp_number(attributes: Any) -> int:
+    return next((pair.value.int_value for pair in attributes if pair.key == "n"), -1)
+
+
+def otlp_log_numbers(body: bytes) -> list[int]:
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest  # noqa: PLC0415
+
+    request = ExportLogsServiceRequest.FromString(body)
+    scopes = [scope for resource in request.resource_logs for scope in resource.scope_logs]
+    return [otlp_number(record.attributes) for scope in scopes for record in scope.log_records]
+
+
+def otlp_span_numbers(body: bytes) -> list[int]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # noqa: PLC0415
+
+    request = ExportTraceServiceRequest.FromString(body)
+    scopes = [scope for resource in request.resource_spans for scope in resource.scope_spans]
+    return [otlp_number(span.attributes) for scope in scopes for span in scope.spans]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        self.answer(200, json.dumps(TALLY.report()).encode())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/control/reset":
+            TALLY.reset()
+        elif self.path.startswith("/control/mode/"):
+            TALLY.mode = self.path.rpartition("/")[2]
+        elif TALLY.wait_while_hanging():
+            self.close_connection = True
+            return
+        elif TALLY.mode == "refuse":
+            self.answer(503, b"", retry_after="1")
+            return
+        else:
+            self.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            return
+        self.answer(200, b"{}")
+
+    def take(self, body: bytes) -> None:
+        if self.path == "/api/events/batch":
+            lines = body.splitlines()
+            new = TALLY.is_new(self.headers["Idempotency-Key"])
+            if new:
+                TALLY.add([NDJSON.decode(line).details.n for line in lines])
+            receipt = {"received": len(lines), "accepted": len(lines), "rejected": 0, "duplicate": not new}
+            self.answer(200, json.dumps(receipt | {"errors": [], "errors_truncated": False}).encode())
+        elif self.path.endswith("/envelope/"):
+            TALLY.add(sentry_numbers(body))
+            self.answer(200, b"{}")
+        elif self.path == "/v1/logs":
+            TALLY.add(otlp_log_numbers(body))
+            self.answer(200, b"", "application/x-protobuf")
+        elif self.path == "/v1/traces":
+            numbers = otlp_span_numbers(body)
+            TALLY.add(numbers, spans=len(numbers))
+            self.answer(200, b"", "application/x-protobuf")
+        else:  # metrics, which are not counted
+            self.answer(200, b"", "application/x-protobuf")
+
+    def answer(self, status: int, body: bytes, kind: str = "application/json", retry_after: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if retry_after:
+            self.send_header("Retry-After", retry_after)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+class SocketRecords(socketserver.StreamRequestHandler):
+    """Pickled records, each behind its length, as `logging.handlers.SocketHandler` sends them. Nothing is answered."""
+
+    def handle(self) -> None:
+        while head := self.rfile.read(4):
+            if TALLY.wait_while_hanging() or TALLY.mode == "refuse":
+                return
+            record = pickle.loads(self.rfile.read(int.from_bytes(head)))
+            TALLY.add([record.get("n", record.get("extra", {}).get("n", -1))])
+
+
+class SocketServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed in the middle of a record is part of the benchmark."""
+
+
+class HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """See `SocketServer`."""
+
+
+def main() -> None:
+    http = HttpServer(("127.0.0.1", 0), Handler)
+    records = SocketServer(("127.0.0.1", 0), SocketRecords)
+    threading.Thread(target=records.serve_forever, daemon=True).start()
+    print(json.dumps({"http": http.server_address[1], "socket": records.server_address[1]}), flush=True)
+    http.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
