@@ -1,0 +1,60 @@
+"""A collector that is told to stop while its Postgres hangs."""
+
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import msgspec
+import pytest
+
+from brain_events.wire import KEY_HEADER, new_key
+from tests.integration.proxy import proxied
+from tests.integration.support import Process, collector_process, event
+
+WAITING = 30
+BOUND_S = 15
+
+
+@contextmanager
+def waiting_requests(url: str, *, one_key: bool) -> Iterator[None]:
+    """Have events sent, each with a key, whose answers are still to come."""
+    found = re.fullmatch(r"http://(.+):(\d+)", url)
+    assert found is not None
+    body = msgspec.json.encode(event())
+    shared = new_key()
+    with ExitStack() as stack:
+        for _ in range(WAITING):
+            sending = stack.enter_context(socket.create_connection((found[1], int(found[2]))))
+            sending.sendall(
+                f"POST /api/events HTTP/1.1\r\nHost: {found[1]}\r\nContent-Type: application/json\r\n"
+                f"{KEY_HEADER}: {shared if one_key else new_key()}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+        assert httpx.get(url + "/livez").status_code == 200  # it came after them
+        yield
+
+
+def exit_code(process: Process) -> int:
+    """SIGTERM; return the exit code of a process that ends in time."""
+    process._popen.send_signal(signal.SIGTERM)
+    try:
+        return process._popen.wait(BOUND_S)
+    finally:
+        process._popen.kill()
+
+
+@pytest.mark.parametrize("one_key", [False, True], ids=["a_key_each", "one_key_for_all"])
+def test_requests_that_wait_for_a_postgres_that_hangs_do_not_keep_the_collector_from_stopping(
+    database_url: str, *, one_key: bool
+) -> None:
+    with (
+        proxied(database_url) as proxy,
+        collector_process("--database-url", proxy.url, "--redis-url", "none") as collector,
+    ):
+        assert httpx.post(collector.url + "/api/events", json=event()).status_code == 201
+        proxy.freeze()
+        with waiting_requests(collector.url, one_key=one_key):
+            assert exit_code(collector) == 0
