@@ -19,6 +19,7 @@ from brain_events.errors import ConfigError
 
 MAX_SKEW_S = 30.0
 """Events carry the clock of the machine that logs them."""
+EXPIRES_SOON_S = 14 * 24 * 3600.0
 MAX_BODY_BYTES = 64 * 1024
 
 
@@ -46,7 +47,7 @@ def examine(config: Config, timeout_s: float) -> Iterator[Finding]:
             )
             if parts.scheme == "https":
                 yield from _tls(connection, host, config)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         yield _no_way(error, f"{through}{host}:{port}")
         return
     except ConfigError as error:
@@ -59,11 +60,13 @@ def _tls(connection: socket.socket, host: str, config: Config) -> Iterator[Findi
     trust = _http._tls_context(config.ca_bundle)  # noqa: SLF001 -- trust exactly what delivery trusts
     with trust.wrap_socket(connection, server_hostname=host) as secure:
         certificate: Any = secure.getpeercert() or {}
-        what = f"{secure.version()}, the certificate is valid until {certificate.get('notAfter', 'an unknown time')}"
-        yield Finding("tls", "ok", what, certificate.get("notAfter"))
+        until = certificate.get("notAfter", "")
+        soon = bool(until) and ssl.cert_time_to_seconds(until) - time.time() < EXPIRES_SOON_S
+        what = f"{secure.version()}, the certificate is valid until {until or 'an unknown time'}"
+        yield Finding("tls", "info" if soon else "ok", what, until, "renew it: then nothing is sent" if soon else "")
 
 
-def _no_way(error: OSError, where: str) -> Finding:
+def _no_way(error: OSError | UnicodeError, where: str) -> Finding:
     """Say what an error on the way means."""
     what = f"{where}: {type(error).__name__}: {error}"
     match error:
@@ -72,7 +75,7 @@ def _no_way(error: OSError, where: str) -> Finding:
             return Finding("tls", "wrong", what, error.verify_message, do)
         case ssl.SSLError():
             return Finding("tls", "wrong", what, do="is it http:// that this port speaks? Correct the url")
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():
             do = "the host name is not known here: correct the url, or the machine's DNS"
         case ConnectionRefusedError():
             do = "nobody listens there: start the collector (`brain-events serve`), or correct the port in the url"

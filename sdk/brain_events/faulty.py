@@ -15,6 +15,7 @@ import json
 import socket
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -188,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
             events = [msgspec.json.decode(line, type=Event) for line in plain.splitlines()]
-        except (OSError, EOFError, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, EOFError, zlib.error, msgspec.DecodeError, UnicodeDecodeError):
             return _problem(400, "body_undecodable")
         duplicate = self.server.collector.take(self.headers.get(KEY_HEADER, ""), events)
         receipt = BatchAnswer(len(events), len(events), 0, duplicate, [], errors_truncated=False)

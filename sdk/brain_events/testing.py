@@ -116,14 +116,16 @@ def sending_off() -> Iterator[None]:
     A `Client` of the application's own that was made before the block goes on sending.
     """
     _turn_off()
-    previous = _default._current
-    settings = previous._config if isinstance(previous, Client) else NOWHERE
-    _default._current = Client(_harmless(replace(settings, url=NOWHERE.url)))
     try:
-        yield
+        previous = _default._current
+        settings = previous._config if isinstance(previous, Client) else NOWHERE
+        _default._current = Client(_harmless(replace(settings, url=NOWHERE.url)))
+        try:
+            yield
+        finally:
+            used, _default._current = _default._current, previous
+            used.close()
     finally:
-        used, _default._current = _default._current, previous
-        used.close()
         _turn_on()
 
 

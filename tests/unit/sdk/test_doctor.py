@@ -3,11 +3,15 @@
 import io
 import json
 import os
+import re
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -106,16 +110,29 @@ class Refusing(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
-def test_a_wrong_key_a_collector_that_is_not_ready_and_a_wrong_clock_are_named() -> None:
-    server = HTTPServer(("127.0.0.1", 0), Refusing)
+class Quiet(HTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that does not trust us leaves."""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    server = Quiet(("127.0.0.1", 0), handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        report = diagnose(f"http://127.0.0.1:{server.server_port}", BRAIN_EVENTS_API_KEY=KEY)
+        yield server.server_address[1]
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_wrong_key_a_collector_that_is_not_ready_and_a_wrong_clock_are_named() -> None:
+    with serving(Refusing) as port:
+        report = diagnose(f"http://127.0.0.1:{port}", BRAIN_EVENTS_API_KEY=KEY)
     assert "no database" in report["by"]["readyz"]["what"]
     assert "refuses the API key (HTTP 401)" in report["by"]["key"]["what"]
     assert "s ahead of the server's" in report["by"]["clock"]["what"]
@@ -133,8 +150,26 @@ def test_a_port_that_speaks_no_tls_and_a_bundle_that_is_none_are_named(
     assert "BRAIN_EVENTS_CA_BUNDLE" in report["by"]["tls"]["do"]
 
 
-def test_a_host_that_is_not_known_is_named() -> None:
-    assert "host name is not known" in diagnose("http://collector.invalid")["by"]["tcp"]["do"]
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="a certificate is made by openssl")
+def test_a_certificate_is_trusted_only_with_its_authority_and_told_when_it_expires_soon(tmp_path: Path) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trust.load_cert_chain(certificate, key)
+    with serving(Refusing, trust) as port:
+        unknown = diagnose(f"https://localhost:{port}")
+        known = diagnose(f"https://localhost:{port}", BRAIN_EVENTS_CA_BUNDLE=certificate)
+    assert "BRAIN_EVENTS_CA_BUNDLE" in unknown["by"]["tls"]["do"]
+    assert (known["by"]["tls"]["level"], known["by"]["tls"]["do"]) == ("info", "renew it: then nothing is sent")
+    assert known["by"]["livez"]["level"] == "ok"
+
+
+@pytest.mark.parametrize("host", ["collector.invalid", "a" * 70])
+def test_a_host_that_is_not_known_is_named(host: str) -> None:
+    assert "host name is not known" in diagnose(f"http://{host}")["by"]["tcp"]["do"]
 
 
 def test_without_a_url_it_says_that_nothing_is_sent() -> None:
@@ -176,16 +211,8 @@ def test_a_variable_that_is_no_setting_is_named_with_the_one_that_is_meant() -> 
 
 
 def test_it_knows_the_variables_that_the_sdk_reads() -> None:
-    source = Path(config.__file__).read_text()
-    for name in _doctor_settings.FROM_ENVIRONMENT:
-        assert f"BRAIN_EVENTS_{name.upper()}" in source
-    assert len(set(_doctor_settings.FROM_ENVIRONMENT)) == len(
-        {
-            word.strip("\"'`,.;)")
-            for word in source.replace("(", " ").split()
-            if "BRAIN_EVENTS_" in word and "<" not in word
-        }
-    )
+    read = set(re.findall(r"BRAIN_EVENTS_[A-Z_]+", Path(config.__file__).read_text()))
+    assert {f"BRAIN_EVENTS_{name.upper()}" for name in _doctor_settings.FROM_ENVIRONMENT} == read
 
 
 def test_batches_of_a_process_that_has_ended_are_counted_for_their_destination(tmp_path: Path) -> None:
