@@ -97,7 +97,8 @@ class Background:
         except _AWAY as error:
             self._availability.database_down(reason_of(error))
         else:
-            self._availability.database_up()
+            if probe == _WRITE:  # a read that began before the database was lost does not bring it back
+                self._availability.database_up()
         self._availability.cache_seen(await self._cache.check())
         self._availability.engines_seen()
 
