@@ -18,6 +18,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from brain_events._batch import Batch, LastLook, seal
 from brain_events.wire import Event
@@ -28,8 +29,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 HEADER_BYTES = 8 * 1024
 
 
-class Seal(msgspec.Struct, frozen=True):
-    """What only a complete batch has: how many events, their weight, the length and the CRC-32 of the body."""
+class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What only a complete batch has; `crc32` is that of the header, with 0 in its place, and the body."""
 
     count: int
     line_bytes: int
@@ -37,7 +38,7 @@ class Seal(msgspec.Struct, frozen=True):
     crc32: int
 
 
-class Header(msgspec.Struct, frozen=True, omit_defaults=True):
+class Header(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The first line of a file; `created` is seconds since 1970."""
 
     version: int
@@ -60,9 +61,10 @@ def encode_sealed(batch: Batch, destination: str, created: float) -> bytes:
         destination=destination,
         created=created,
         encoding="gzip" if batch.gzipped else "identity",
-        seal=Seal(batch.count, batch.line_bytes, len(batch.body), zlib.crc32(batch.body)),
+        seal=Seal(batch.count, batch.line_bytes, len(batch.body), crc32=0),
     )
-    return msgspec.json.encode(header) + b"\n" + batch.body
+    crc32 = _crc32(header, batch.body)
+    return msgspec.json.encode(_with_crc32(header, crc32)) + b"\n" + batch.body
 
 
 def encode_journal(key: UUID, destination: str, created: float) -> bytes:
@@ -87,7 +89,7 @@ def decode(data: bytes, last_look: LastLook | None = None) -> Batch:
     body = data.partition(b"\n")[2]
     if header.seal is None:
         return seal([line for line in body.splitlines() if _is_event(line)], header.key, last_look)
-    if len(body) != header.seal.body_bytes or zlib.crc32(body) != header.seal.crc32:
+    if len(body) != header.seal.body_bytes or _crc32(_with_crc32(header, 0), body) != header.seal.crc32:
         raise DamagedError(f"{len(body)} bytes with another CRC than the {header.seal.body_bytes} that were written")
     return Batch(header.key, body, header.encoding == "gzip", header.seal.count, header.seal.line_bytes)
 
@@ -136,6 +138,15 @@ def fsync_directory(path: str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _with_crc32(header: Header, crc32: int) -> Header:
+    assert header.seal is not None
+    return replace(header, seal=replace(header.seal, crc32=crc32))
+
+
+def _crc32(header: Header, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(msgspec.json.encode(header)))
 
 
 def _is_event(line: bytes) -> bool:

@@ -118,7 +118,7 @@ class Delivery:
         held = self.lock.acquire(timeout=LOCK_TIMEOUT_S)  # a worker that hangs on a disk has it
         try:
             dropped, buffer, journal, outbox = self._dropped(), self.queue.buffer, self.queue.journal, self.queue.outbox
-            journaled = journal.taken + journal.waiting() if journal else 0
+            journaled = journal.taken + journal.count() if journal else 0
             return Stats(
                 logged=buffer.taken + len(buffer.lines) + sum(buffer.dropped.values()) + journaled,
                 adopted=outbox.adopted if outbox else 0,

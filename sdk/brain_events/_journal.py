@@ -69,9 +69,13 @@ class Journal:
             self.not_durable += not self._buffer.closed
             self._buffer.put(line, severity)
 
-    def waiting(self) -> int:
-        """Return how many events are in parts that are not taken."""
-        return sum(part.count for part in list(self._parts))
+    def waiting(self) -> list[Part]:
+        """Return the parts with events that are not taken."""
+        return [part for part in list(self._parts) if part.count]
+
+    def count(self) -> int:
+        """Return how many events are in them."""
+        return sum(part.count for part in self.waiting())
 
     def open_bytes(self) -> int:
         """Return the size of the open part."""
@@ -83,11 +87,10 @@ class Journal:
         part = self._open
         if part is not None and part.count:
             self._start()
-        while self._parts:
-            part = self._parts[0]
-            if part is self._open or part.writers:
-                return
-            self._parts.popleft()
+        for part in list(self._parts):
+            if part is self._open or part.writers:  # its time will come
+                continue
+            self._parts.remove(part)
             self.taken += part.count
             if part.count:
                 yield self._outbox.take_in(self._entry_of(part))
@@ -146,8 +149,14 @@ class Journal:
         """Open the next part, on the worker; or on a caller's thread, if it is the first or the worker is late."""
         for full in [part for part in list(self._parts) if part.full and not part.writers]:
             full.close()  # nobody will write to it any more, and descriptors are the application's
-        self._open = part = self._create()
-        if part is not None:
+        part = self._create()
+        if part is None:
+            self._open = None
+            return None
+        try:
+            self._parts.append(part)
+            self._open = part
+        finally:
             part.writers.pop()
         return part
 
@@ -155,17 +164,17 @@ class Journal:
         if not self._outbox.usable():
             return None
         key, now = new_key(), time.time()
+        part = None
         try:
             path = self._outbox.home().file(f"{key}.part")
             part = Part(path, key, os.open(path, _FLAGS, 0o600), now)
-            self._parts.append(part)
-            header = encode_journal(key, self._outbox.destination, now)
-            _write_whole(part.file, header)
-            part.size_bytes = len(header)
+            part.size_bytes = _write_whole(part.file, encode_journal(key, self._outbox.destination, now))
             if self._fsync:
                 os.fsync(part.file)
                 fsync_directory(os.path.dirname(path))
         except OSError as error:
+            if part is not None:
+                _remove(part)
             self._outbox.failed(error)
             return None
         return part
@@ -192,10 +201,11 @@ class Journal:
         return path
 
 
-def _write_whole(file: int, data: bytes) -> None:
-    """Write with one write(2), which on a full disk may end in the middle."""
+def _write_whole(file: int, data: bytes) -> int:
+    """Write with one write(2), which on a full disk may end in the middle; return the length of `data`."""
     if os.write(file, data) < len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return len(data)
 
 
 def _remove(part: Part) -> None:

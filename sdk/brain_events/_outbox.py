@@ -37,7 +37,7 @@ import msgspec
 
 from brain_events import _batch_file
 from brain_events._batch import Batch, LastLook
-from brain_events._batch_file import DamagedError, Header
+from brain_events._batch_file import DamagedError
 from brain_events._notices import Notices
 from brain_events._process_dir import LOCK, ProcessDir, claim, dead
 
@@ -246,14 +246,11 @@ class Outbox:
 
     def _examine(self, path: str) -> Entry:
         """Return the entry of a file that another process left. Raises `DamagedError`, `OSError`."""
-        header = self._checked(_batch_file.decode_header(_batch_file.read(path, _batch_file.HEADER_BYTES)))
+        header = _batch_file.decode_header(_batch_file.read(path, _batch_file.HEADER_BYTES))
+        if header.destination != self.destination or not path.endswith((f"/{header.key}.batch", f"/{header.key}.part")):
+            raise DamagedError(f"key {header.key} for {header.destination} under another name")
         count = header.seal.count if header.seal else _batch_file.decode(_batch_file.read(path)).count
         return Entry(path, header.key, count, os.stat(path, follow_symlinks=False).st_size, header.created)
-
-    def _checked(self, header: Header) -> Header:
-        if header.destination != self.destination:
-            raise DamagedError(f"meant for {header.destination}")
-        return header
 
     def _lose(self, entry: Entry, reason: str, error: Exception) -> None:
         self.lost[reason] += entry.count

@@ -17,7 +17,7 @@ import msgspec
 
 from brain_events._batch import Batch, LastLook, halve, seal
 from brain_events._buffer import NEVER, Buffer
-from brain_events._journal import Journal
+from brain_events._journal import Journal, Part
 from brain_events._outbox import ADOPTED_AT_ONCE, Entry, Outbox
 
 BATCH_MAX_EVENTS = 5_000
@@ -31,10 +31,10 @@ Item = Batch | Entry
 
 
 class Mark(msgspec.Struct):
-    """A moment: what was logged before it are the first `lines` and `journaled` events, or the batches to `number`."""
+    """A moment: what was logged before it are the first `lines`, what is in `parts`, and the batches up to `number`."""
 
     lines: int
-    journaled: int
+    parts: list[Part]
     lost: int
     number: int | None = None
 
@@ -62,7 +62,7 @@ class Queue:
         self._unsettled: dict[UUID, int] = {}  # batches of events logged here, and when they were sealed
         self._number = 0
         self._lost = 0
-        self._mark = Mark(0, 0, 0)
+        self._mark = Mark(0, [], 0)
         self._collect_at = 0.0
         self._adopt_at = 0.0
         self.closing = False
@@ -73,11 +73,12 @@ class Queue:
         """Seal what is due: into `fresh`, or to the outbox if it cannot be delivered soon."""
         now = time.monotonic()
         crowded = self.buffer.in_memory() > self._spool_over_bytes
-        due = now >= self._collect_at or crowded or self.is_pressed() or self._is_awaited() or away != self._was_away
+        due = now >= self._collect_at or crowded or self.is_pressed() or not self._is_sealed(self._mark)
+        due = due or away != self._was_away or self.closing
         self._was_away = away
         if not self.closing:
             self._adopt(now)
-        if not (due or self.closing):
+        if not due:
             return
         interval_s = self._interval_s
         if (away or crowded) and self.outbox is not None and self.outbox.usable():
@@ -178,15 +179,14 @@ class Queue:
 
     def mark(self) -> Mark:
         """Return this moment, and hurry to get past it."""
-        waiting = self.journal.waiting() if self.journal else 0
-        lines, journaled = self.buffer.taken + len(self.buffer.lines), self._taken_from_journal() + waiting
-        self._mark = Mark(max(self._mark.lines, lines), max(self._mark.journaled, journaled), 0)
-        return Mark(lines, journaled, self._lost)
+        lines = self.buffer.taken + len(self.buffer.lines)
+        self._mark = Mark(lines, self.journal.waiting() if self.journal else [], self._lost)
+        return msgspec.structs.replace(self._mark)
 
     def is_past(self, mark: Mark) -> bool:
         """Tell whether everything logged before `mark` is settled."""
         if mark.number is None:
-            if self.buffer.taken < mark.lines or self._taken_from_journal() < mark.journaled:
+            if not self._is_sealed(mark):
                 return False
             mark.number = self._number
         return not any(number <= mark.number for number in self._unsettled.values())
@@ -202,7 +202,7 @@ class Queue:
     def spooled(self) -> int:
         """Return how many events are on disk."""
         files = [*self._fresh, *(self.outbox.entries if self.outbox else ())]
-        waiting = self.journal.waiting() if self.journal else 0
+        waiting = self.journal.count() if self.journal else 0
         return waiting + sum(item.count for item in files if isinstance(item, Entry))
 
     def close(self) -> int:
@@ -243,8 +243,9 @@ class Queue:
             return deque()
         return self.outbox.entries
 
-    def _is_awaited(self) -> bool:
-        return self.buffer.taken < self._mark.lines or self._taken_from_journal() < self._mark.journaled
+    def _is_sealed(self, mark: Mark) -> bool:
+        waiting = self.journal.waiting() if self.journal and mark.parts else ()
+        return self.buffer.taken >= mark.lines and not any(part in waiting for part in mark.parts)
 
     def _queue_of(self, item: Item) -> deque[Any]:
         if self.outbox is None or (self._fresh and self._fresh[0] is item):
@@ -270,6 +271,3 @@ class Queue:
         """A file that had nothing (any more): `Outbox` has counted what is lost."""
         if self._unsettled.pop(item.key, None) is not None:
             self._lost += item.count
-
-    def _taken_from_journal(self) -> int:
-        return self.journal.taken if self.journal else 0

@@ -3,7 +3,7 @@
 import gzip
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -43,6 +43,7 @@ class Sink(ThreadingHTTPServer):
         self.stored: dict[str, Request] = {}
         self.answers: deque[Script | str] = deque()
         self.always: Script | str | None = None
+        self.answer_to: Callable[[Request], Script | None] = lambda _: None
         self.max_events: int | None = None
         self.guard = threading.Lock()
         self.stopping = threading.Event()
@@ -72,6 +73,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.connections.add(self.client_address)
             self.server.requests.append(request)
             script = self.server.answers.popleft() if self.server.answers else self.server.always
+            script = self.server.answer_to(request) or script
             if script is None or script == "store and hang up":
                 answer = self.take(request)
         if isinstance(script, str):
