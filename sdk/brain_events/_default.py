@@ -54,7 +54,7 @@ def init(
 
     Args:
         url: The collector's address; else `BRAIN_EVENTS_URL`. Without either nothing is sent; one warning is logged.
-        api_key: A key with scope `ingest`; else `BRAIN_EVENTS_API_KEY`.
+        api_key: The collector's API key; else `BRAIN_EVENTS_API_KEY`.
         source: The `source` of events that name none; else `BRAIN_EVENTS_SOURCE`.
         max_event_bytes: Longest encoded event; longer ones are truncated, with a marker.
         max_buffer_bytes: Most encoded bytes held in memory; past it events are dropped and counted. The last fifth
@@ -75,9 +75,13 @@ def init(
         transport: Takes the place of HTTP, such as `testing.MemoryTransport`.
 
     Raises:
-        ConfigError: A setting cannot be used. Nothing else in this package raises.
+        ConfigError: A setting cannot be used. Logging itself never raises.
     """
     global _current
+    if transport is not None:
+        url = url or os.environ.get("BRAIN_EVENTS_URL") or "http://transport.invalid"
+        if spool_dir == DEFAULT_SPOOL_DIR and not durable:
+            spool_dir = None  # batches that wait there are for the collector, not for this
     config = load(
         os.environ,
         url=url,

@@ -1,6 +1,7 @@
 """Settings: arguments and the environment come in, one frozen `Config` goes out."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,7 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigError(f"url is {url!r}; give the collector's address, such as http://127.0.0.1:8001")
+        shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
+        raise ConfigError(f"url is {shown!r}; give the collector's address, such as http://127.0.0.1:8001")
     if "@" in parts.netloc:
         raise ConfigError("url holds a user name or password; give the key as api_key")

@@ -139,7 +139,11 @@ class Process:
         """SIGTERM, once; return the exit code."""
         if self._popen.poll() is None:
             self._popen.send_signal(signal.SIGTERM)
-        code = self._popen.wait(30)
+        try:
+            code = self._popen.wait(30)
+        except subprocess.TimeoutExpired:  # let the test fail, not the run hang
+            self._popen.kill()
+            raise
         self._reader.join()
         return code
 
