@@ -150,20 +150,12 @@ class Queue:
             queue.rotate(-1)
 
     def spool(self) -> bool:
-        """Move all of memory to the outbox; return whether there is nothing left in it."""
-        if self.outbox is None:
-            return not self._fresh and not self.buffer.lines
-        while self._seal_next() or self._fresh:
-            while self._fresh:
-                item = self._fresh[0]
-                entry = self.outbox.store(item) if isinstance(item, Batch) else item
-                if entry is None:
-                    return False
-                self._fresh.popleft()
-                self.outbox.entries.append(entry)
-                if isinstance(item, Batch):
-                    self.buffer.released += item.line_bytes
-        return True
+        """Move what is in memory now to the outbox; return whether nothing is left there."""
+        until = self.buffer.taken + len(self.buffer.lines)  # not what comes in meanwhile: that would make tiny files
+        self._seal_next()
+        while self._move_fresh() and self.buffer.taken < until:
+            self._seal_next()
+        return not self._fresh and self.buffer.taken >= until
 
     def is_pressed(self) -> bool:
         """Tell whether so much has come that it must be sealed before its time."""
@@ -227,6 +219,18 @@ class Queue:
             sealed.append(seal(lines, last_look=self._last_look))
         self._fresh.extend(map(self._numbered, sealed))
         return bool(sealed)
+
+    def _move_fresh(self) -> bool:
+        while self._fresh and self.outbox is not None:
+            item = self._fresh[0]
+            entry = self.outbox.store(item) if isinstance(item, Batch) else item
+            if entry is None:
+                return False
+            self._fresh.popleft()
+            self.outbox.entries.append(entry)
+            if isinstance(item, Batch):
+                self.buffer.released += item.line_bytes
+        return not self._fresh
 
     def _numbered(self, item: Item) -> Item:
         self._number += 1

@@ -13,8 +13,11 @@ from tests.unit.sdk.support import fast_client, wait_until
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
+    before = set(all_threads())
     yield
-    wait_until(lambda: not [thread for thread in all_threads() if thread.name == WORKER_THREAD])
+    wait_until(
+        lambda: not [thread for thread in all_threads() if thread.name == WORKER_THREAD and thread not in before]
+    )
 
 
 @pytest.fixture(autouse=True)
