@@ -98,7 +98,7 @@ def test_a_batch_that_was_committed_but_not_answered_for_is_stored_once(sink: Si
         import brain_events, time
         brain_events.init()
         brain_events.log_system_event("b", "info", "")
-        while brain_events.stats().spooled or not brain_events.flush(): time.sleep(0.01)
+        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
         """,
         sink.url,
         **environ,
@@ -131,7 +131,7 @@ def test_a_killed_process_loses_nothing_that_was_logged(sink: Sink, tmp_path: Pa
         import brain_events, time
         brain_events.init()
         brain_events.log_system_event("b", "info", "")
-        while brain_events.stats().spooled or not brain_events.flush(): time.sleep(0.01)
+        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
         """,
         sink.url,
         **environ,
@@ -293,7 +293,7 @@ def test_a_forked_child_writes_its_own_files(sink: Sink, tmp_path: Path) -> None
         import brain_events, time
         brain_events.init()
         brain_events.log_system_event("b", "info", "")
-        while brain_events.stats().spooled or not brain_events.flush(): time.sleep(0.01)
+        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
         """,
         sink.url,
         BRAIN_EVENTS_SPOOL_DIR=str(tmp_path),

@@ -22,7 +22,7 @@ NEXT = """
     import brain_events, time
     brain_events.init()
     brain_events.log_system_event("next", "info", "")
-    while brain_events.stats().spooled or not brain_events.flush(): time.sleep(0.01)
+    while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
 """
 
 

@@ -120,11 +120,14 @@ def test_a_child_does_not_hold_the_lock_of_its_parents_outbox(sink: Sink, tmp_pa
         spool = os.environ["BRAIN_EVENTS_SPOOL_DIR"]
         brain_events.init(durable=True, interval_s=3600)
         told, tell = os.pipe()
+        said, say = os.pipe()
         if not os.fork():  # the parent, which dies by kill -9 while its child lives
             brain_events.log_system_event("a", "info", "of the parent")
             if not os.fork():
+                os.write(say, b"x")
                 os.read(told, 1)
                 os._exit(0)
+            os.read(said, 1)
             os.kill(os.getpid(), 9)
         os.wait()
         (name,) = os.listdir(spool)
