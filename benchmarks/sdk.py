@@ -94,7 +94,9 @@ class Sink:
 
 @contextlib.contextmanager
 def running_sink() -> Iterator[Sink]:
-    process = subprocess.Popen([sys.executable, HERE / "sink.py"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, HERE / "sink.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         yield Sink(json.loads(process.stdout.readline()))

@@ -8,6 +8,7 @@ import gzip
 import json
 import pickle
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -216,8 +217,9 @@ def main() -> None:
     http = HttpServer(("127.0.0.1", 0), Handler)
     records = SocketServer(("127.0.0.1", 0), SocketRecords)
     threading.Thread(target=records.serve_forever, daemon=True).start()
+    threading.Thread(target=http.serve_forever, daemon=True).start()
     print(json.dumps({"http": http.server_address[1], "socket": records.server_address[1]}), flush=True)
-    http.serve_forever()
+    sys.stdin.read()  # until the runner is gone, however it ended
 
 
 if __name__ == "__main__":
