@@ -20,7 +20,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from brain_events._batch import Batch, LastLook, seal
+from brain_events._batch import Batch, seal
 from brain_events.wire import Event
 
 VERSION = 1
@@ -83,12 +83,12 @@ def decode_header(data: bytes) -> Header:
     return header
 
 
-def decode(data: bytes, last_look: LastLook | None = None) -> Batch:
+def decode(data: bytes) -> Batch:
     """Return the batch of a file, under the key and with the events that it always has. Raises `DamagedError`."""
     header = decode_header(data)
     body = data.partition(b"\n")[2]
     if header.seal is None:
-        return seal([line for line in body.splitlines() if _is_event(line)], header.key, last_look)
+        return seal([line for line in body.splitlines() if _is_event(line)], header.key)
     if len(body) != header.seal.body_bytes or _crc32(_with_crc32(header, 0), body) != header.seal.crc32:
         raise DamagedError(f"{len(body)} bytes with another CRC than the {header.seal.body_bytes} that were written")
     return Batch(header.key, body, header.encoding == "gzip", header.seal.count, header.seal.line_bytes)

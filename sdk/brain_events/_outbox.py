@@ -5,22 +5,21 @@
                                             /<key>.part    an open journal (`_journal`)
                /damaged/  what cannot be read      /rejected/  the last 10 that the collector refused
 
-What each way of ending costs, of the events whose `log_system_event` has returned:
+What each way of ending costs, of the events whose `log_system_event` has returned (`test_exit`, `test_durable`):
 
-    ==================  ===================  ==============================================  ===============  =========
-    mode                exit, exception      kill -9, crash                                  power loss       full disk
-    ==================  ===================  ==============================================  ===============  =========
-    default             nothing              what is in memory: up to `interval_s` and the   as kill -9, and  (1)
-                                             request under way; in an outage what came in    what the kernel
-                                             since the last file (`_delivery`)               has not written
-    durable             nothing              nothing                                         what the kernel  (1)
-                                                                                             has not written
-    durable and fsync   nothing              nothing                                         nothing          (1)
-    spool_dir=None      what cannot be sent  all that is not delivered                       as kill -9       nothing
-                        in 2 s
-    ==================  ===================  ==============================================  ===============  =========
+    ===================  ===================  ==========================  =================
+    mode                 exit, exception      kill -9, crash              power loss
+    ===================  ===================  ==========================  =================
+    default              nothing              what is in memory (1)       (1) and (2)
+    durable              nothing              nothing                     (2)
+    durable and fsync    nothing              nothing                     nothing
+    spool_dir=None       what cannot be sent  all that is not delivered   as kill -9
+                         within 2 s
+    ===================  ===================  ==========================  =================
 
-(1) Events stay in memory, up to its bound, as with `spool_dir=None`. Every loss that a process lives to see is counted.
+(1) What came in during the last `interval_s`, and the batch under way, which is on disk after three failures; in an
+outage what came in since the last file, at most `files / 500` s (`_queue`). (2) What the kernel had not written yet.
+On a full or broken disk each mode is as `spool_dir=None` until it works again. What a living process loses it counts.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
@@ -36,7 +35,7 @@ from uuid import UUID
 import msgspec
 
 from brain_events import _batch_file
-from brain_events._batch import Batch, LastLook
+from brain_events._batch import Batch
 from brain_events._batch_file import DamagedError
 from brain_events._notices import Notices
 from brain_events._process_dir import LOCK, ProcessDir, claim, dead
@@ -72,7 +71,6 @@ class Outbox:
         max_bytes: int,
         max_files: int = MAX_FILES,
         fsync: bool = False,
-        last_look: LastLook | None = None,
     ) -> None:
         self.entries: deque[Entry] = deque()
         self.adopted = 0
@@ -84,7 +82,6 @@ class Outbox:
         self._notices = notices
         self._max_bytes = max_bytes
         self._max_files = max_files
-        self._last_look = last_look
         self._size_bytes = 0
         self._files = 0
         self._disk_not_before = 0.0
@@ -155,7 +152,7 @@ class Outbox:
     def load(self, entry: Entry) -> Batch | None:
         """Return the batch of a file, None if it has none (any more), which is counted. Raises `OSError`."""
         try:
-            batch = _batch_file.decode(_batch_file.read(entry.path), self._last_look)
+            batch = _batch_file.decode(_batch_file.read(entry.path))
         except (DamagedError, FileNotFoundError) as error:
             self._lose(entry, "damaged", error)
             return None

@@ -32,9 +32,8 @@ class Worker:
 
     def __init__(self, config: Config, transport: Transport) -> None:
         notices = Notices()
-        last_look = _last_look(config)
         self.buffer = Buffer(config.max_buffer_bytes, self.wake)
-        self._outbox = _outbox(config, notices, last_look)
+        self._outbox = _outbox(config, notices)
         self._journal = Journal(self.buffer, self._outbox, notices) if config.durable and self._outbox else None
         self.put: Callable[[bytes, str], None] = self._journal.put if self._journal else self.buffer.put
         queue = Queue(
@@ -43,7 +42,7 @@ class Worker:
             self._journal,
             interval_s=config.interval_s,
             spool_over_bytes=config.max_buffer_bytes // 2,
-            last_look=last_look,
+            last_look=_last_look(config),
         )
         self.delivery = Delivery(config, transport, queue, notices)
         self._config = config
@@ -139,18 +138,11 @@ class Worker:
                     time.sleep(min(self._config.retry_cap_s, 1.0))
 
 
-def _outbox(config: Config, notices: Notices, last_look: LastLook) -> Outbox | None:
-    root = config.outbox_dir()
+def _outbox(config: Config, notices: Notices) -> Outbox | None:
+    root, destination = config.outbox_dir(), config.url.rstrip("/")
     if root is None:
         return None
-    return Outbox(
-        str(root),
-        config.url.rstrip("/"),
-        notices,
-        max_bytes=config.spool_max_bytes,
-        fsync=config.fsync,
-        last_look=last_look,
-    )
+    return Outbox(str(root), destination, notices, max_bytes=config.spool_max_bytes, fsync=config.fsync)
 
 
 def _last_look(config: Config) -> LastLook:
