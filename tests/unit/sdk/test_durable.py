@@ -184,6 +184,29 @@ def test_a_signal_handler_may_log_in_the_middle_of_a_write(tmp_path: Path, memor
         assert figures.not_durable == 0
 
 
+def test_a_part_that_is_taken_just_before_a_call_announces_itself_is_not_written_to(
+    tmp_path: Path, memory: MemoryTransport
+) -> None:
+    with durable_client(tmp_path, memory, interval_s=NEVER_S) as client:
+        journal = client._worker._journal
+        assert journal is not None
+        client.log("a", "info", "before")
+        part = journal._open
+        assert part is not None
+
+        class TakenBefore(list[None]):
+            def append(self, item: None) -> None:
+                with client._worker.delivery.lock:
+                    client._worker.delivery.queue._seal_next()
+                super().append(item)
+
+        part.writers = TakenBefore()
+        client.log("a", "info", "after")
+        assert journal._open is not part
+        assert client.flush()
+        assert (client.stats().delivered, client.stats().not_durable) == (2, 0)
+
+
 def test_many_threads_lose_and_double_nothing_while_parts_change(tmp_path: Path, memory: MemoryTransport) -> None:
     with durable_client(tmp_path, memory, interval_s=0.001) as client:
 

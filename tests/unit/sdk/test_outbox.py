@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from brain_events import Client
 from brain_events._batch import seal, unseal
 from brain_events._batch_file import DamagedError, decode, encode_sealed
+from brain_events._buffer import Buffer
 from brain_events._notices import Notices
 from brain_events._outbox import KEPT_REJECTED, MAX_AGE_S, Outbox
+from brain_events._queue import Queue
 from brain_events._transport import Answer
 from brain_events.testing import MemoryTransport
 from tests.unit.sdk.sink import Sink, problem
@@ -176,6 +178,21 @@ def test_new_events_do_not_wait_for_a_backlog(spool: Path, memory: MemoryTranspo
         assert client.flush()
         assert [b'"new"' in batch.body for batch in memory.attempts].index(True) < 2
         wait_until(lambda: client.stats().delivered == 101)
+
+
+def test_a_backlog_does_not_wait_for_a_pause_in_new_events(spool: Path, outbox: Outbox) -> None:
+    outbox.entries.extend(entry for n in range(3) if (entry := outbox.store(seal(LINES[n : n + 1]))))
+    buffer = Buffer(10**6, lambda: None)
+    queue = Queue(buffer, outbox, None, interval_s=1e-9, spool_over_bytes=10**6)
+    order = []
+    for _ in range(6):
+        buffer.put(LINES[0], "info")
+        queue.collect(away=False)
+        found = queue.next()
+        assert found is not None
+        order.append("new" if found[0] is found[1] else "backlog")
+        queue.settle(found[0])
+    assert order == ["new", "backlog"] * 3
 
 
 def test_a_batch_that_a_proxy_hates_does_not_hold_up_the_others(spool: Path, sink: Sink) -> None:
@@ -354,6 +371,14 @@ def to_future_version(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
 
 
+def to_another_destination(path: Path) -> None:
+    path.write_bytes(encode_sealed(seal(LINES, UUID(path.stem)), "http://elsewhere.invalid", time.time()))
+
+
+def to_another_key(path: Path) -> None:
+    path.write_bytes(encode_sealed(seal(LINES), DESTINATION, time.time()))
+
+
 def to_another_name(path: Path) -> None:
     path.rename(path.with_name("notes.txt"))
 
@@ -376,6 +401,8 @@ def to_short(path: Path) -> None:
         (to_nothing, 1),
         (to_zeros, 1),
         (to_future_version, 1),
+        (to_another_destination, 1),
+        (to_another_key, 1),
         (to_another_name, 1),
         (to_link, 1),
         (to_pipe, 1),
