@@ -51,5 +51,5 @@ def halve(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def _part_key(parent: UUID, part: int) -> UUID:
-    """Keep time and version of a UUIDv7; the 76 bits below come from a UUIDv5 (RFC 9562, section 5.5)."""
-    return UUID(int=parent.int >> 76 << 76 | uuid5(parent, str(part)).int & (1 << 76) - 1)
+    """Keep the place of a UUIDv7 among its like; variant and 62 bits below come from a UUIDv5 (RFC 9562, 5.5)."""
+    return UUID(int=parent.int >> 64 << 64 | uuid5(parent, str(part)).int & (1 << 64) - 1)
