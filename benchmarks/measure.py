@@ -4,8 +4,12 @@ import argparse
 import asyncio
 import json
 import mmap
+import os
+import random
 import resource
+import signal
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,6 +22,11 @@ from subjects import Target
 CALLS_IN_A_ROW = 200
 PAUSE_S = 0.02
 """Calls come in rows, with time between them for the subject's worker to send: about 10,000 events a second."""
+
+TASKS = 10_000
+TICK_S = 0.001
+FORKS = 4
+FORK_TIMEOUT_S = 40
 
 Figures = dict[str, float]
 
@@ -112,6 +121,51 @@ def follow(subject: Any) -> Figures:
     return {}
 
 
+def measure_fork(subject: Any, count: int) -> Figures:
+    """Log in this process, fork as gunicorn does with `--preload`, and let the children log the rest."""
+    subject.flat(-1)
+    subject.flush()
+    begun_s, children = time.monotonic(), []
+    for first in range(FORKS):
+        if (child := os.fork()) == 0:
+            signal.alarm(FORK_TIMEOUT_S)  # a child that hangs is killed
+            for n in range(first, count, FORKS):
+                subject.flat(n)
+            sys.exit()
+        children.append(child)
+    killed = sum(os.waitpid(child, 0)[1] != 0 for child in children)
+    return {"children_s": time.monotonic() - begun_s, "killed": killed}
+
+
+async def measure_loop(subject: Any, count: int) -> Figures:
+    """Let many tasks log now and then; report how late the event loop is at the latest, without and with the calls."""
+    without = await lateness_ms(lambda _: None, count)
+    logged = await lateness_ms(subject.flat, count)
+    return {"without_ms": max(without), "with_ms": max(logged), "added_ms": max(logged) - max(without)}
+
+
+async def lateness_ms(call: Callable[[int], Any], count: int) -> list[float]:
+    late = []
+
+    async def watch() -> None:
+        while True:
+            begun_s = time.perf_counter()
+            await asyncio.sleep(TICK_S)
+            late.append((time.perf_counter() - begun_s - TICK_S) * 1000)
+
+    async def log(first: int) -> None:
+        for n in range(first, count, TASKS):
+            await asyncio.sleep(random.random())
+            call(n)
+
+    tasks = asyncio.gather(*(log(first) for first in range(TASKS)))
+    await asyncio.sleep(0.5)  # their first steps, all at once, are not what is measured
+    watcher = asyncio.ensure_future(watch())
+    await tasks
+    watcher.cancel()
+    return late
+
+
 async def measure_asgi(subject: Any, count: int) -> Figures:
     async def bare(_scope, _receive, send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
@@ -191,6 +245,10 @@ def main() -> None:
             figures = emit(subject, args.count, args.rate, args.progress)
         case "follow":
             figures = follow(subject)
+        case "fork":
+            figures = measure_fork(subject, args.count)
+        case "loop":
+            figures = asyncio.run(measure_loop(subject, args.count))
         case "asgi":
             figures = asyncio.run(measure_asgi(subject, args.count))
         case unknown:

@@ -55,12 +55,13 @@ class Sizes(NamedTuple):
     calls: int
     burst: int
     exit: int
+    loop: int
     emit: int
     rate: int
 
 
-FULL = Sizes(calls=10_000, burst=200_000, exit=1_000, emit=6_000, rate=1_000)
-QUICK = Sizes(calls=400, burst=2_000, exit=200, emit=1_500, rate=500)
+FULL = Sizes(calls=10_000, burst=200_000, exit=1_000, loop=100_000, emit=20_000, rate=1_000)
+QUICK = Sizes(calls=400, burst=2_000, exit=200, loop=10_000, emit=1_500, rate=500)
 
 
 class Sink:
@@ -153,16 +154,41 @@ class Bench:
         return self.after_the_next(subject, figures, progress, spool)
 
     def kill(self, subject: str) -> Figures:
-        """The process is killed with SIGKILL in the middle; then the next one starts."""
+        """The process is killed with SIGKILL in a fifth of its time; then the next one starts."""
         process, progress, spool = self.begin_emitting(subject)
-        time.sleep(self.sizes.emit / self.sizes.rate / 2)
+        time.sleep(self.sizes.emit / self.sizes.rate / 5)
         process.kill()
         process.communicate()
         return self.after_the_next(subject, {}, progress, spool)
 
     def hang(self, subject: str) -> Figures:
         """The sink accepts and never answers while the process ends; then it is well again, and the next one starts."""
-        self.sink.be("hang")
+        return self.end_while("hang", subject)
+
+    def restart(self, subject: str) -> Figures:
+        """The sink answers 503 for all the life of a process; then it is well again, and the next one starts."""
+        return self.end_while("refuse", subject)
+
+    def stale(self, subject: str) -> Figures:
+        """The sink ends each connection at its second request, as a proxy does whose keep-alive has just run out."""
+        self.sink.be("stale")
+        process, progress, spool = self.begin_emitting(subject, count=self.sizes.emit // 4)
+        figures = self.finish(process, TIMEOUT_S)
+        self.sink.be("answer")
+        return self.after_the_next(subject, figures, progress, spool)
+
+    def fork(self, subject: str) -> Figures:
+        count = self.sizes.emit
+        figures = self.run("fork", subject, count=count)
+        report = self.sink.settled()
+        shares = {"delivered_share": 100 * report["delivered"] / count, "duplicates": report["duplicates"]}
+        return shares | {name: figures[name] for name in ("killed", "children_s")}
+
+    def loop(self, subject: str) -> Figures:
+        return self.run("loop", subject, count=self.sizes.loop)
+
+    def end_while(self, mode: str, subject: str) -> Figures:
+        self.sink.be(mode)
         process, progress, spool = self.begin_emitting(subject, count=self.sizes.exit)
         figures = self.finish(process, KILL_AFTER_S)
         self.sink.be("answer")
@@ -283,7 +309,28 @@ SCENARIOS = {
         shape("added", "added"),
         ("brain", "sentry", "otel"),
     ),
+    "loop": Scenario(
+        "10,000 asyncio tasks, each logging twice a second: how late the loop is at the latest, ms",
+        Bench.loop,
+        [
+            Column("without the calls", "without_ms"),
+            Column("with them", "with_ms"),
+            Column("added", "added_ms"),
+        ],
+    ),
     "outage": Scenario("The collector answers 503 for half the time", Bench.outage, [*FAULT, EXIT]),
+    "restart": Scenario("The collector answers 503 until the process has ended", Bench.restart, [*FAULT, EXIT]),
+    "stale": Scenario("The collector ends each connection at its second request", Bench.stale, [*FAULT, EXIT]),
+    "fork": Scenario(
+        "A process that has logged forks four times, and the children log",
+        Bench.fork,
+        [
+            FAULT[0],
+            FAULT[2],
+            Column("children killed after 40 s", "killed", "{:.0f}"),
+            Column("children's time s", "children_s", "{:.2f}"),
+        ],
+    ),
     "kill": Scenario("`kill -9`: of the events whose call has returned", Bench.kill, FAULT),
     "hang": Scenario("The collector hangs while the process ends", Bench.hang, [*FAULT, EXIT]),
 }

@@ -1,7 +1,8 @@
 """A server of its own process: batches of every subject's protocol come in, counts of the events in them go out.
 
-It answers as each protocol expects, or, if it is told to, with 503, or not at all. Events are told apart by the
-number `n` that each of them carries; negative numbers are not counted. Stdlib handlers speak to a second port.
+It answers as each protocol expects, or, if it is told to, with 503, or not at all, or only to the first request of a
+connection. Events are told apart by the number `n` that each of them carries; negative numbers are not counted.
+Stdlib handlers speak to a second port.
 """
 
 import gzip
@@ -16,8 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import msgspec
-
-MODES = ("answer", "refuse", "hang")
 
 
 class Numbered(msgspec.Struct):
@@ -132,6 +131,7 @@ def otlp_span_numbers(body: bytes) -> list[int]:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    is_used = False
 
     def do_GET(self) -> None:
         self.answer(200, json.dumps(TALLY.report()).encode())
@@ -142,13 +142,14 @@ class Handler(BaseHTTPRequestHandler):
             TALLY.reset()
         elif self.path.startswith("/control/mode/"):
             TALLY.mode = self.path.rpartition("/")[2]
-        elif TALLY.wait_while_hanging():
+        elif TALLY.wait_while_hanging() or (TALLY.mode == "stale" and self.is_used):
             self.close_connection = True
             return
         elif TALLY.mode == "refuse":
             self.answer(503, b"", retry_after="1")
             return
         else:
+            self.is_used = True
             self.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
             return
         self.answer(200, b"{}")
@@ -190,10 +191,14 @@ class SocketRecords(socketserver.StreamRequestHandler):
     """Pickled records, each behind its length, as `logging.handlers.SocketHandler` sends them. Nothing is answered."""
 
     def handle(self) -> None:
+        is_used = False
         while head := self.rfile.read(4):
             if TALLY.wait_while_hanging() or TALLY.mode == "refuse":
                 return
             record = pickle.loads(self.rfile.read(int.from_bytes(head)))
+            if TALLY.mode == "stale" and is_used:
+                return
+            is_used = True
             TALLY.add([record.get("n", record.get("extra", {}).get("n", -1))])
 
 

@@ -33,7 +33,10 @@ _request = threading.local()
 
 
 class HTTPTransport:
-    """Posts to `{url}/api/events/batch` over one kept-alive connection; never retries, never follows a redirect."""
+    """Posts to `{url}/api/events/batch` over one kept-alive connection; never follows a redirect.
+
+    It tries again, once, where a kept connection ends without an answer: its other side had just given it up.
+    """
 
     def __init__(self, config: Config) -> None:
         address = config.url.rstrip("/") + BATCH_PATH
@@ -50,17 +53,13 @@ class HTTPTransport:
         if batch.gzipped:
             headers["Content-Encoding"] = "gzip"
         _request.deadline = time.monotonic() + timeout_s
-        response = self._pool.urlopen(
-            "POST",
-            self._target,
-            body=batch.body,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=urllib3.Timeout(total=timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            preload_content=False,
-        )
+        connections = self._pool.num_connections
+        try:
+            response = self._post(batch.body, headers)
+        except urllib3.exceptions.ProtocolError:
+            if self._pool.num_connections != connections:  # a new one
+                raise
+            response = self._post(batch.body, headers)
         try:
             body = response.read(MAX_ANSWER_BYTES)
         except BaseException:
@@ -78,6 +77,20 @@ class HTTPTransport:
 
     def close(self) -> None:
         self._pool.close()
+
+    def _post(self, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        timeout_s = _remaining_s()
+        return self._pool.urlopen(
+            "POST",
+            self._target,
+            body=body,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=urllib3.Timeout(total=timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            preload_content=False,
+        )
 
 
 def retry_after_s(header: str | None) -> float:

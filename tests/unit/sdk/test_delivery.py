@@ -72,6 +72,25 @@ def test_an_acknowledgement_lost_on_its_way_leads_to_no_second_event(sink: Sink)
     assert len(sink.events) == 1
 
 
+def test_a_kept_connection_that_has_just_ended_costs_no_failure(sink: Sink) -> None:
+    with fast_client(sink.url, retry_base_s=3600, retry_cap_s=3600) as client:
+        client.log("stale", "info", "opens the connection")
+        assert client.flush()
+        sink.answers.append("store and hang up")
+        client.log("stale", "info", "meets its end")
+        assert client.flush()
+    assert [event.message for event in sink.events] == ["opens the connection", "meets its end"]
+    assert [len(request.events) for request in sink.requests] == [1, 1, 1]
+
+
+def test_a_new_connection_that_ends_is_a_failure(sink: Sink) -> None:
+    sink.answers.append("store and hang up")
+    with fast_client(sink.url, retry_base_s=3600, retry_cap_s=3600) as client:
+        client.log("new", "info", "")
+        assert not client.flush(0.5)
+        assert len(sink.requests) == 1
+
+
 def test_a_batch_that_is_too_large_is_halved_under_keys_derived_from_its_own(sink: Sink) -> None:
     sink.max_events = 10
     with fast_client(sink.url, interval_s=3600) as client:
