@@ -58,9 +58,10 @@ def e2e(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The SDK beside its peers, as ratios; asserts nothing. `nox -s bench -- --quick` only shows that it runs."""
-    session.install("-e", ".", *group("bench"))
+    """The SDK and the collector beside their peers, as ratios; asserts nothing. `-- --quick` shows that it runs."""
+    session.install("-e", ".[embedded]", *group("bench"))
     session.run("python", "benchmarks/sdk.py", *session.posargs)
+    session.run("python", "benchmarks/ingest.py", *session.posargs)
 
 
 @nox.session

@@ -11,21 +11,18 @@ import argparse
 import contextlib
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
+from report import Column, Figures, about, print_about, table
 from subjects import LIBRARIES
 
 HERE = Path(__file__).parent
@@ -40,15 +37,6 @@ PACKAGES = (
 TIMEOUT_S = 120
 KILL_AFTER_S = 45
 """How long a process may take to end when the sink hangs."""
-
-Figures = dict[str, float]
-
-
-class Column(NamedTuple):
-    title: str
-    key: str
-    form: str = "{:.1f}"
-    is_ratio: bool = False
 
 
 class Sizes(NamedTuple):
@@ -352,50 +340,6 @@ def measure(bench: Bench, scenarios: list[str], subjects: list[str], rounds: int
     return results
 
 
-def medians(rounds: list[Figures]) -> Figures:
-    keys = {key for figures in rounds for key in figures}
-    return {key: statistics.median(figures[key] for figures in rounds if key in figures) for key in keys}
-
-
-def table(scenario: Scenario, results: dict[str, list[Figures]]) -> str:
-    rows = {subject: medians(rounds) for subject, rounds in results.items()}
-    ours = rows.get("brain", {})
-    columns = scenario.columns
-    lines = [f"### {scenario.title}", "", "| | " + " | ".join(column.title for column in columns) + " |"]
-    lines.append("|---|" + "---:|" * len(columns))
-    for subject, row in rows.items():
-        lines.append(f"| {subject} | " + " | ".join(cell(column, row, ours) for column in columns) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def cell(column: Column, row: Figures, ours: Figures) -> str:
-    if column.key not in row:
-        return "-"
-    text = column.form.format(row[column.key])
-    if column.is_ratio and row is not ours and ours.get(column.key, 0) > 0:
-        text += f" (x{row[column.key] / ours[column.key]:.1f})"
-    return text
-
-
-def installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def header(sizes: Sizes, rounds: int) -> dict[str, Any]:
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "load_average_1min": os.getloadavg()[0],
-        "rounds": rounds,
-        **sizes._asdict(),
-        "packages": {package: installed(package) for package in PACKAGES},
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write every figure of every round to this file")
@@ -407,9 +351,8 @@ def main() -> None:
     sizes, rounds = QUICK if args.quick else FULL, args.rounds or (1 if args.quick else 3)
     names: list[str] = args.scenarios.split(",")
 
-    about = header(sizes, rounds)
-    print("# SDK benchmark\n\nRatios within one run are what counts; medians over the rounds.\n")
-    print("".join(f"- {key}: {value}\n" for key, value in about.items()))
+    found = about(rounds, PACKAGES, **sizes._asdict())
+    print_about("SDK benchmark", found)
     subjects = []
     for subject in args.subjects.split(","):
         if find_spec(LIBRARIES[subject].partition(".")[0]):
@@ -418,11 +361,11 @@ def main() -> None:
             print(f"{subject} is skipped: {LIBRARIES[subject]} is not installed\n")
     with running_sink() as sink, tempfile.TemporaryDirectory() as home:
         results = measure(Bench(sink, sizes, Path(home)), names, subjects, rounds)
-    about["load_average_1min_at_the_end"] = os.getloadavg()[0]
+    found["load_average_1min_at_the_end"] = os.getloadavg()[0]
     for name in names:
-        print(table(SCENARIOS[name], results[name]))
+        print(table(SCENARIOS[name].title, SCENARIOS[name].columns, results[name], ours="brain"))
     if args.json:
-        args.json.write_text(json.dumps({"about": about, "rounds": results}, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps({"about": found, "rounds": results}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,166 @@
+"""Load in a process of its own: connections that post as fast as they are answered, or one that copies into Postgres.
+
+    python load.py http URL --batch 1000 --connections 16 --seconds 5
+    python load.py copy DSN --rows 4000 --seconds 5
+
+Prints one line of JSON: events acknowledged in the time that was measured, and how long requests took.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import re
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import msgspec
+
+from brain_events.wire import BATCH_PATH, KEY_HEADER, new_key
+
+WARM_UP_S = 1.0
+BODIES = 16
+TYPES = ("order_paid", "login", "job_done", "deployment", "http_request")
+SEVERITIES = ("info",) * 17 + ("warning", "error", "critical")
+LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+def event(n: int) -> dict[str, Any]:
+    """Return one event with five flat details, of the last minute."""
+    return {
+        "event_type": TYPES[n % len(TYPES)],
+        "severity": SEVERITIES[n % len(SEVERITIES)],
+        "message": f"order {n} was paid",
+        "details": {"n": n, "order": f"o-{n}", "amount": 19.9, "paid": True, "country": "DE"},
+        "source": "shop",
+        "timestamp": datetime.now(UTC) - timedelta(seconds=random.random() * 60),
+    }
+
+
+class Tally:
+    """What was acknowledged between the end of the warm-up and the end."""
+
+    def __init__(self, batch: int, seconds: float) -> None:
+        self.batch = batch
+        self.begin_s = time.perf_counter() + WARM_UP_S
+        self.end_s = self.begin_s + seconds
+        self.took_ms: list[float] = []
+        self.statuses: Counter[int] = Counter()
+        self.requests = 0
+
+    def add(self, status: int, sent_s: float) -> None:
+        now = time.perf_counter()
+        self.requests += 1
+        if self.begin_s <= now < self.end_s:
+            self.statuses[status] += 1
+            self.took_ms.append((now - sent_s) * 1000)
+
+    def report(self) -> dict[str, Any]:
+        accepted = sum(n for status, n in self.statuses.items() if status < 300) * self.batch
+        ordered = sorted(self.took_ms) or [0.0]
+        return {
+            "events_per_s": accepted / (self.end_s - self.begin_s),
+            "requests": self.requests,
+            "statuses": dict(self.statuses),
+            "p50_ms": ordered[len(ordered) // 2],
+            "p99_ms": ordered[int(len(ordered) * 0.99)],
+        }
+
+
+class Client(asyncio.Protocol):
+    """One connection: posts, reads the answer, posts again until the time is over."""
+
+    def __init__(self, head: bytes, bodies: list[bytes], tally: Tally) -> None:
+        self.head, self.bodies, self.tally = head, itertools.cycle(bodies), tally
+        self.done = asyncio.get_running_loop().create_future()
+        self.received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.post()
+
+    def post(self) -> None:
+        body = next(self.bodies)
+        self.sent_s = time.perf_counter()
+        key = f"{KEY_HEADER}: {new_key()}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        self.transport.write(self.head + key + body)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        end = self.received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        length = LENGTH.search(self.received, 0, end)
+        if len(self.received) < end + 4 + (int(length[1]) if length else 0):
+            return
+        self.tally.add(int(self.received[9:12]), self.sent_s)
+        self.received = b""
+        if time.perf_counter() < self.tally.end_s:
+            self.post()
+        else:
+            self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(error)
+
+
+async def http(url: str, batch: int, connections: int, seconds: float) -> dict[str, Any]:
+    parts = urlsplit(url)
+    path, kind = ("/api/events", "application/json") if batch == 1 else (BATCH_PATH, "application/x-ndjson")
+    head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {kind}\r\n".encode()
+    numbers = itertools.count()
+    bodies = [b"\n".join(msgspec.json.encode(event(next(numbers))) for _ in range(batch)) for _ in range(BODIES)]
+    tally = Tally(batch, seconds)
+    loop = asyncio.get_running_loop()
+    clients = [
+        (await loop.create_connection(lambda: Client(head, bodies, tally), parts.hostname, parts.port))[1]
+        for _ in range(connections)
+    ]
+    await asyncio.gather(*(client.done for client in clients))
+    return tally.report()
+
+
+async def copy(dsn: str, rows: int, seconds: float) -> dict[str, Any]:
+    """Copy ready rows over one connection, `rows` a transaction; only the ids are new each time."""
+    events = [event(n) for n in range(rows)]
+    names = ("event_type", "severity", "message", "details", "source", "timestamp")
+    columns = [[each[name] for each in events] for name in names]
+    columns[3] = [json.dumps(details) for details in columns[3]]
+    connection = await asyncpg.connect(dsn)
+    tally = Tally(rows, seconds)
+    for first in itertools.count(1, rows):
+        begun_s = time.perf_counter()
+        if begun_s >= tally.end_s:
+            break
+        async with connection.transaction():
+            ready = zip(range(first, first + rows), *columns, strict=True)
+            await connection.copy_records_to_table("system_events", records=ready, columns=("id", *names))
+        tally.add(200, begun_s)
+    await connection.close()
+    return tally.report()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("how", choices=["http", "copy"])
+    parser.add_argument("address")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=4_000)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    args = parser.parse_args()
+    if args.how == "copy":
+        print(json.dumps(asyncio.run(copy(args.address, args.rows, args.seconds))))
+    else:
+        print(json.dumps(asyncio.run(http(args.address, args.batch, args.connections, args.seconds))))
+
+
+if __name__ == "__main__":
+    main()
