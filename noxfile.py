@@ -62,6 +62,7 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".[embedded]", *group("bench"))
     session.run("python", "benchmarks/sdk.py", *session.posargs)
     session.run("python", "benchmarks/ingest.py", *session.posargs)
+    session.run("python", "benchmarks/queries.py", *session.posargs)
 
 
 @nox.session

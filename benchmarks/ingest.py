@@ -165,16 +165,17 @@ async def prepare(dsn: str) -> None:
 
 
 @contextlib.contextmanager
-def running_engines() -> Iterator[embedded.Engines]:
-    """Run both engines, with a migrated template database."""
+def running_engines() -> Iterator[tuple[embedded.Engines, Path]]:
+    """Run both engines, with a migrated template database; yield them and where their data are."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         Path(directory).chmod(0o711)
-        with embedded.running(embedded.Config(data_dir=Path(directory) / "data")) as engines:
+        data_dir = Path(directory) / "data"
+        with embedded.running(embedded.Config(data_dir=data_dir)) as engines:
             execute(engines.database_url, "CREATE DATABASE migrated")
             dsn = engines.database_url.replace("/postgres?", "/migrated?")
             migrate.upgrade(dsn)
             asyncio.run(prepare(dsn))
-            yield engines
+            yield engines, data_dir
 
 
 def subjects(bench: Bench, *, quick: bool) -> dict[str, Callable[[], Figures]]:
@@ -221,7 +222,7 @@ def main() -> None:
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else 3)
     results: dict[str, list[Figures]] = defaultdict(list)
-    with running_engines() as engines:
+    with running_engines() as (engines, _):
         bench = Bench(engines, min(args.seconds, 2.0) if args.quick else args.seconds)
         if args.memory:
             watch_memory(bench, args.memory)
