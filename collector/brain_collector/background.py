@@ -4,6 +4,7 @@ Each loop runs until `stop` is set, is never cancelled in the middle of its work
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -90,15 +91,16 @@ class Background:
 
     async def monitor(self) -> None:
         """Ask everything for a sign of life. A database that was lost is back when it takes a write."""
+        began_s = time.monotonic()
         probe = "SELECT 1" if self._availability.database == "up" else _WRITE
         try:
             async with self._watch_link.use() as connection:
                 await connection.execute(probe)
         except _AWAY as error:
-            self._availability.database_down(reason_of(error))
+            self._availability.database_down(reason_of(error), began_s)
         else:
             if probe == _WRITE:  # a read that began before the database was lost does not bring it back
-                self._availability.database_up()
+                self._availability.database_up(began_s)
         self._availability.cache_seen(await self._cache.check())
         self._availability.engines_seen()
 

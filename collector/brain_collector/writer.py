@@ -34,11 +34,11 @@ _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 class Watcher(Protocol):
     """Who wants to know how the database fares."""
 
-    def database_up(self) -> None:
-        """A transaction went through."""
+    def database_up(self, began_s: float) -> None:
+        """A transaction that began at that time (monotonic) went through."""
 
-    def database_down(self, reason: str) -> None:
-        """It is away, full or overloaded."""
+    def database_down(self, reason: str, began_s: float) -> None:
+        """It did not: the database is away, full or overloaded."""
 
 
 class Writer:
@@ -125,6 +125,7 @@ class Writer:
 
     async def _write(self, link: Link, group: list[Submission]) -> None:
         """Write a group and settle every submission of it, whatever happens."""
+        began_s = time.monotonic()
         try:
             await self._write_whole(link, group)
         except (*REFUSED, asyncpg.LockNotAvailableError) as error:
@@ -136,7 +137,7 @@ class Writer:
             else:
                 self._fail(group, "another request with the same Idempotency-Key is being written")
         except (*GONE, asyncpg.PostgresError) as error:
-            self._gone(group, error)
+            self._gone(group, error, began_s)
         except Exception as error:
             logger.exception("a group of %d submissions could not be written", len(group))
             for submission in group:
@@ -155,6 +156,7 @@ class Writer:
             if self._draining:
                 break
             was_open = link.is_open
+            began_s = time.monotonic()
             try:
                 async with link.use() as connection:
                     units = units or [await self._unit(connection, part) for part in _parts(group)]
@@ -173,12 +175,14 @@ class Writer:
                 if not was_open or attempt or time.monotonic() > give_up_at:
                     raise
             else:
-                return await self._acknowledge(units, outcomes)
+                return await self._acknowledge(units, outcomes, began_s)
         self._fail(group, "the transaction could not be completed")
         return None
 
-    async def _acknowledge(self, units: list[tuple[Unit, list[Submission]]], outcomes: dict[UUID, Outcome]) -> None:
-        self._watcher.database_up()
+    async def _acknowledge(
+        self, units: list[tuple[Unit, list[Submission]]], outcomes: dict[UUID, Outcome], began_s: float
+    ) -> None:
+        self._watcher.database_up(began_s)
         await self._invalidate()  # before any answer: who reads after it, reads its own write
         for unit, submissions in units:
             found = outcomes.get(unit.key)
@@ -191,6 +195,7 @@ class Writer:
 
     async def _write_accepted(self, link: Link, submission: Submission) -> None:
         """Find the rows that Postgres will not take, and write the others."""
+        began_s = time.monotonic()
         try:
             async with link.use() as connection:
                 refused = await find_refused(connection, submission.rows)
@@ -201,7 +206,7 @@ class Writer:
         except RowsRefused as error:
             submission.settle(error)
         except GONE as error:
-            self._gone([submission], error)
+            self._gone([submission], error, began_s)
 
     async def _unit(
         self, connection: asyncpg.Connection, submissions: list[Submission]
@@ -226,8 +231,8 @@ class Writer:
         self._next_id += n
         return first
 
-    def _gone(self, group: list[Submission], error: Exception) -> None:
-        self._watcher.database_down(reason_of(error))
+    def _gone(self, group: list[Submission], error: Exception, began_s: float) -> None:
+        self._watcher.database_down(reason_of(error), began_s)
         self._fail(group, f"the database is not available ({reason_of(error)})")
 
     def _fail(self, group: list[Submission], why: str) -> None:
