@@ -15,6 +15,7 @@ CollectorError
     ├── EventInvalid       422  event_invalid
     ├── BatchInvalid       422  batch_invalid
     ├── KeyReused          422  key_reused
+    ├── BatchTooOld        422  batch_too_old
     ├── ParameterInvalid   422  parameter_invalid
     ├── QueryTooBroad      422  query_too_broad
     └── Unavailable        503  unavailable, with Retry-After
@@ -137,6 +138,12 @@ class KeyReused(Problem):
     """The Idempotency-Key was used before, with another body."""
 
     status, code, title = 422, "key_reused", "The Idempotency-Key was used with another body"
+
+
+class BatchTooOld(Problem):
+    """The Idempotency-Key is so old that it may have been stored and forgotten since."""
+
+    status, code, title = 422, "batch_too_old", "The Idempotency-Key is too old"
 
 
 class ParameterInvalid(Problem):

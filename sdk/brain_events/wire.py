@@ -23,7 +23,15 @@ NDJSON: Final = "application/x-ndjson"
 KEY_HEADER: Final = "Idempotency-Key"
 
 FINAL_CODES: Final = frozenset(
-    {"body_undecodable", "body_too_large", "unsupported_media_type", "batch_invalid", "key_reused", "key_malformed"}
+    {
+        "body_undecodable",
+        "body_too_large",
+        "unsupported_media_type",
+        "batch_invalid",
+        "batch_too_old",
+        "key_reused",
+        "key_malformed",
+    }
 )
 """Problem codes (RFC 9457 member `code`) that no resend can change: a client may set the batch aside."""
 

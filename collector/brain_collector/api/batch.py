@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import query
-from brain_collector.api.body import USUAL_BYTES, body_of, digest, idempotency_key, media_type
+from brain_collector.api.body import USUAL_BYTES, body_of, media_type
 from brain_collector.api.events import KEY_PARAMETER
+from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, Answer, Operation
 from brain_collector.decode import Decoded, decode_array, decode_ndjson
 from brain_collector.errors import BatchInvalid, FieldError
@@ -30,6 +31,7 @@ async def ingest(request: Request) -> Response:
     given = media_type(request, NDJSON, JSON)
     key = idempotency_key(request)
     async with body_of(request, own.settings, own.budget) as body:
+        refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
         decoded = await _decode(body, given, own)
         return await _ingest(own, body, decoded, key)
 

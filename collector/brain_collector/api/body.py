@@ -5,14 +5,12 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
-from uuid import UUID
 
 from starlette.requests import ClientDisconnect, Request
 
 from brain_collector.budget import Budget, Share
-from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, KeyMalformed, UnsupportedMedia
+from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia
 from brain_collector.settings import Settings
-from brain_events.wire import KEY_HEADER
 
 USUAL_BYTES: Final = 2 * 2**20
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -93,27 +91,3 @@ def media_type(request: Request, *accepted: str) -> str:
     if found not in accepted:
         raise UnsupportedMedia(f"Content-Type is {given[:80]!r}; send {' or '.join(accepted)}")
     return found
-
-
-def idempotency_key(request: Request) -> UUID | None:
-    """Return the Idempotency-Key: a UUID, bare or as the structured-field string of the IETF draft.
-
-    Raises:
-        KeyMalformed: it is no UUID.
-    """
-    given = request.headers.get(KEY_HEADER)
-    if given is None:
-        return None
-    try:
-        return UUID(given.strip().strip('"'))
-    except ValueError:
-        raise KeyMalformed(f"Idempotency-Key is {given[:80]!r}; send a UUID") from None
-
-
-def digest(body: bytes, *, single: bool = False) -> int:
-    """Return what tells two bodies under one key apart: CRC-32 and length, both also in a gzip trailer.
-
-    A single event has the sign for its own: as a batch of one line it may be the same bytes, and is answered otherwise.
-    """
-    found = len(body) << 32 | zlib.crc32(body)
-    return -found if single else found

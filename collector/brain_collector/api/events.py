@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import query
-from brain_collector.api.body import body_of, digest, idempotency_key, media_type
+from brain_collector.api.body import body_of, media_type
+from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
 from brain_collector.cache import Scope
 from brain_collector.decode import Rows, decode_changes, decode_one
@@ -31,6 +32,7 @@ async def create(request: Request) -> Response:
     media_type(request, JSON)
     key = idempotency_key(request)
     async with body_of(request, own.settings, own.budget) as body:
+        refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
         return await _create(own, body, key)
 
 
@@ -156,7 +158,10 @@ KEY_PARAMETER: Final = Parameter(
     name=KEY_HEADER,
     place="header",
     type=UUID,
-    description="Makes the request safe to send again: a repeated key stores nothing and gets the first answer.",
+    description=(
+        "Makes the request safe to send again: a repeated key stores nothing and gets the first answer. Best a UUIDv7: "
+        "it tells its age, so that one that may have been forgotten is refused (`batch_too_old`), not stored twice."
+    ),
 )
 OPERATIONS: Final = (
     Operation(
