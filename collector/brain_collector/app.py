@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from brain_collector.api import batch, docs, events, health, listing
+from brain_collector.api import batch, docs, events, health, keys, listing
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.auth import LOOPBACK, Guard
 from brain_collector.errors import Problem, SettingsError
+from brain_collector.keys import Keyring
 from brain_collector.lifespan import Engines, opened
 from brain_collector.problem import on_crash, on_http_exception, on_problem
 from brain_collector.resources import Resources
@@ -26,8 +27,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *batch.OPERATIONS,
     *listing.OPERATIONS,
     *health.OPERATIONS,
+    *keys.OPERATIONS,
 )
-"""Every operation there is. Routes, OpenAPI and the list of open paths are made from it."""
+"""Every operation there is. Routes, OpenAPI and the scope that each needs are made from it."""
 
 
 class State(TypedDict):
@@ -43,20 +45,17 @@ def create_app(settings: Settings, engines: Engines | None = None) -> Starlette:
         SettingsError: it would be open to the network without a key.
     """
     refuse_to_be_open(settings)
+    keyring = Keyring(settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-        async with opened(settings, engines) as resources:
+        async with opened(settings, engines, keyring) as resources:
             yield {"resources": resources}
 
     return Starlette(
         routes=[*_routes(), *docs.routes(OPERATIONS), Route("/", _home)],
         middleware=[
-            Middleware(
-                Guard,
-                settings=settings,
-                open_paths=frozenset(operation.path for operation in OPERATIONS if operation.open),
-            )
+            Middleware(Guard, settings=settings, keyring=keyring, operations=sorted(OPERATIONS, key=_order)),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},
         lifespan=lifespan,
@@ -69,10 +68,12 @@ def refuse_to_be_open(settings: Settings) -> None:
     Raises:
         SettingsError: as said.
     """
-    if settings.api_key is None and settings.host not in LOOPBACK and not settings.insecure:
+    keyed = settings.api_key is not None or settings.require_key
+    if not keyed and settings.host not in LOOPBACK and not settings.insecure:
         raise SettingsError(
             f"--host {settings.host} is open to the network and there is no key: set BRAIN_COLLECTOR_API_KEY or "
-            "--api-key-file, or say --insecure if everyone who reaches it may read and write"
+            "--api-key-file; or say --require-key, if keys were made before; or --insecure, if everyone who reaches "
+            "it may read and write"
         )
 
 

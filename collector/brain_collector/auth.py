@@ -1,38 +1,49 @@
-"""Who may ask: the Host header and the key are checked before anything of a request's body is read.
+"""Who may ask: the Host header, the key and its scope are checked before anything of a request's body is read.
 
 Also the one place that puts the security headers on every answer.
 """
 
 import base64
-import hashlib
-import hmac
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from brain_collector.errors import HostRefused, Problem, Unauthorized
+from brain_collector.api.operation import Operation
+from brain_collector.errors import Forbidden, HostRefused, Problem, Unauthorized
+from brain_collector.keys import NOBODY, SCOPES, Caller, Keyring
 from brain_collector.problem import SECURITY_HEADERS, response
+from brain_collector.schema import KeyScope
 from brain_collector.settings import Settings
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_CALLER: Final = "brain_collector.caller"
 _TRUSTED: Final = "brain_collector.trusted"
+_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'}
+
+
+def caller_of(scope: Scope) -> str:
+    """Return who sent the request: `key:<prefix>`, `bootstrap`, or `open` where no key was needed."""
+    found: Caller = scope[_CALLER]
+    return found.name
 
 
 def is_trusted(connection: HTTPConnection) -> bool:
-    """Tell whether the request carries the key, or none is needed: it may see what a probe without one may not."""
+    """Tell whether the caller may read, or nothing is known of keys: it may see what a probe without a key may not."""
     return bool(connection.scope.get(_TRUSTED))
 
 
 class Guard:
-    """ASGI middleware that lets in who may ask."""
+    """ASGI middleware that lets in who may ask. `operations` come in the router's order: the first that fits counts."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, open_paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, keyring: Keyring, operations: Iterable[Operation]) -> None:
         self._app = app
-        self._open_paths = open_paths
-        self._key_digest = None if settings.api_key is None else _digest(settings.api_key)
+        self._keyring = keyring
+        self._needed = [(each.method, compile_path(each.path)[0], each.scope) for each in operations]
         self._hosts = _hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,31 +63,50 @@ class Guard:
         await app(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to who may not ask; note in the scope who does."""
         headers = Headers(scope=scope)
-        problem: Problem | None = self._wrong_host(headers.get("host", ""))
-        if problem is None:
-            scope[_TRUSTED] = trusted = self._has_key(headers, scope["method"])
-            if trusted or scope["path"] in self._open_paths:
-                return None
-            problem = _no_key(headers)
-        return response(problem)
+        scope[_CALLER] = NOBODY
+        try:
+            self._check_host(headers.get("host", ""))
+            self._check_caller(scope, headers.get("authorization"))
+        except Problem as problem:
+            return response(problem)
+        return None
 
-    def _wrong_host(self, host: str) -> HostRefused | None:
-        if self._hosts is None or _host_name(host) in self._hosts:
-            return None
-        return HostRefused(
-            f"the Host header names {host[:80]!r}; add the name to BRAIN_COLLECTOR_ALLOWED_HOSTS if it is yours"
-        )
+    def _check_host(self, host: str) -> None:
+        if self._hosts is not None and _host_name(host) not in self._hosts:
+            raise HostRefused(
+                f"the Host header names {host[:80]!r}; add the name to BRAIN_COLLECTOR_ALLOWED_HOSTS if it is yours"
+            )
 
-    def _has_key(self, headers: Headers, method: str) -> bool:
-        if self._key_digest is None:
-            return True
-        given = _given_key(headers.get("authorization", ""), method)
-        return given is not None and hmac.compare_digest(_digest(given), self._key_digest)
+    def _check_caller(self, scope: Scope, authorization: str | None) -> None:
+        needed = self._scope_for(scope["method"], scope["path"])
+        given = None if authorization is None else _given_key(authorization, scope["method"])
+        try:
+            scope[_CALLER] = caller = self._keyring.caller(given)
+        except Problem as problem:
+            if needed is None:
+                scope[_TRUSTED] = self._keyring.needs_none
+                return
+            if isinstance(problem, Unauthorized):
+                problem.headers |= _CHALLENGE
+            raise
+        scope[_TRUSTED] = "read" in caller.scopes
+        if needed is not None and needed not in caller.scopes:
+            has = ", ".join(each for each in SCOPES if each in caller.scopes)
+            raise Forbidden(f"this needs a key with the scope {needed}; yours has {has}")
+
+    def _scope_for(self, method: str, path: str) -> KeyScope | None:
+        """Return what a request needs, found as the router finds its handler. All that is no operation needs `read`."""
+        method = "GET" if method == "HEAD" else method
+        for known, pattern, needed in self._needed:
+            if known == method and pattern.match(path):
+                return needed
+        return "read"
 
 
-def _given_key(authorization: str, method: str) -> str | None:
-    """Return the key of a Bearer token, or the password of Basic, which is how a browser can ask for it.
+def _given_key(authorization: str, method: str) -> str:
+    """Return the key of a Bearer token, or the password of Basic, which is how a browser can ask for it; else no key.
 
     Basic is for reading only: a browser sends it along by itself, also with another site's form.
     """
@@ -87,23 +117,15 @@ def _given_key(authorization: str, method: str) -> str | None:
         try:
             return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
         except ValueError:  # no base64, no ASCII or no UTF-8
-            return None
-    return None
-
-
-def _no_key(headers: Headers) -> Unauthorized:
-    given = "the API key is wrong" if "authorization" in headers else "there is no API key"
-    return Unauthorized(
-        f"{given}; send it as `Authorization: Bearer <API key>`",
-        headers={"WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'},
-    )
+            return ""
+    return ""
 
 
 def _hosts(settings: Settings) -> frozenset[str] | None:
     """Return the names to answer to; None is any. Without a key, a page in a browser must not reach loopback."""
     if "*" in settings.hosts or settings.insecure:
         return settings.hosts - {"*"} or None
-    if settings.api_key is None or settings.hosts:
+    if settings.hosts or not (settings.api_key or settings.require_key):
         return settings.hosts | LOOPBACK
     return None
 
@@ -112,7 +134,3 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.rpartition(":")[0].lower() if ":" in host else host.lower()
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()

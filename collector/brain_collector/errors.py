@@ -8,12 +8,16 @@ CollectorError
     ├── KeyMalformed       400  key_malformed
     ├── HostRefused        400  host_refused
     ├── Unauthorized       401  unauthorized
+    ├── Forbidden          403  forbidden
     ├── EventNotFound      404  event_not_found
+    ├── ApiKeyNotFound     404  api_key_not_found
+    ├── TooManyApiKeys     409  too_many_api_keys
     ├── BodyTooLarge       413  body_too_large
     ├── BodyTooSlow        408  body_too_slow
     ├── UnsupportedMedia   415  unsupported_media_type
     ├── EventInvalid       422  event_invalid
     ├── BatchInvalid       422  batch_invalid
+    ├── ApiKeyInvalid      422  api_key_invalid
     ├── KeyReused          422  key_reused
     ├── BatchTooOld        422  batch_too_old
     ├── ParameterInvalid   422  parameter_invalid
@@ -98,10 +102,28 @@ class Unauthorized(Problem):
     status, code, title = 401, "unauthorized", "A valid key is needed"
 
 
+class Forbidden(Problem):
+    """The key is good, but lacks the scope."""
+
+    status, code, title = 403, "forbidden", "The key does not have the scope"
+
+
 class EventNotFound(Problem):
     """There is no event of this id."""
 
     status, code, title = 404, "event_not_found", "No such event"
+
+
+class ApiKeyNotFound(Problem):
+    """There is no API key of this id."""
+
+    status, code, title = 404, "api_key_not_found", "No such API key"
+
+
+class TooManyApiKeys(Problem):
+    """There are as many live API keys as there may be."""
+
+    status, code, title = 409, "too_many_api_keys", "There are too many API keys"
 
 
 class BodyTooSlow(Problem):
@@ -132,6 +154,12 @@ class BatchInvalid(Problem):
     """Nothing in the batch was valid; `errors` says where."""
 
     status, code, title = 422, "batch_invalid", "No event of the batch is valid"
+
+
+class ApiKeyInvalid(Problem):
+    """What is asked for cannot be an API key; `errors` says where."""
+
+    status, code, title = 422, "api_key_invalid", "The API key is not valid"
 
 
 class KeyReused(Problem):

@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol
 
 from brain_collector import VERSION
 from brain_collector.availability import Availability
-from brain_collector.background import Background
+from brain_collector.background import Background, every
 from brain_collector.budget import Budget
 from brain_collector.cache import Scope, open_cache
+from brain_collector.key_table import KeyTable
+from brain_collector.keys import Keyring
 from brain_collector.resources import Resources
 from brain_collector.schema import EngineState
 from brain_collector.selflog import SelfLog
@@ -40,7 +42,7 @@ class Engines(Protocol):
 
 
 @asynccontextmanager
-async def opened(settings: Settings, engines: Engines | None) -> AsyncIterator[Resources]:
+async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) -> AsyncIterator[Resources]:
     """Yield the open resources, every task running."""
     async with AsyncExitStack() as stack:
         cache = open_cache(None if settings.redis_url in {None, "none"} else settings.redis_url)
@@ -57,6 +59,9 @@ async def opened(settings: Settings, engines: Engines | None) -> AsyncIterator[R
         background = Background(settings, cache, availability)
         stack.push_async_callback(background.close)
         await background.maintain()
+        keys = KeyTable(settings, keyring)
+        stack.push_async_callback(keys.close)
+        await keys.refresh()
 
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if engines is not None:
@@ -64,6 +69,8 @@ async def opened(settings: Settings, engines: Engines | None) -> AsyncIterator[R
             stack.callback(watching.cancel)
         for name, loop in background.loops(stop := asyncio.Event()).items():
             tasks.create_task(_critical(name, loop))
+        tasks.create_task(_critical("keys", every(keys.interval_s, keys.refresh, stop)))
+        stack.callback(keys.abort)
         stack.callback(background.abort)
         stack.callback(stop.set)
         writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(settings.writers)]
@@ -78,7 +85,7 @@ async def opened(settings: Settings, engines: Engines | None) -> AsyncIterator[R
         stack.callback(writer.drain)
         limits = Limits(settings.max_event_bytes, settings.max_details_depth, settings.max_batch_events)
         budget = Budget(settings.max_pending_bytes, retry_after_s=settings.retry_after_s)
-        yield Resources(settings, limits, budget, store, writer, cache, selflog, availability)
+        yield Resources(settings, limits, budget, store, writer, cache, selflog, availability, keys)
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

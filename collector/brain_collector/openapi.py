@@ -64,14 +64,13 @@ def _operation(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
     if operation.body:
         content = {media_type: {"schema": schema_of[repr(kind)]} for media_type, kind in operation.body.items()}
         found["requestBody"] = {"required": True, "content": content}
-    if operation.open:
-        found["security"] = []
+    found["security"] = [] if operation.scope is None else [{"key": [operation.scope]}]
     return found
 
 
 def _problem_statuses(operation: Operation) -> list[int]:
-    """Any request may name a wrong host; a guarded one lacks a key or finds the database away."""
-    shared = {400} if operation.open else {400, 401, 503}
+    """Any request may name a wrong host; a guarded one lacks a key, or its scope, or finds the database away."""
+    shared = {400} if operation.scope is None else {400, 401, 403, 503}
     return sorted((shared | set(operation.errors)) - set(operation.answers))
 
 

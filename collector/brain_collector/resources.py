@@ -7,6 +7,7 @@ from starlette.requests import Request
 from brain_collector.availability import Availability
 from brain_collector.budget import Budget
 from brain_collector.cache import Cache
+from brain_collector.key_table import KeyTable
 from brain_collector.selflog import SelfLog
 from brain_collector.settings import Settings
 from brain_collector.store import Store
@@ -25,6 +26,7 @@ class Resources(NamedTuple):
     cache: Cache
     selflog: SelfLog
     availability: Availability
+    keys: KeyTable
 
 
 def resources(request: Request) -> Resources:

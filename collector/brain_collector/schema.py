@@ -10,8 +10,19 @@ from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS
 
 Severity = Literal["info", "warning", "error", "critical"]
 State = Literal["up", "down"]
+KeyScope = Literal["ingest", "read", "write", "admin"]
+"""What an API key may do; none implies another."""
 EventType = Annotated[str, Meta(min_length=1, max_length=EVENT_TYPE_MAX_CHARS)]
 Source = Annotated[str, Meta(max_length=SOURCE_MAX_CHARS)]
+KeyName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+(?![\s\S])",
+    ),
+]
+"""One line as it looks: no control characters, none that turn text around."""
 Details = Annotated[
     msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"], "description": "Any JSON object."})
 ]
@@ -105,3 +116,30 @@ class Liveness(msgspec.Struct, frozen=True):
     """The process answers."""
 
     status: Literal["alive"] = "alive"
+
+
+class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An API key that is wanted: a name for people, what it may do, and for how long."""
+
+    name: KeyName
+    scopes: Annotated[list[KeyScope], Meta(min_length=1, max_length=4)]
+    expires_in_s: Annotated[float, Meta(ge=1, le=10 * 366 * 86_400)] | None = None
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """An API key without its text. `last_used_at` is exact to a minute."""
+
+    id: int
+    name: str
+    prefix: str
+    scopes: list[KeyScope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class KeyCreated(ApiKey, frozen=True, kw_only=True):
+    """An API key that was just made: `key` is its text, shown this once."""
+
+    key: str

@@ -37,6 +37,8 @@ OWN_EVENTS: Final = {
     "cache_back": "Redis answers again; `away_s` is how long it did not.",
     "engine_restarted": "An embedded engine died and was started again.",
     "events_dropped": "Own events were dropped while the database was away for long.",
+    "api_key_created": "An API key was made; `by` is who asked.",
+    "api_key_revoked": "An API key was revoked; `by` is who asked.",
     "input_rejected": "Requests held events that were refused; `count` is how many.",
 }
 """Every own event, in one list."""

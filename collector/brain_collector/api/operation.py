@@ -7,6 +7,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from brain_collector.schema import KeyScope
+
 JSON = "application/json"
 PATH = "/api/events"
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -34,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path. `body` maps each media type that is taken to the type it is decoded into.
 
+    `scope` is what the caller's key must have; None: answered without a key, as the probes are.
     `errors` are the problem statuses beside those that every guarded operation shares.
     """
 
@@ -42,9 +45,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint
     summary: str
     tag: str
+    scope: KeyScope | None
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: dict[str, Any] = {}
     answers: dict[int, Answer]
     errors: tuple[int, ...] = ()
-    open: bool = False  # answered without a key: the probes
