@@ -1,4 +1,4 @@
-"""The command line: `serve`, `migrate`, `demo`, `send`, `doctor`. A flag stands over its `BRAIN_COLLECTOR_*` twin."""
+"""The command line: `serve`, `migrate`, `demo`, `send`, `keys`, `doctor`. A flag stands over its variable."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from brain_collector import migrate as migrations
 from brain_collector import send as sending
 from brain_collector.demo import running
 from brain_collector.errors import CollectorError
+from brain_collector.keys_cli import keys
 from brain_collector.settings import ENV_PREFIX, Settings, load
 from brain_events.wire import SEVERITIES
 
@@ -70,7 +71,9 @@ def cli() -> None:
 
 
 @cli.command(epilog=EPILOG)
-@setting("host", "port", "data_dir", "database_url", "redis_url", "api_key_file", "allowed_hosts", "insecure")
+@setting(
+    "host", "port", "data_dir", "database_url", "redis_url", "api_key_file", "allowed_hosts", "require_key", "insecure"
+)
 def serve(**flags: Any) -> None:
     """Run the collector.
 
@@ -82,7 +85,7 @@ def serve(**flags: Any) -> None:
 def _announce(url: str, found: server.Backed) -> None:
     settings = found.settings
     data = settings.data_dir if found.embedded else migrations.without_password(settings.dsn)
-    key = " -H 'Authorization: Bearer <key>'" if settings.api_key else ""
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key or settings.require_key else ""
     event = '{"event_type": "hello", "severity": "info", "message": "It works"}'
     click.echo(
         f"brain-events {VERSION} serves at {url}\n"
@@ -162,6 +165,9 @@ def demo(visits: int, *, exit_after: bool, port: str | None) -> None:
 def send(details: str | None, **event: Any) -> None:
     """Send one event and print it as it was stored. For scripts: the exit code is 0 only when it is committed."""
     click.echo(sending.send(details=_object(details), **event))
+
+
+cli.add_command(keys)
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})

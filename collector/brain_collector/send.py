@@ -37,7 +37,7 @@ def send(
     Raises:
         SendError: it was refused, or not stored within `timeout_s`.
     """
-    _check(url, api_key)
+    check_address(url, api_key)
     body = msgspec.json.encode(Event(event_type, severity, message, details, source))
     headers = {"Content-Type": "application/json", KEY_HEADER: str(new_key())}
     if api_key:
@@ -55,7 +55,12 @@ def send(
     raise AssertionError
 
 
-def _check(url: str, api_key: str | None) -> None:
+def check_address(url: str, api_key: str | None) -> None:
+    """Refuse what cannot be a collector's address or key.
+
+    Raises:
+        SendError: as said.
+    """
     if not re.match(r"https?://[^/]", url):
         raise SendError(f"url is {url!r}; give the collector's address, such as http://127.0.0.1:8001")
     if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
@@ -78,13 +83,14 @@ def _post(pool: urllib3.PoolManager, url: str, body: bytes, headers: dict[str, s
     text = answer.data.decode(errors="replace")
     if answer.status in _TEMPORARY:
         after = answer.headers.get("Retry-After", "")
-        raise _TryAgain(f"answered {answer.status}: {_detail(text)}", float(after) if after.isdecimal() else 0.0)
+        raise _TryAgain(f"answered {answer.status}: {detail_of(text)}", float(after) if after.isdecimal() else 0.0)
     if answer.status != CREATED:
-        raise SendError(f"{url} answered {answer.status}: {_detail(text)}")
+        raise SendError(f"{url} answered {answer.status}: {detail_of(text)}")
     return text
 
 
-def _detail(text: str) -> str:
+def detail_of(text: str) -> str:
+    """Return what a problem's body says, or the beginning of what is none."""
     try:
         return msgspec.json.decode(text, type=ProblemBody).detail
     except msgspec.MsgspecError:
