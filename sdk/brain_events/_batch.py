@@ -47,7 +47,13 @@ def halve(batch: Batch) -> tuple[Batch, Batch]:
     """Return the two halves of `batch`; halving it again, in any process, gives the same keys and bytes."""
     lines = unseal(batch)
     middle = len(lines) // 2
-    return seal(lines[:middle], _part_key(batch.key, 0)), seal(lines[middle:], _part_key(batch.key, 1))
+    first, second = half_keys(batch.key)
+    return seal(lines[:middle], first), seal(lines[middle:], second)
+
+
+def half_keys(key: UUID) -> tuple[UUID, UUID]:
+    """Return the keys of the halves of a batch."""
+    return _part_key(key, 0), _part_key(key, 1)
 
 
 def _part_key(parent: UUID, part: int) -> UUID:

@@ -116,7 +116,8 @@ def write(path: str, data: bytes, *, fsync: bool) -> None:
     """Write a new file so that it is there whole or not at all, with `fsync` even after a power loss."""
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.tmp")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # not O_EXCL: a disk that broke in the middle may have kept the first attempt
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(file, "wb") as writer:
             writer.write(data)

@@ -1,9 +1,9 @@
-"""The outbox: batches that wait on disk, one file each, in a directory of this process; and those that dead ones left.
+"""The outbox: batches that wait on disk, one file each, in a directory of this process.
 
     <spool_dir>/<destination>-<pid>-<random>/lock          held while the process lives
                                             /<key>.batch   a batch (`_batch_file`)
                                             /<key>.part    an open journal (`_journal`)
-               /damaged/  what cannot be read      /rejected/  the last 10 that the collector refused
+               /damaged/  the last 1,000 that cannot be read      /rejected/  the last 10 that the collector refused
 
 What each way of ending costs, of the events whose `log_system_event` has returned (`test_exit`, `test_durable`):
 
@@ -23,12 +23,13 @@ On a full or broken disk each mode is as `spool_dir=None` until it works again. 
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
-# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH119, PTH208
+# ruff: noqa: PTH103, PTH104, PTH108, PTH119, PTH208
 
 import os
 import time
 import zlib
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from uuid import UUID
 
@@ -38,25 +39,32 @@ from brain_events import _batch_file
 from brain_events._batch import Batch
 from brain_events._batch_file import DamagedError
 from brain_events._notices import Notices
-from brain_events._process_dir import LOCK, ProcessDir, claim, dead
+from brain_events._process_dir import ProcessDir, claim
 
 MAX_FILES = 25_000
 MAX_AGE_S = 5 * 24 * 3600.0
 """Older batches are never sent: the collector forgets keys after 14 days, and would store them twice."""
 KEPT_REJECTED = 10
-ADOPTED_AT_ONCE = 500
+KEPT_DAMAGED = 1_000
 DISK_PAUSE_S = 5.0
 """How long a disk that failed is left alone."""
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def uptime_s() -> float:
+    """Return a time that no one sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Entry(msgspec.Struct):
-    """A file of ours: where it is, and what counts of it."""
+    """A file of ours: where it is, and what counts of it; `expires_at` is an `uptime_s`."""
 
     path: str
     key: UUID
     count: int
     size_bytes: int
     created: float
+    expires_at: float = msgspec.field(default_factory=lambda: uptime_s() + MAX_AGE_S)
 
 
 class Outbox:
@@ -77,14 +85,15 @@ class Outbox:
         self.lost = {"expired": 0, "damaged": 0}
         self.destination = destination
         self.fsync = fsync
-        self._root = root
-        self._tag = f"{zlib.crc32(destination.encode()):08x}"
-        self._notices = notices
+        self.root = root
+        self.tag = f"{zlib.crc32(destination.encode()):08x}"
+        self.notices = notices
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._size_bytes = 0
         self._files = 0
-        self._disk_not_before = 0.0
+        self._write_not_before = 0.0
+        self._read_not_before = 0.0
         self._home: list[ProcessDir] = []  # none or one; the first that is appended counts
 
     @property
@@ -93,18 +102,19 @@ class Outbox:
         return self._files
 
     def usable(self) -> bool:
-        """Tell whether there is room, and the disk has not failed just now."""
-        return self._size_bytes < self._max_bytes and self._files < self._max_files and self.readable()
+        """Tell whether there is room, and no file could not be written just now."""
+        has_room = self._size_bytes < self._max_bytes and self._files < self._max_files
+        return has_room and time.monotonic() >= self._write_not_before
 
     def readable(self) -> bool:
-        """Tell whether the disk has not failed just now."""
-        return time.monotonic() >= self._disk_not_before
+        """Tell whether no file could not be read just now. A full disk can, which makes room."""
+        return time.monotonic() >= self._read_not_before
 
     def home(self) -> ProcessDir:
         """Return the directory of this process, made at first need. From any thread; raises `OSError`."""
         home = self._home
         if not home:
-            mine = claim(self._root, self._tag)
+            mine = claim(self.root, self.tag, fsync=self.fsync)
             home.append(mine)
             if home[0] is not mine:  # another thread, or one that this one interrupted, was first
                 mine.close()
@@ -124,9 +134,29 @@ class Outbox:
                 self.failed(error)
             else:
                 return self.take_in(Entry(path, batch.key, batch.count, len(data), now))
-            if not self.readable():
+            if not self.usable():
                 break
         return None
+
+    def replace(self, entry: Entry, batches: Iterable[Batch]) -> list[Entry] | None:
+        """Put the parts of a batch in the place of its file; None, and all is as before, if they cannot be written."""
+        written = [self.store(batch) for batch in batches]
+        stored = [part for part in written if part is not None]
+        if len(stored) < len(written):  # a part that is sent twice has the same key
+            for part in stored:
+                self.discard(part)
+            return None
+        self.discard(entry)
+        self.sync()  # if it came back, and were then not too large any more, its events would be stored twice
+        return stored
+
+    def sync(self) -> None:
+        """With `fsync`: make all changes of names in our directory outlive a power loss."""
+        if self.fsync and self._home:
+            try:
+                _batch_file.fsync_directory(self._home[0].path)
+            except OSError as error:
+                self.failed(error)
 
     def refuse(self, batch: Batch) -> None:
         """Keep a batch from memory that the collector has refused, for a person to look at."""
@@ -140,22 +170,26 @@ class Outbox:
         return entry
 
     def failed(self, error: OSError) -> None:
-        """Leave the disk alone for a while. From any thread."""
-        self._disk_not_before = time.monotonic() + DISK_PAUSE_S
+        """Write nothing for a while. From any thread."""
+        self._write_not_before = time.monotonic() + DISK_PAUSE_S
         if isinstance(error, FileNotFoundError):  # somebody has removed the directory: begin anew, at once
             home, self._home = self._home, []
             for directory in home:
                 directory.release()
-            self._disk_not_before = 0.0 if home else self._disk_not_before
-        self._notices.warn("disk", "the outbox cannot be used, events stay in memory: %s", error)
+            self._write_not_before = 0.0 if home else self._write_not_before
+        self.notices.warn("disk", "the outbox cannot be used, events stay in memory: %s", error)
 
     def load(self, entry: Entry) -> Batch | None:
         """Return the batch of a file, None if it has none (any more), which is counted. Raises `OSError`."""
         try:
             batch = _batch_file.decode(_batch_file.read(entry.path))
         except (DamagedError, FileNotFoundError) as error:
-            self._lose(entry, "damaged", error)
+            self.lose(entry, "damaged", error)
             return None
+        except OSError as error:  # what is written now, elsewhere on the disk, may be sound
+            self._read_not_before = time.monotonic() + DISK_PAUSE_S
+            self.notices.warn("read", "%s cannot be read now, it stays in the outbox: %s", entry.path, error)
+            raise
         self.lost["damaged"] += entry.count - batch.count
         entry.count = batch.count
         if not batch.count:
@@ -164,10 +198,10 @@ class Outbox:
 
     def is_expired(self, entry: Entry) -> bool:
         """Tell whether a batch is too old to be sent; it is then gone, and counted."""
-        if time.time() - entry.created < MAX_AGE_S:
+        if uptime_s() < entry.expires_at:
             return False
         self.lost["expired"] += entry.count
-        self._notices.warn("expired", "%d events waited for the collector for more than 5 days; given up", entry.count)
+        self.notices.warn("expired", "%d events waited for the collector for more than 5 days; given up", entry.count)
         self.discard(entry)
         return True
 
@@ -178,27 +212,20 @@ class Outbox:
             with suppress(FileNotFoundError):
                 os.unlink(entry.path)
         except OSError as error:  # it will be sent again some day; the collector knows its key
-            self._notices.warn("disk", "a delivered batch cannot be deleted from the outbox: %s", error)
+            self.notices.warn("disk", "a delivered batch cannot be deleted from the outbox: %s", error)
 
     def set_aside(self, entry: Entry, where: str) -> None:
         """Move a file to `damaged` or `rejected`, for a person to look at."""
         self._let_go(entry)
-        aside = f"{self._root}/{where}"
+        aside = f"{self.root}/{where}"
         try:
             os.makedirs(aside, mode=0o700, exist_ok=True)
             os.rename(entry.path, f"{aside}/{os.path.basename(entry.path)}")
-            for old in sorted(os.listdir(aside))[:-KEPT_REJECTED] if where == "rejected" else ():
+            for old in sorted(os.listdir(aside))[: -KEPT_REJECTED if where == "rejected" else -KEPT_DAMAGED]:
                 os.unlink(f"{aside}/{old}")
         except OSError:  # such as a shared directory of another user
             with suppress(OSError):
                 os.unlink(entry.path)
-
-    def adopt(self) -> bool:
-        """Move batches of dead processes here, up to a number at once; return whether there may be more."""
-        try:
-            return self._adopt(ADOPTED_AT_ONCE)
-        finally:
-            self.entries = deque(sorted(self.entries, key=lambda entry: entry.created))
 
     def close(self) -> None:
         """Let go of the directory; what is in it waits for the next process."""
@@ -211,47 +238,10 @@ class Outbox:
         for directory in self._home:
             directory.release()
 
-    def _adopt(self, room: int) -> bool:
-        for found in dead(self._root, self._tag):
-            for name in sorted(os.listdir(found.path)):
-                if name == LOCK:
-                    continue
-                if room <= 0 or not self.usable():
-                    return room <= 0
-                room -= 1
-                try:
-                    self._adopt_file(found.file(name), name)
-                except OSError as error:
-                    self._notices.warn("adopt", "%s stays where it is: %s", found.file(name), error)
-        return False
-
-    def _adopt_file(self, path: str, name: str) -> None:
-        if name.endswith(".tmp"):  # was being written when its process died
-            os.unlink(path)
-            return
-        entry = Entry(path, UUID(int=0), 1, 0, 0.0)
-        try:
-            entry = self._examine(path)
-        except DamagedError as error:
-            self.adopted += 1  # at least one event was in it
-            self._lose(self.take_in(entry), "damaged", error)
-            return
-        entry.path = self.home().file(f"{entry.key}.batch")
-        os.rename(path, entry.path)
-        self.adopted += entry.count
-        self.entries.append(self.take_in(entry))
-
-    def _examine(self, path: str) -> Entry:
-        """Return the entry of a file that another process left. Raises `DamagedError`, `OSError`."""
-        header = _batch_file.decode_header(_batch_file.read(path, _batch_file.HEADER_BYTES))
-        if header.destination != self.destination or not path.endswith((f"/{header.key}.batch", f"/{header.key}.part")):
-            raise DamagedError(f"key {header.key} for {header.destination} under another name")
-        count = header.seal.count if header.seal else _batch_file.decode(_batch_file.read(path)).count
-        return Entry(path, header.key, count, os.stat(path, follow_symlinks=False).st_size, header.created)
-
-    def _lose(self, entry: Entry, reason: str, error: Exception) -> None:
+    def lose(self, entry: Entry, reason: str, error: Exception) -> None:
+        """Count a file as lost, and set it aside."""
         self.lost[reason] += entry.count
-        self._notices.warn(reason, "%s is set aside, it cannot be read: %s", entry.path, error)
+        self.notices.warn(reason, "%s is set aside, it cannot be read: %s", entry.path, error)
         self.set_aside(entry, "damaged")
 
     def _let_go(self, entry: Entry) -> None:

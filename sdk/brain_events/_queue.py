@@ -10,15 +10,17 @@ While the collector is away, and when memory is half full, all that comes in is 
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
-import msgspec
+from msgspec.structs import replace
 
+from brain_events._adoption import ADOPTED_AT_ONCE, Adoption
 from brain_events._batch import Batch, LastLook, halve, seal
 from brain_events._buffer import NEVER, Buffer
-from brain_events._journal import Journal, Part
-from brain_events._outbox import ADOPTED_AT_ONCE, Entry, Outbox
+from brain_events._journal import Journal
+from brain_events._outbox import Entry, Outbox
+from brain_events._owed import Mark, Owed
 
 BATCH_MAX_EVENTS = 5_000
 BATCH_MAX_BYTES = 1024 * 1024
@@ -28,15 +30,6 @@ FILES_PER_S = 500
 """In an outage a file is made each `files / FILES_PER_S` seconds: after 5 days they are 20,000."""
 
 Item = Batch | Entry
-
-
-class Mark(msgspec.Struct):
-    """A moment: what was logged before it are the first `lines`, what is in `parts`, and the batches up to `number`."""
-
-    lines: int
-    parts: list[Part]
-    lost: int
-    number: int | None = None
 
 
 class Queue:
@@ -59,9 +52,8 @@ class Queue:
         self._spool_over_bytes = spool_over_bytes
         self._last_look = last_look
         self._fresh: deque[Item] = deque()
-        self._unsettled: dict[UUID, int] = {}  # batches of events logged here, and when they were sealed
-        self._number = 0
-        self._lost = 0
+        self._owed = Owed()
+        self._adoption = Adoption(outbox) if outbox is not None else None
         self._mark = Mark(0, [], 0)
         self._collect_at = 0.0
         self._adopt_at = 0.0
@@ -96,13 +88,13 @@ class Queue:
                 item = queue[0]
                 try:
                     batch = item if isinstance(item, Batch) else self._load(item)
-                except OSError:
-                    queue.rotate(-1)
+                except OSError:  # later, then: where nothing is read while the disk fails
+                    self._entries().append(queue.popleft())
                     break
                 if batch is not None:
                     self._backlog_is_next = not backlog
                     return item, batch
-                self._settled(queue.popleft())
+                self._owed.lose(item.key, queue.popleft().count)
         return None
 
     def settle(self, item: Item) -> None:
@@ -126,21 +118,15 @@ class Queue:
     def split(self, item: Item, batch: Batch) -> bool:
         """Put two halves in place of a batch that is too large; return False if the disk has no room for them."""
         halves = halve(batch)
-        items: list[Item] = list(halves)
+        items: Sequence[Item] | None = halves
         if not isinstance(item, Batch) and self.outbox is not None:
-            stored = [entry for half in halves if (entry := self.outbox.store(half))]
-            if len(stored) < 2:  # as before, then: a half that is sent twice has the same key
-                for entry in stored:
-                    self.outbox.discard(entry)
-                return False
-            self.outbox.discard(item)
-            items = list(stored)
+            items = self.outbox.replace(item, halves)
+        if items is None:
+            return False
         queue = self._queue_of(item)
-        number = self._unsettled.get(batch.key)
-        self._remove(item)
+        queue.popleft()
         queue.extendleft(reversed(items))
-        if number is not None:
-            self._unsettled.update((half.key, number) for half in halves)
+        self._owed.split(batch.key, (half.key for half in halves))
         return True
 
     def postpone(self, item: Item) -> None:
@@ -167,25 +153,21 @@ class Queue:
 
     def owes(self) -> bool:
         """Tell whether events that were logged here are not settled."""
-        return bool(self._unsettled or self.buffer.lines or (self.journal and self.journal.waiting()))
+        return bool(self._owed or self.buffer.lines or (self.journal and self.journal.waiting()))
 
     def mark(self) -> Mark:
         """Return this moment, and hurry to get past it."""
         lines = self.buffer.taken + len(self.buffer.lines)
-        self._mark = Mark(lines, self.journal.waiting() if self.journal else [], self._lost)
-        return msgspec.structs.replace(self._mark)
+        self._mark = Mark(lines, self.journal.waiting() if self.journal else [], self._owed.lost)
+        return replace(self._mark)
 
     def is_past(self, mark: Mark) -> bool:
         """Tell whether everything logged before `mark` is settled."""
-        if mark.number is None:
-            if not self._is_sealed(mark):
-                return False
-            mark.number = self._number
-        return not any(number <= mark.number for number in self._unsettled.values())
+        return (mark.number is not None or self._is_sealed(mark)) and self._owed.is_past(mark)
 
     def has_lost(self, mark: Mark) -> bool:
         """Tell whether sealed events were lost since `mark`."""
-        return self._lost > mark.lost
+        return self._owed.lost > mark.lost
 
     def in_memory(self) -> int:
         """Return how many events are in memory only."""
@@ -193,7 +175,7 @@ class Queue:
 
     def spooled(self) -> int:
         """Return how many events are on disk."""
-        files = [*self._fresh, *(self.outbox.entries if self.outbox else ())]
+        files = [*self._fresh, *self._entries()]
         waiting = self.journal.count() if self.journal else 0
         return waiting + sum(item.count for item in files if isinstance(item, Entry))
 
@@ -207,7 +189,7 @@ class Queue:
         kept = [item for item in self._fresh if isinstance(item, Entry)]
         self._fresh.clear()
         self._fresh.extend(kept)
-        self._lost += lost
+        self._owed.lost += lost
         if self.outbox:
             self.outbox.close()
         return lost
@@ -233,19 +215,19 @@ class Queue:
         return not self._fresh
 
     def _numbered(self, item: Item) -> Item:
-        self._number += 1
-        self._unsettled[item.key] = self._number
+        self._owed.add(item.key)
         return item
 
     def _adopt(self, now: float) -> None:
-        if self.outbox is None or now < self._adopt_at or len(self.outbox.entries) >= ADOPTED_AT_ONCE:
+        if self._adoption is None or now < self._adopt_at or len(self._entries()) >= ADOPTED_AT_ONCE:
             return
-        self._adopt_at = now + (0.0 if self.outbox.adopt() else ADOPT_INTERVAL_S)
+        self._adopt_at = now + (0.0 if self._adoption.adopt() else ADOPT_INTERVAL_S)
 
     def _backlog(self) -> deque[Any]:
-        if self.outbox is None or not self.outbox.readable():
-            return deque()
-        return self.outbox.entries
+        return self._entries() if self.outbox is not None and self.outbox.readable() else deque()
+
+    def _entries(self) -> deque[Any]:
+        return deque() if self.outbox is None else self.outbox.entries
 
     def _is_sealed(self, mark: Mark) -> bool:
         waiting = self.journal.waiting() if self.journal and mark.parts else ()
@@ -258,20 +240,9 @@ class Queue:
 
     def _load(self, entry: Entry) -> Batch | None:
         assert self.outbox is not None
-        if self.outbox.is_expired(entry):
-            return None
-        try:
-            return self.outbox.load(entry)
-        except OSError as error:
-            self.outbox.failed(error)
-            raise
+        return None if self.outbox.is_expired(entry) else self.outbox.load(entry)
 
     def _remove(self, item: Item) -> None:
         removed = self._queue_of(item).popleft()
         assert removed is item
-        self._unsettled.pop(item.key, None)
-
-    def _settled(self, item: Item) -> None:
-        """A file that had nothing (any more): `Outbox` has counted what is lost."""
-        if self._unsettled.pop(item.key, None) is not None:
-            self._lost += item.count
+        self._owed.settle(item.key)
