@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from brain_events._early import Early
+from brain_events._late import Late, close_and_tell
 from brain_events._stats import Stats
 from brain_events._transport import Transport
 from brain_events.client import Client
@@ -163,18 +164,14 @@ def stats() -> Stats:
 
 
 def _close_at_exit() -> None:
-    """Deliver what is left; if that fails, say so on stderr, since nobody will ask for `stats` any more."""
-    if _current.close(EXIT_BUDGET_S):
-        return
-    figures = _current.stats()
-    lost = {reason: n for reason, n in figures.dropped.items() if reason != "before_send"}
-    if not lost:
-        return
-    line = f"brain-events: {sum(lost.values())} of {figures.logged} events were lost: {lost}\n"
-    try:
-        sys.stderr.write(line)
-    except (AttributeError, OSError, ValueError):  # there may be no stderr, or a closed one
-        return
+    """Deliver what is left, and from now on each event when it is logged."""
+    global _current  # noqa: PLW0603 -- the one place of process-wide state
+    client = _current
+    if isinstance(client, Client) and not isinstance(client, Late):
+        try:
+            close_and_tell(client, EXIT_BUDGET_S)
+        finally:
+            _current = Late(client)
 
 
 def _start_anew_in_child() -> None:

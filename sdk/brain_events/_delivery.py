@@ -100,17 +100,20 @@ class Delivery:
             self._not_before = self._asked_not_before
             self.queue.closing = True
             outbox, away = self.queue.outbox, hung or self._is_away()
-        if outbox is None or not away:
-            share = 0 if outbox is None else EXIT_SHARE_FOR_DISK
-            self._drain(deadline - timeout_s * share, patient=outbox is None)
-        with self.lock:
-            safe = self.queue.spool()
-        if not safe:
-            self._drain(deadline, patient=True)
-        with self.lock:
-            self._turn += 1
-            self._unsent += self.queue.close()
-            self._transport.close()
+        try:
+            if outbox is None or not away:
+                share = 0 if outbox is None else EXIT_SHARE_FOR_DISK
+                self._drain(deadline - timeout_s * share, patient=outbox is None)
+            with self.lock:
+                safe = self.queue.spool()
+            if not safe:
+                self._drain(deadline, patient=True)
+        finally:  # after a Ctrl-C, too
+            with self.lock:
+                self._turn += 1
+                self.queue.spool()
+                self._unsent += self.queue.close()
+                self._transport.close()
         self._notices.emit()
         return self._is_all_delivered()
 

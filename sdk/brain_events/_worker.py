@@ -6,6 +6,7 @@ The loop has three cases: enough has come, the timer, the end.
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from brain_events._batch import LastLook
@@ -24,6 +25,8 @@ from brain_events.context import SENDING, WORKER_THREAD
 from brain_events.wire import Event
 
 FLUSH_POLL_S = 0.005
+INTERRUPTED_S = 0.5
+_workers: "weakref.WeakSet[Worker]" = weakref.WeakSet()
 UNSEARCHED = encode(Event("unreadable", "error", "an event that could not be searched for secrets"))
 
 
@@ -51,6 +54,7 @@ class Worker:
         self._bell.acquire()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        _workers.add(self)
 
     def wake(self) -> None:
         """Start the thread, or ring for it; called by `Buffer.put`, so without waiting and from anywhere."""
@@ -86,19 +90,19 @@ class Worker:
         self.buffer.closed = True
         self._stopping = True
         self._ring()
-        hung = False
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout_s / 2)
-            hung = self._thread.is_alive()
         sending = SENDING.get()
         SENDING.set(True)
         try:
+            hung = self._is_hung(timeout_s / 2)
             return self.delivery.finish(max(deadline - time.monotonic(), 0.0), hung=hung)
+        except BaseException:  # Ctrl-C, of somebody who does not want to wait: what is left goes to the outbox
+            self.delivery.finish(INTERRUPTED_S, hung=True)
+            raise
         finally:
             SENDING.set(sending)
 
     def release(self) -> None:
-        """Let go, in a forked child, of the parent's descriptors. Takes no lock: a thread of the parent may hold it."""
+        """Let go of descriptors. Takes no lock."""
         if self._outbox:
             self._outbox.release()
         if self._journal:
@@ -106,6 +110,12 @@ class Worker:
 
     def stats(self) -> Stats:
         return self.delivery.stats()
+
+    def _is_hung(self, timeout_s: float) -> bool:
+        if self._thread is None or self._thread is threading.current_thread():
+            return False
+        self._thread.join(timeout_s)
+        return self._thread.is_alive()
 
     def _ring(self) -> None:
         if self._bell.locked():
@@ -129,13 +139,22 @@ class Worker:
     def _run(self) -> None:
         SENDING.set(True)
         while not self._stopping:
-            self._bell.acquire(timeout=self.delivery.pause_s())
-            if not self._stopping:
-                try:
+            try:
+                self._bell.acquire(timeout=self.delivery.pause_s())
+                if not self._stopping:
                     self.delivery.step(self._config.request_timeout_s)
-                except Exception:  # noqa: BLE001 -- a defect of ours: the thread must live on, or all that follows is lost
-                    say(logging.ERROR, "the attempt to deliver failed", exc_info=True)
-                    time.sleep(min(self._config.retry_cap_s, 1.0))
+            except BaseException:  # noqa: BLE001 -- also SystemExit, of a transport or a finalizer that runs here
+                say(logging.ERROR, "the attempt to deliver failed", exc_info=True)  # else all that follows is lost
+                time.sleep(min(self._config.retry_cap_s, 1.0))
+
+
+def release_all() -> None:
+    """Let go, in a forked child, of the parent's descriptors, those of clients that were not closed but forgotten too.
+
+    Takes no lock: a thread of the parent may hold it.
+    """
+    for worker in list(_workers):
+        worker.release()
 
 
 def _outbox(config: Config, notices: Notices) -> Outbox | None:

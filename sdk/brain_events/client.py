@@ -16,7 +16,7 @@ from brain_events._scrub import scrub
 from brain_events._stats import Stats
 from brain_events._trace import MODULES, OPENTELEMETRY, with_span
 from brain_events._transport import Transport
-from brain_events._worker import FLUSH_POLL_S, Worker
+from brain_events._worker import FLUSH_POLL_S, Worker, release_all
 from brain_events.config import Config
 from brain_events.context import BOUND, SilencedError, with_bound
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
@@ -31,6 +31,7 @@ PutLine = Callable[[bytes, str], None]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _BACKSLASH = 92
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
 _now = datetime.now
 
 
@@ -48,8 +49,7 @@ class Client:
         self._transport = transport
         self._shapes: set[tuple[str, ...]] = set()
         self._open()
-        reopen = weakref.WeakMethod(self._reopen)
-        os.register_at_fork(after_in_child=lambda: (method := reopen()) and method())
+        _clients.add(self)
 
     def log(
         self,
@@ -166,11 +166,6 @@ class Client:
         self._put_line = _searching(put, self._max_event_bytes, allowed) if self._config.durable else put
         self._closed = False
 
-    def _reopen(self) -> None:
-        if not self._closed:
-            self._worker.release()
-            self._open()
-
     def _log_forgivingly(
         self, event_type: Any, severity: Any, message: Any, details: Any, source: Any, timestamp: Any, exc_info: Any
     ) -> None:
@@ -221,3 +216,14 @@ def _http_transport(config: Config) -> Transport:
     from brain_events._http import HTTPTransport  # noqa: PLC0415 -- urllib3 takes 30 ms, which `import` must not cost
 
     return HTTPTransport(config)
+
+
+def _start_anew_in_child() -> None:
+    """In a forked child: leave what is in memory, and the files, to the parent."""
+    release_all()
+    for client in list(_clients):
+        if not client._closed:  # noqa: SLF001 -- of this module
+            client._open()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_start_anew_in_child)
