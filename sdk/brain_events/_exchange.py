@@ -38,8 +38,7 @@ class Exchange:
             try:
                 await app(self.scope, self.receive, self.send)
             except Exception as error:
-                self.log_error(error)
-                self.finish(failed=True)
+                self.finish(failed=self.log_error(error))
                 raise
             except BaseExceptionGroup as group:  # what was cancelled, together with what may have failed
                 errors = group.subgroup(Exception)
@@ -53,10 +52,12 @@ class Exchange:
                 raise
             self.finish()
 
-    def log_error(self, error: BaseException) -> None:
+    def log_error(self, error: BaseException) -> bool:
+        """Return whether it is one: a send to nobody is no fault of the application."""
         if self.client_left and isinstance(error, OSError):
-            return  # a send to nobody: no fault of the application
+            return False
         self.log("error", "error", f"{type(error).__name__} in {self.route()}", self.facts(), exc_info=error)
+        return True
 
     def finish(self, *, failed: bool = False) -> None:
         if not self.logged:
@@ -166,7 +167,11 @@ class Websocket(Exchange):
         return message
 
     async def send(self, message: Message) -> None:
-        await self.forward(message)
+        try:
+            await self.forward(message)
+        except OSError:
+            self.client_left = True
+            raise
         if message["type"] == "websocket.accept":
             self.accepted = True
         elif message["type"] == "websocket.close":

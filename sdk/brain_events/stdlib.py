@@ -54,7 +54,7 @@ class EventsHandler(logging.Handler):
 
 def is_ours(record: logging.LogRecord) -> bool:
     """Tell whether a record comes from this package, or from whatever its delivery calls, urllib3 for one."""
-    return SENDING.get() or record.threadName == WORKER_THREAD or (record.name + ".").startswith("brain_events.")
+    return SENDING.get() or record.threadName == WORKER_THREAD or f"{record.name}.".startswith("brain_events.")
 
 
 def extra_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -318,3 +318,9 @@ def test_delivery_does_not_log_itself_though_urllib3_logs_every_request(sink: Si
     root.removeHandler(handler)
     root.setLevel(level)
     assert [event.message for event in sink.events] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_record_without_a_name_becomes_an_event(client: Client, memory: MemoryTransport) -> None:
+    EventsHandler(client=client).handle(logging.makeLogRecord({"msg": "from elsewhere", "levelno": logging.INFO}))
+    assert client.flush()
+    assert [event.message for event in memory.events] == ["from elsewhere"]

@@ -658,3 +658,26 @@ def test_at_shutdown_the_event_loop_goes_on_while_events_are_delivered() -> None
         asyncio.run(run(EventsMiddleware(Starlette(), client=client)))
         assert [event.event_type for event in memory.events] == ["system_startup", "system_shutdown"]
     assert turns > 20
+
+
+def test_a_websocket_send_to_a_client_that_left_is_no_error_of_the_application(
+    client: Client, memory: MemoryTransport
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "to nobody"})
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send":
+            raise ConnectionResetError
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def run() -> None:
+        with pytest.raises(ConnectionResetError):
+            await EventsMiddleware(app, client=client)(scope_of("/", "websocket"), receive, send)
+
+    asyncio.run(run())
+    (event,) = sent(client, memory)
+    assert (event.event_type, event.severity) == ("websocket", "info")
