@@ -510,7 +510,7 @@ async def test_require_key_closes_a_collector_that_has_none_and_says_so(
         assert "version" not in (await client.get("/health")).json()
         assert (await client.get("/livez", headers={"Host": "any.example"})).status_code == 200
 
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+    assert [record.message for record in caplog.records if record.name == "brain_collector.key_table"] == [
         "keys are needed and there is none: set BRAIN_COLLECTOR_API_KEY, and make the first with it"
     ]
 
