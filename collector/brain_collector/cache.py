@@ -90,7 +90,8 @@ class MemoryCache:
             return entry.value
 
         async def keep(value: bytes) -> None:
-            self._put((scope, key), _Entry(generation, time.monotonic() + ttl_s, value))
+            if generation == self._generations[scope]:  # else it would take the place of a newer one
+                self._put((scope, key), _Entry(generation, time.monotonic() + ttl_s, value))
 
         return await self._flights.join((scope, generation, key), fill, keep)
 
@@ -152,6 +153,7 @@ class RedisCache:
         return "up" if self._retry_at is None else "down"
 
     async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
+        so_far = self._flights.started
         token, value = await self._look_up(scope, key)
         if value is not None:
             return value
@@ -161,8 +163,8 @@ class RedisCache:
                 name = self._name(scope, token, key)
                 await self._ask("SET", name, name + b"\n" + value, "PX", max(1, int(ttl_s * 1000)))
 
-        # Without a token, callers may still share a fill that no write of this process came after.
-        return await self._flights.join((scope, token or self._owed[scope], key), fill, keep)
+        # Without a token nobody knows of others' writes: then a fill is only for those who came before it began.
+        return await self._flights.join((scope, token, key), fill, keep, after=so_far if token is None else 0)
 
     async def invalidate(self, scope: Scope) -> None:
         self._owed[scope] += 1

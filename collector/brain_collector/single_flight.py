@@ -8,16 +8,31 @@ class SingleFlight:
     """Single flight without a task: the first caller fills, and if it is cancelled one of those who wait goes on."""
 
     def __init__(self) -> None:
-        self._flights: dict[Hashable, asyncio.Future[bytes | None]] = {}
+        self.started = 0
+        """How many flights there were so far."""
+        self._flights: dict[Hashable, tuple[int, asyncio.Future[bytes | None]]] = {}
 
     async def join(
-        self, name: Hashable, fill: Callable[[], Awaitable[bytes]], keep: Callable[[bytes], Awaitable[None]]
+        self,
+        name: Hashable,
+        fill: Callable[[], Awaitable[bytes]],
+        keep: Callable[[bytes], Awaitable[None]],
+        *,
+        after: int = 0,
     ) -> bytes:
-        while (flight := self._flights.get(name)) is not None:
+        """Return what `fill` makes, of this caller or another; not what one made that was among the first `after`."""
+        while name in self._flights:
+            number, flight = self._flights[name]
+            if number <= after:
+                await asyncio.wait([flight])
+                self._end(name, flight)
+                continue
             value = await asyncio.shield(flight)
             if value is not None:
                 return value
-        flight = self._flights[name] = asyncio.get_running_loop().create_future()
+        flight = asyncio.get_running_loop().create_future()
+        self.started += 1
+        self._flights[name] = self.started, flight
         try:
             value = await fill()
             flight.set_result(value)  # those who wait need not wait for `keep`
@@ -30,6 +45,10 @@ class SingleFlight:
         else:
             return value
         finally:
-            del self._flights[name]
+            self._end(name, flight)
             if not flight.done():
                 flight.set_result(None)
+
+    def _end(self, name: Hashable, flight: asyncio.Future[bytes | None]) -> None:
+        if self._flights.get(name, (0, None))[1] is flight:
+            del self._flights[name]
