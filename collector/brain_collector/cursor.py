@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
-from brain_collector.errors import ParameterInvalid
+from brain_collector.errors import CursorMismatch, ParameterInvalid
 
-VERSION: Final = 1
+VERSION: Final = b"\x02"
+_CHECK_BYTES: Final = 4
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -20,7 +21,6 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Token(msgspec.Struct, frozen=True, array_like=True):
-    version: int
     filter_digest: int
     position: Position
 
@@ -29,30 +29,49 @@ _decoder: Final = msgspec.json.Decoder(_Token)
 
 
 def encode(position: Position, wanted: msgspec.Struct) -> str:
-    """Return the token of a position in the list that `wanted` filters."""
-    token = msgspec.json.encode(_Token(VERSION, _digest(wanted), position))
-    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+    """Return the token of a position in the list that `wanted` filters.
+
+    It holds no secret and grants nothing: what a forged one asks for can be asked for by `to` as well. The checksum
+    is there so that a token that was cut or mistyped is refused, and does not skip events.
+    """
+    token = VERSION + msgspec.json.encode(_Token(_digest(wanted), position))
+    return base64.urlsafe_b64encode(token + _check(token)).rstrip(b"=").decode()
 
 
 def decode(text: str, wanted: msgspec.Struct) -> Position:
     """Return the position.
 
     Raises:
-        ParameterInvalid: it is no token of ours, or was made for another filter.
+        ParameterInvalid: it is no token of ours, or of another version.
+        CursorMismatch: it was made for another filter.
     """
     try:
-        token = _decoder.decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        token = _decoder.decode(raw[1:-_CHECK_BYTES])
     except (ValueError, msgspec.MsgspecError):
-        raise ParameterInvalid("cursor is malformed; take it from the Link header of the page before") from None
+        raise _malformed() from None
     if (
-        token.version != VERSION
+        raw[:1] != VERSION
+        or raw[-_CHECK_BYTES:] != _check(raw[:-_CHECK_BYTES])
         or token.position.timestamp.utcoffset() != timedelta(0)
         or abs(token.position.id) >= 2**63
     ):
-        raise ParameterInvalid("cursor is malformed; take it from the Link header of the page before")
+        raise _malformed()
     if token.filter_digest != _digest(wanted):
-        raise ParameterInvalid("cursor belongs to another filter; keep the filter while you page")
+        raise CursorMismatch(
+            "cursor belongs to another filter; keep the filter while you page, or begin without cursor"
+        )
     return token.position
+
+
+def _malformed() -> ParameterInvalid:
+    return ParameterInvalid(
+        "cursor is malformed, or of another version of the collector; take it from the Link header of the page before"
+    )
+
+
+def _check(token: bytes) -> bytes:
+    return zlib.crc32(token).to_bytes(_CHECK_BYTES, "big")
 
 
 def _digest(wanted: msgspec.Struct) -> int:

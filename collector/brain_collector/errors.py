@@ -12,6 +12,7 @@ CollectorError
     ├── EventNotFound      404  event_not_found
     ├── ApiKeyNotFound     404  api_key_not_found
     ├── TooManyApiKeys     409  too_many_api_keys
+    ├── PreconditionFailed 412  precondition_failed
     ├── BodyTooLarge       413  body_too_large
     ├── BodyTooSlow        408  body_too_slow
     ├── UnsupportedMedia   415  unsupported_media_type
@@ -21,6 +22,7 @@ CollectorError
     ├── KeyReused          422  key_reused
     ├── BatchTooOld        422  batch_too_old
     ├── ParameterInvalid   422  parameter_invalid
+    ├── CursorMismatch     422  cursor_mismatch
     ├── QueryTooBroad      422  query_too_broad
     └── Unavailable        503  unavailable, with Retry-After
 """
@@ -138,6 +140,12 @@ class BodyTooLarge(Problem):
     status, code, title = 413, "body_too_large", "The body is too large"
 
 
+class PreconditionFailed(Problem):
+    """The event is not, or no longer, the one that the request's If-Match or If-None-Match speaks of."""
+
+    status, code, title = 412, "precondition_failed", "The event is another than expected"
+
+
 class UnsupportedMedia(Problem):
     """The Content-Type or Content-Encoding is not one this endpoint takes."""
 
@@ -178,6 +186,12 @@ class ParameterInvalid(Problem):
     """A path or query parameter is malformed or out of range."""
 
     status, code, title = 422, "parameter_invalid", "A parameter is not valid"
+
+
+class CursorMismatch(Problem):
+    """The cursor was made for another filter than the request's."""
+
+    status, code, title = 422, "cursor_mismatch", "The cursor does not fit the filter"
 
 
 class QueryTooBroad(Problem):

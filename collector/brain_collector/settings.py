@@ -60,6 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     max_list_limit: Annotated[int, _Positive, _help("Largest `limit` of a list.")] = 1_000
     max_list_offset: Annotated[int, _Positive, _help("Largest `offset` of a list; beyond: use the cursor.")] = 10_000
+    max_filter_values: Annotated[
+        int, _Positive, _help("Most values of `event_type`, and most filters on `details`, of a list.")
+    ] = 10
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
     max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = 32
 

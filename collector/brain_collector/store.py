@@ -1,14 +1,14 @@
 """Reads, and changes of single events: filters in, rows out. All SQL of the API that the writer does not run."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 import msgspec
-from sqlalchemy import and_, bindparam, delete, insert, select, text, tuple_, update
+from sqlalchemy import and_, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -18,27 +18,21 @@ from brain_collector.counts import STATISTICS, hour
 from brain_collector.cursor import Position
 from brain_collector.database import GONE, connect, deadline, reason_of
 from brain_collector.errors import ParameterInvalid, QueryTooBroad, Unavailable
+from brain_collector.filter import Filter, newest_first
 from brain_collector.schema import Event, Stats
 from brain_collector.settings import Settings
+from brain_collector.statistics import totals
 from brain_collector.tables import event_deltas, system_events
 
 _columns: Final = system_events.c
 CLOSE_S: Final = 1.0
 _NULL: Final = msgspec.Raw(b"null")
 
-
-class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a list is narrowed to. The time range is half open: from `since`, to before `until`."""
-
-    event_type: str | None = None
-    severity: str | None = None
-    source: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+Check = Callable[[Event], None]
 
 
 class Store:
-    """Answers from Postgres. Every method may raise `Unavailable`, and a list `QueryTooBroad`."""
+    """Answers from Postgres. Every method may raise `Unavailable`, and what takes a filter `QueryTooBroad`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -65,31 +59,22 @@ class Store:
 
     async def page(self, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
         """Return up to `limit` events, newest first, after `offset` events or after a position."""
-        query = select(system_events).where(*_conditions(wanted))
-        if after is not None:
-            edge = tuple_(bindparam("edge_ts", after.timestamp), bindparam("edge_id", after.id))
-            query = query.where(
-                _columns.timestamp <= after.timestamp,  # the row comparison alone prunes no partition
-                tuple_(_columns.timestamp, _columns.id) < edge,
-            )
-        query = query.order_by(_columns.timestamp.desc(), _columns.id.desc()).limit(limit).offset(offset)
-        try:
-            return [_event(row) for row in await self._fetch(query)]
-        except _TooSlow:
-            raise QueryTooBroad(
-                f"the query took longer than {self._settings.read_deadline_s:g} s; narrow it with `from` and `to`"
-            ) from None
+        query = newest_first(wanted, limit=limit, offset=offset, after=after)
+        return [_event(row) for row in await self._search(query, "narrow it with `from` and `to`")]
 
     async def get(self, event_id: int) -> Event | None:
         """Return one event."""
         rows = await self._fetch(select(system_events).where(_columns.id == event_id))
         return _event(rows[0]) if rows else None
 
-    async def update(self, event_id: int, changes: dict[str, Any]) -> Event | None:
-        """Change columns of one event, and the counts with it; return it as it is then."""
+    async def update(self, event_id: int, changes: dict[str, Any], check: Check | None = None) -> Event | None:
+        """Change columns of one event, and the counts with it; return it as it is then.
+
+        `check` sees the event as it is, under its lock, before anything is changed; what it raises is raised.
+        """
         await self.ping()  # a dead pool shows here, where trying again is safe
         async with self._connection(reading=False) as connection:
-            before = await _lock(connection, event_id)
+            before = await _lock(connection, event_id, check)
             if before is None:
                 return None
             change = update(system_events).values(changes).returning(system_events)
@@ -99,11 +84,11 @@ class Store:
             await connection.commit()
             return _event(after)
 
-    async def delete(self, event_id: int) -> bool:
-        """Delete one event, and take it off the counts; return whether it was there."""
+    async def delete(self, event_id: int, check: Check | None = None) -> bool:
+        """Delete one event, and take it off the counts; return whether it was there. `check` is as for `update`."""
         await self.ping()  # a dead pool shows here, where trying again is safe
         async with self._connection(reading=False) as connection:
-            before = await _lock(connection, event_id)
+            before = await _lock(connection, event_id, check)
             if before is None:
                 return False
             await connection.execute(delete(system_events).where(_same(before)))
@@ -111,17 +96,31 @@ class Store:
             await connection.commit()
             return True
 
-    async def statistics(self) -> Stats:
-        """Return exact counts, as of one snapshot."""
+    async def statistics(self, wanted: Filter | None = None) -> Stats:
+        """Return exact counts, as of one snapshot; of a filter, its types, severities and time range are heeded."""
         since = datetime.now(UTC) - timedelta(hours=24)
-        bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1)}
-        (row,) = await self._fetch(text(STATISTICS).bindparams(**bounds))
+        if wanted is not None and wanted != Filter():
+            rows = await self._search(totals(wanted, since), "let `from` and `to` lie on full hours")
+            groups = [(row.event_type, row.severity, int(row.n)) for row in rows]
+            recent, last = (int(rows[0].recent), rows[0].last) if rows else (0, None)
+        else:
+            bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1)}
+            (row,) = await self._fetch(text(STATISTICS).bindparams(**bounds))
+            groups = [(found["event_type"], found["severity"], found["n"]) for found in msgspec.json.decode(row.groups)]
+            recent, last = row.recent, row.last
         by_severity: dict[str, int] = {}
         by_type: dict[str, int] = {}
-        for group in msgspec.json.decode(row.groups):
-            by_severity[group["severity"]] = by_severity.get(group["severity"], 0) + group["n"]
-            by_type[group["event_type"]] = by_type.get(group["event_type"], 0) + group["n"]
-        return Stats(sum(by_type.values()), by_severity, by_type, row.recent, row.last)
+        for event_type, severity, n in groups:
+            by_severity[severity] = by_severity.get(severity, 0) + n
+            by_type[event_type] = by_type.get(event_type, 0) + n
+        return Stats(sum(by_type.values()), by_severity, by_type, recent, last)
+
+    async def _search(self, query: Any, remedy: str) -> list[Any]:
+        """Run a read that a client can make too large; the time-out is then the client's to remedy."""
+        try:
+            return await self._fetch(query)
+        except _TooSlow:
+            raise QueryTooBroad(f"the query took longer than {self._settings.read_deadline_s:g} s; {remedy}") from None
 
     async def _fetch(self, query: Any) -> list[Any]:
         """Run a read; once more when the connection turns out to be a dead one of the pool's."""
@@ -182,30 +181,18 @@ class _StaleConnection(Unavailable):
     """The connection had died in the pool; another may do."""
 
 
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.event_type is not None:
-        conditions.append(_columns.event_type == wanted.event_type)
-    if wanted.severity is not None:
-        # As a literal (it is one of four): a generic plan could not use the partial index on severity.
-        conditions.append(_columns.severity == bindparam("severity", wanted.severity, literal_execute=True))
-    if wanted.source is not None:
-        conditions.append(_columns.source == wanted.source)
-    if wanted.since is not None:
-        conditions.append(_columns.timestamp >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(_columns.timestamp < wanted.until)
-    return conditions
-
-
-async def _lock(connection: AsyncConnection, event_id: int) -> Any:
+async def _lock(connection: AsyncConnection, event_id: int, check: Check | None) -> Any:
     """Find the partition first, so that only its lock is taken, then lock the row; return what the counts depend on."""
     moment = await connection.scalar(select(_columns.timestamp).where(_columns.id == event_id))
     if moment is None:
         return None
-    place = and_(_columns.id == event_id, _columns.timestamp == moment)
     counted = select(_columns.id, _columns.timestamp, _columns.event_type, _columns.severity)
-    return (await connection.execute(counted.where(place).with_for_update())).one_or_none()
+    query = counted if check is None else select(system_events)
+    place = and_(_columns.id == event_id, _columns.timestamp == moment)
+    row = (await connection.execute(query.where(place).with_for_update())).one_or_none()
+    if row is not None and check is not None:
+        check(_event(row))
+    return row
 
 
 def _same(row: Any) -> ColumnElement[bool]:

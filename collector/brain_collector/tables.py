@@ -28,3 +28,13 @@ event_deltas: Final = Table(
     Column("severity", String(20), nullable=False),
     Column("n", BigInteger, nullable=False),
 )
+
+event_counts: Final = Table(
+    "event_counts",
+    metadata,
+    Column("grain", String(4), primary_key=True),
+    Column("bucket", DateTime(timezone=True), primary_key=True),
+    Column("event_type", String(50), primary_key=True),
+    Column("severity", String(20), primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)

@@ -1,18 +1,23 @@
 """Lists over HTTP: filters, order, limits, and a walk along the Link header that meets every event once."""
 
+import asyncio
+import base64
+import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from brain_collector import cursor
+from brain_collector.filter import Filter
 from brain_collector.settings import Settings
-from brain_collector.store import Filter
 from brain_events.wire import SEVERITIES
 from tests.conftest import Serve
 from tests.integration.support import connected, event, ndjson, post_batch, sql, started
@@ -216,8 +221,9 @@ async def test_a_cursor_that_is_none_or_of_another_filter_is_refused(shop: httpx
     for text in (token[:-4], token + "AAAA", "x", "!!!", "A" * 10_000, "é", forged):
         _, detail = await refusal(shop, urlencode({"cursor": text, "event_type": "deployment"}))
         assert detail.startswith("cursor is malformed"), text[:40]
-    _, detail = await refusal(shop, urlencode({"cursor": token, "event_type": "test"}))
-    assert detail.startswith("cursor belongs to another filter")
+    other = await shop.get("/api/events", params={"cursor": token, "event_type": "test"})
+    assert (other.status_code, other.json()["code"]) == (422, "cursor_mismatch")
+    assert "keep the filter while you page" in other.json()["detail"]
 
 
 async def test_a_list_that_takes_too_long_is_told_how_to_narrow_it(settings: Settings, serve: Serve) -> None:
@@ -238,6 +244,7 @@ events = st.lists(
             "severity": st.sampled_from(SEVERITIES),
             "message": st.just("m"),
             "source": st.sampled_from([None, "x", "y"]),
+            "details": st.sampled_from([None, {"n": 1}, {"n": "1"}, {"n": None}, {"a": [{"n": 1}]}]),
             "timestamp": st.sampled_from([at(0), at(1), "2026-01-02T12:01:00.000001Z", at(-24 * 60), at(-40_000_000)]),
         }
     ),
@@ -247,34 +254,53 @@ events = st.lists(
 filters = st.fixed_dictionaries(
     {},
     optional={
-        "event_type": st.sampled_from(["a", "b", "none"]),
-        "severity": st.sampled_from(SEVERITIES),
+        "event_type": st.lists(st.sampled_from(["a", "b", "none"]), min_size=1, max_size=3, unique=True),
+        "severity_min": st.sampled_from(SEVERITIES),
         "source": st.sampled_from(["x", "y"]),
+        "details.n": st.sampled_from(["1", "null", "2"]),
+        "details.a.0.n": st.just("1"),
         "from": st.sampled_from([at(0), at(1)]),
         "to": st.sampled_from([at(1), at(2)]),
+        "id": st.lists(st.integers(0, 24), min_size=1, max_size=8),
     },
 )
+AT_PATH: dict[tuple[str, str], Any] = {
+    ("details.n", "1"): [{"n": 1}, {"n": "1"}],
+    ("details.n", "null"): [{"n": None}],
+    ("details.n", "2"): [],
+    ("details.a.0.n", "1"): [{"a": [{"n": 1}]}],
+}
+"""Which details a filter wants."""
 
 
-def matches(row: tuple[Any, ...], wanted: dict[str, str]) -> bool:
-    _, event_type, severity, source, moment = row
+def matches(row: tuple[Any, ...], wanted: dict[str, Any]) -> bool:
+    event_id, event_type, severity, source, moment, details = row
+    least = wanted.get("severity", severity), wanted.get("severity_min", "info")
     return (
-        wanted.get("event_type", event_type) == event_type
-        and wanted.get("severity", severity) == severity
+        event_type in wanted.get("event_type", [event_type])
+        and severity == least[0]
+        and SEVERITIES.index(severity) >= SEVERITIES.index(least[1])
         and wanted.get("source", source) == source
         and ("from" not in wanted or moment >= datetime.fromisoformat(wanted["from"]))
         and ("to" not in wanted or moment < datetime.fromisoformat(wanted["to"]))
+        and ("id" not in wanted or str(event_id) in wanted["id"].split(","))
+        and all(details in AT_PATH[item] for item in wanted.items() if item[0].startswith("details."))
     )
 
 
 @given(sent=events, wanted=filters, limit=st.integers(1, 8))
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_walk_along_the_links_meets_every_matching_event_once_and_in_order(
-    settings: Settings, collector: httpx.AsyncClient, sent: list[dict[str, Any]], wanted: dict[str, str], limit: int
+    settings: Settings, collector: httpx.AsyncClient, sent: list[dict[str, Any]], wanted: dict[str, Any], limit: int
 ) -> None:
     await started(settings.dsn)
     await sql(settings.dsn, "DELETE FROM system_events WHERE event_type <> 'system_startup'")
     assert (await post_batch(collector, ndjson(*sent))).json()["accepted"] == len(sent)
+    columns = 'id, event_type, severity, source, "timestamp", details'
+    rows = await sql(settings.dsn, f"SELECT {columns} FROM system_events ORDER BY id")
+    rows = [(*row[:-1], msgspec.json.decode(row[-1]) if row[-1] else None) for row in rows]
+    if "id" in wanted:  # places among the events, and some ids beyond
+        wanted = {**wanted, "id": ",".join(str(rows[n][0] if n < len(rows) else 10**12 + n) for n in wanted["id"])}
     walked: list[int] = []
     url: str | httpx.URL = httpx.URL("/api/events", params={**wanted, "limit": limit})
     while url:
@@ -284,6 +310,64 @@ async def test_the_walk_along_the_links_meets_every_matching_event_once_and_in_o
         assert len(page) == limit if url else len(page) <= limit
         walked += page
 
-    rows = await sql(settings.dsn, 'SELECT id, event_type, severity, source, "timestamp" FROM system_events')
     rows.sort(key=lambda row: (row[4], row[0]), reverse=True)
     assert walked == [row[0] for row in rows if matches(row, wanted)]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{}, {"event_type": ["a", "b"]}, {"severity_min": "error"}, {"details.kept": "true"}],
+    ids=["no filter", "two types", "at least errors", "details"],
+)
+async def test_a_walk_amid_writers_meets_every_event_that_is_there_throughout_exactly_once(
+    settings: Settings, serve: Serve, wanted: dict[str, Any]
+) -> None:
+    """Four writers create and delete all around the events that stay, at their very moments, too."""
+    kept = [
+        event(event_type="ab"[n % 2], severity=["error", "critical"][n % 3 % 2], details={"kept": True}, message=str(n))
+        | {"timestamp": at(n // 3)}
+        for n in range(120)
+    ]
+    done = asyncio.Event()
+    written = 0
+
+    async def write(client: httpx.AsyncClient, number: int) -> None:
+        nonlocal written
+        chance = random.Random(number)
+        while not done.is_set():
+            moment = at(chance.randrange(-5, 50))
+            passing = event(event_type=chance.choice("ab"), severity="error", details={"kept": True}, message="passing")
+            answer = await client.post("/api/events", json={**passing, "timestamp": moment})
+            assert answer.status_code == 201
+            await post_batch(client, ndjson(*[passing | {"timestamp": at(chance.randrange(-5, 50))}] * 3))
+            assert (await client.delete(f"/api/events/{answer.json()['id']}")).status_code == 204
+            written += 1
+
+    async with serve(settings) as client, serve(settings) as other:
+        await post_batch(client, ndjson(*kept))
+        writers = [asyncio.create_task(write((client, other)[n % 2], n)) for n in range(4)]
+        for _ in range(3):
+            before, met = written, Counter[str]()
+            url: str | httpx.URL = httpx.URL("/api/events", params={**wanted, "limit": 7})
+            while url:
+                answer = await client.get(url)
+                met.update(found["message"] for found in answer.json())
+                url = answer.links["next"]["url"] if "next" in answer.links else ""
+            del met["passing"]
+            assert {name: n for name, n in met.items() if name.isdigit()} == {each["message"]: 1 for each in kept}
+            assert written > before
+        done.set()
+        await asyncio.gather(*writers)
+
+
+@given(text=st.text(max_size=200) | st.binary(max_size=80).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_whatever_is_sent_as_a_cursor_is_answered_with_a_clear_error(
+    collector: httpx.AsyncClient, text: str
+) -> None:
+    answer = await collector.get("/api/events", params={"cursor": text})
+
+    if text:
+        assert (answer.status_code, answer.json()["code"]) == (422, "parameter_invalid")
+    else:
+        assert answer.status_code == 200

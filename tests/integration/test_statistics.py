@@ -1,6 +1,7 @@
 """Statistics: the original's shape, and numbers that are exact whatever is written, changed, deleted and folded."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -183,6 +184,108 @@ async def test_statistics_are_exact_after_any_mix_of_writes_at_once(
 
     expected = await counted(settings.dsn)
     assert [await stats(client) for client in pair] == [expected, expected]
+
+
+# -- of a filter
+
+edge = st.sampled_from(
+    [
+        None,
+        *("2020-03-01T01:30:00Z", "2020-03-01T01:00:00Z", "2026-01-02T00:00:00Z", "2026-01-02T12:00:00Z"),
+        *("2026-01-02T12:30:00Z", "2026-01-02T13:00:00Z", "2026-01-02T12:59:59.999999Z", "2026-01-03T00:00:00Z"),
+        *("2026-01-02T12:59:59.999999Z", "9999-12-31T23:30:00Z", "0001-01-01T00:30:00Z", "now", "-1h", "-24h"),
+    ]
+)
+narrowed = st.fixed_dictionaries(
+    {
+        "event_type": st.lists(st.sampled_from(["a", "b", "none"]), max_size=2),
+        "severity": st.none() | st.tuples(st.sampled_from(["severity", "severity_min"]), severity),
+        "range": st.tuples(edge, edge),
+    }
+)
+
+
+def parameters(wanted: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a query of a filter: ages become moments, and the ends of the range are put in order."""
+    now = datetime.now(UTC)
+    ages = {"now": now, "-1h": now - timedelta(hours=1), "-24h": counts.hour(now) - timedelta(hours=24)}
+    given = [None if each is None else ages.get(each) or datetime.fromisoformat(each) for each in wanted["range"]]
+    if None not in given:
+        given.sort()
+    ends = [(name, moment.isoformat()) for name, moment in zip(("from", "to"), given, strict=True) if moment]
+    return [
+        *(("event_type", each) for each in wanted["event_type"]),
+        *([wanted["severity"]] if wanted["severity"] else []),
+        *ends,
+    ]
+
+
+async def counted_of(dsn: str, query: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return what the statistics of a filter must be, by looking at every event."""
+    rows = await sql(dsn, 'SELECT event_type, severity, "timestamp" FROM system_events')
+    given = dict(query)
+    types = {text for name, text in query if name == "event_type"}
+    severities = SEVERITIES[SEVERITIES.index(given["severity_min"]) :] if "severity_min" in given else SEVERITIES
+    kept = [
+        row
+        for row in rows
+        if (not types or row[0] in types)
+        and row[1] == given.get("severity", row[1])
+        and row[1] in severities
+        and ("from" not in given or row[2] >= datetime.fromisoformat(given["from"]))
+        and ("to" not in given or row[2] < datetime.fromisoformat(given["to"]))
+    ]
+    last = max((row[2] for row in kept), default=None)
+    return {
+        "total_events": len(kept),
+        "events_by_severity": dict(Counter(row[1] for row in kept)),
+        "events_by_type": dict(Counter(row[0] for row in kept)),
+        "recent_events": sum(row[2] >= datetime.now(UTC) - timedelta(hours=24) for row in kept),
+        "last_event_timestamp": None if last is None else last.isoformat().replace("+00:00", "Z"),
+    }
+
+
+@given(
+    plans=st.lists(st.lists(step, max_size=6), min_size=2, max_size=4),
+    filters=st.lists(narrowed, min_size=4, max_size=8),
+)
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_statistics_of_a_filter_are_exact_after_any_mix_of_writes_at_once(
+    settings: Settings,
+    pair: list[httpx.AsyncClient],
+    plans: list[list[tuple[Any, ...]]],
+    filters: list[dict[str, Any]],
+) -> None:
+    known: list[int] = []
+    await asyncio.gather(*(work(pair[n % 2], plan, known) for n, plan in enumerate(plans)))
+
+    for number, wanted in enumerate(filters):
+        query = parameters(wanted)
+        answer = await pair[number % 2].get("/api/events/stats", params=httpx.QueryParams(tuple(query)))
+        assert (answer.status_code, answer.json()) == (200, await counted_of(settings.dsn, query)), query
+
+
+async def test_a_taken_back_count_does_not_hide_an_older_event(settings: Settings, serve: Serve) -> None:
+    async with serve(settings, fold_interval_s=3600) as client:
+        moments = ("2026-01-02T11:20:00Z", "2026-01-02T12:30:00Z", "2026-01-03T09:00:00Z")
+        created = [await create(client, event_type="t", timestamp=moment) for moment in moments]
+        for folded in (False, True):
+            if folded:
+                async with connected(settings.dsn) as connection:
+                    await counts.fold(connection)
+            gone = created.pop()
+            await client.delete(f"/api/events/{gone['id']}")
+            found = (await client.get("/api/events/stats?event_type=t&to=2026-02-01T00:00:00Z")).json()
+            assert (found["total_events"], found["last_event_timestamp"]) == (len(created), created[-1]["timestamp"])
+
+
+async def test_what_is_not_counted_is_refused_and_what_is_counted_is_named(collector: httpx.AsyncClient) -> None:
+    for query in ("source=web", "details.a=1", "id=1", "limit=3", "cursor=x"):
+        answer = await collector.get(f"/api/events/stats?{query}")
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "parameter_invalid")
+        assert "events are counted by type, severity and time" in answer.json()["detail"]
+        assert "event_type, from, severity, severity_min, to" in answer.json()["detail"]
 
 
 async def test_statistics_are_exact_at_every_moment_of_the_traffic(

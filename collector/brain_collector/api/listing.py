@@ -1,5 +1,6 @@
 """Many events at once: pages of a filtered list, and counts."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -13,9 +14,9 @@ from brain_collector import cursor
 from brain_collector.api import query
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
 from brain_collector.cache import Scope
+from brain_collector.filter import Filter
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, Severity, Stats
-from brain_collector.store import Filter
 
 DEFAULT_LIMIT: Final = 100
 
@@ -25,8 +26,8 @@ _encode: Final = msgspec.json.encode
 async def list_events(request: Request) -> Response:
     """Return a page of events, newest first; the next one stands in the Link header."""
     own = resources(request)
-    query.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
-    wanted = query.event_filter(request)
+    query.only(request, _names(_LIST_PARAMETERS), prefix=query.DETAILS, repeatable=["event_type"])
+    wanted = query.event_filter(request, own.settings)
     page = _Page(
         limit=query.whole_number(
             request,
@@ -77,23 +78,43 @@ def _next_page(request: Request, token: str) -> str:
 
 
 async def stats(request: Request) -> Response:
-    """Return exact counts."""
+    """Return exact counts, of all events or of some."""
     own = resources(request)
-    query.only(request, ())
+    query.only(
+        request,
+        _names(_STATS_PARAMETERS),
+        repeatable=["event_type"],
+        why=": events are counted by type, severity and time, and a list can be narrowed by more",
+    )
+    wanted = query.event_filter(request, own.settings)
 
     async def fill() -> bytes:
-        return _encode(await own.store.statistics())
+        return _encode(await own.store.statistics(wanted))
 
-    counts = await own.cache.get_or_fill(Scope.EVENTS, "stats", own.settings.stats_ttl_s, fill)
+    key = f"stats:{_encode(wanted).decode()}"
+    counts = await own.cache.get_or_fill(Scope.EVENTS, key, own.settings.stats_ttl_s, fill)
     return Response(counts, media_type=JSON)
 
 
-_LIST_PARAMETERS: Final = (
-    Parameter(name="event_type", type=str, description="Only events of this type."),
+def _names(parameters: Iterable[Parameter]) -> list[str]:
+    return [parameter.name for parameter in parameters]
+
+
+_STATS_PARAMETERS: Final = (
+    Parameter(name="event_type", type=list[str], description="Only events of this type; repeat it for several."),
     Parameter(name="severity", type=Severity, description="Only events of this severity."),
-    Parameter(name="source", type=str, description="Only events of this source."),
+    Parameter(name="severity_min", type=Severity, description="Only events of this severity or a higher one."),
     Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
     Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
+)
+_LIST_PARAMETERS: Final = (
+    *_STATS_PARAMETERS,
+    Parameter(name="source", type=str, description="Only events of this source."),
+    Parameter(
+        name="id",
+        type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}(,[0-9]{1,19})*$")],
+        description="Only events of these ids, with commas between.",
+    ),
     Parameter(name="limit", type=Annotated[int, Meta(ge=1)], description=f"Page size; {DEFAULT_LIMIT} by default."),
     Parameter(name="offset", type=Annotated[int, Meta(ge=0)], description="Events to skip; the cursor is better."),
     Parameter(name="cursor", type=str, description="Where the page before ended: take it from its Link header."),
@@ -105,7 +126,9 @@ OPERATIONS: Final = (
         path=PATH,
         endpoint=list_events,
         summary="List events",
-        description="Newest first. Follow the Link header (`rel=next`) for the next page.",
+        description="Newest first. Follow the Link header (`rel=next`) for the next page. Events can be narrowed "
+        "by their details, too: `details.user.id=42` wants the value at a path of keys and array indexes, as text, to "
+        "be 42.",
         tag="events",
         scope="read",
         parameters=_LIST_PARAMETERS,
@@ -117,9 +140,10 @@ OPERATIONS: Final = (
         path=f"{PATH}/stats",
         endpoint=stats,
         summary="Count events",
-        description="Exact, by severity and by type.",
+        description="Exact, by severity and by type; all of them, or those of some types, severities, and times.",
         tag="events",
         scope="read",
+        parameters=_STATS_PARAMETERS,
         answers={200: Answer(description="The counts.", type=Stats)},
         errors=(422,),
     ),
