@@ -1,7 +1,7 @@
 """Single events: create, get, change, delete."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -14,13 +14,18 @@ from brain_collector.api import query
 from brain_collector.api.body import body_of, media_type
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
+from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
 from brain_collector.cache import Scope
 from brain_collector.decode import Rows, decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, EventCreate, EventUpdate
+from brain_collector.store import Check
 from brain_collector.submission import RowsRefused, Submission
 from brain_events.wire import KEY_HEADER
+
+REVALIDATE: Final = "private, no-cache"
+"""For single events: a client may keep one, and asks each time, with the ETag, whether it still holds."""
 
 _encode: Final = msgspec.json.encode
 
@@ -77,7 +82,7 @@ def _counting_refusals(own: Resources) -> Iterator[None]:
 
 
 async def get(request: Request) -> Response:
-    """Return one event."""
+    """Return one event, or that the client has it already."""
     own = resources(request)
     query.only(request, ())
     event_id = query.event_id(request)
@@ -88,7 +93,11 @@ async def get(request: Request) -> Response:
             raise _not_found(event_id)
         return _encode(event)
 
-    return _json(await own.cache.get_or_fill(Scope.EVENT, str(event_id), own.settings.event_ttl_s, fill))
+    content = await own.cache.get_or_fill(Scope.EVENT, str(event_id), own.settings.event_ttl_s, fill)
+    headers = {"ETag": etag(content), "Cache-Control": REVALIDATE}
+    if is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return _json(content, headers=headers)
 
 
 async def update(request: Request) -> Response:
@@ -98,18 +107,18 @@ async def update(request: Request) -> Response:
     event_id = query.event_id(request)
     media_type(request, JSON)
     async with body_of(request, own.settings, own.budget) as body:
-        return await _update(own, body, event_id)
+        return await _update(own, body, event_id, check_of(request))
 
 
-async def _update(own: Resources, body: bytes, event_id: int) -> Response:
+async def _update(own: Resources, body: bytes, event_id: int, check: Check | None) -> Response:
     with _counting_refusals(own):
         changes = decode_changes(body, own.limits)
         await _refuse_other_timestamp(own, event_id, changes.pop("timestamp", None))
         try:
-            event = await own.store.update(event_id, changes)
+            async with _invalidating(own):
+                event = await own.store.update(event_id, changes, check)
         except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
             raise _not_storable(error.detail) from None
-    await _invalidate(own)
     if event is None:
         raise _not_found(event_id)
     return _json(_encode(event))
@@ -127,17 +136,24 @@ async def delete(request: Request) -> Response:
     own = resources(request)
     query.only(request, ())
     event_id = query.event_id(request)
-    found = await own.store.delete(event_id)
-    await _invalidate(own)
+    async with _invalidating(own):
+        found = await own.store.delete(event_id, check_of(request))
     if not found:
         raise _not_found(event_id)
     return Response(status_code=204)
 
 
-async def _invalidate(own: Resources) -> None:
-    """Begin new generations before the answer goes out; also after a 404: another may just have deleted it."""
-    await own.cache.invalidate(Scope.EVENTS)
-    await own.cache.invalidate(Scope.EVENT)
+@asynccontextmanager
+async def _invalidating(own: Resources) -> AsyncIterator[None]:
+    """Begin new generations before the answer goes out, whatever it is.
+
+    After a 404 or a 412, because another may just have changed the event; after a 503, because it may be committed.
+    """
+    try:
+        yield
+    finally:
+        await own.cache.invalidate(Scope.EVENTS)
+        await own.cache.invalidate(Scope.EVENT)
 
 
 def _json(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -154,6 +170,7 @@ def _not_storable(why: str) -> EventInvalid:
 
 
 _ID: Final = Parameter(name="id", place="path", type=int, description="The event's id.", required=True)
+_ETAG: Final = {"ETag": "Changes when the event changes."}
 KEY_PARAMETER: Final = Parameter(
     name=KEY_HEADER,
     place="header",
@@ -184,8 +201,11 @@ OPERATIONS: Final = (
         summary="Get one event",
         tag="events",
         scope="read",
-        parameters=(_ID,),
-        answers={200: Answer(description="The event.", type=Event)},
+        parameters=(_ID, IF_NONE_MATCH),
+        answers={
+            200: Answer(description="The event.", type=Event, headers=_ETAG),
+            304: Answer(description="The event is still the one of If-None-Match.", headers=_ETAG),
+        },
         errors=(404, 422),
     ),
     Operation(
@@ -196,10 +216,10 @@ OPERATIONS: Final = (
         description="Partial: fields that are not sent stay as they are.",
         tag="events",
         scope="write",
-        parameters=(_ID,),
+        parameters=(_ID, IF_MATCH),
         body={JSON: EventUpdate},
         answers={200: Answer(description="The event as it is now.", type=Event)},
-        errors=(400, 404, 408, 413, 415, 422),
+        errors=(400, 404, 408, 412, 413, 415, 422),
     ),
     Operation(
         method="DELETE",
@@ -208,8 +228,8 @@ OPERATIONS: Final = (
         summary="Delete one event",
         tag="events",
         scope="write",
-        parameters=(_ID,),
+        parameters=(_ID, IF_MATCH),
         answers={204: Answer(description="Deleted.")},
-        errors=(404, 422),
+        errors=(404, 412, 422),
     ),
 )
