@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from brain_collector import migrate
-from brain_collector.app import create_app
+from brain_collector.server import configured
 from brain_collector.settings import Settings
 from tests.integration.engines import SuiteEngines, running_engines
 
@@ -87,10 +87,7 @@ def serve() -> Serve:
 
 @asynccontextmanager
 async def _serving(settings: Settings, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(msgspec.structs.replace(settings, **changes))
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on")
-    server = uvicorn.Server(config)
-    server.config.timeout_graceful_shutdown = 2
+    server = uvicorn.Server(configured(msgspec.structs.replace(settings, **changes)))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         assert not serving.done(), serving

@@ -56,6 +56,9 @@ class Cache(Protocol):
     async def check(self) -> State:
         """Ask the cache for a sign of life, unless it is known to be down and the next try is not due."""
 
+    async def evaluate(self, script: str, name: str, *arguments: float) -> list[bytes] | None:
+        """Run a Lua script on the value of that name; None if there is no Redis, or none that answers now."""
+
     async def close(self) -> None: ...
 
     @property
@@ -100,6 +103,9 @@ class MemoryCache:
 
     async def check(self) -> State:
         return self.state
+
+    async def evaluate(self, script: str, name: str, *arguments: float) -> None:  # noqa: ARG002 - as the other one
+        return None
 
     async def close(self) -> None:
         self._entries.clear()
@@ -147,6 +153,7 @@ class RedisCache:
         self._renewing: set[Scope] = set()
         self._run_id: bytes | None = None
         self._retry_at: float | None = None
+        self._scripts_refused = False
 
     @property
     def state(self) -> State:
@@ -175,6 +182,10 @@ class RedisCache:
         for scope in Scope:  # a token that could not be written: other collectors serve old answers until it is
             await self._is_paid_up(scope)
         return self.state
+
+    async def evaluate(self, script: str, name: str, *arguments: float) -> list[bytes] | None:
+        reply = await self._ask("EVAL", script, 1, f"{self._namespace}:{name}", *arguments)
+        return reply if isinstance(reply, list) else None
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
@@ -229,15 +240,24 @@ class RedisCache:
             try:
                 async with _patience(self._patience_s):
                     reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
-            except Exception as error:  # noqa: BLE001 - on garbage redis-py raises ValueError, IndexError and more
-                if self._retry_at is None:
-                    logger.warning("the cache does not answer (%r); reads go to the database", error)
-                self._retry_at = time.monotonic() + self._retry_interval_s
+            except ResponseError as error:
+                if command[0] != "EVAL":
+                    return self._lost(error)
+                if not self._scripts_refused:  # by its access rules, or it is full: it answers all the same
+                    logger.warning("the cache runs no script (%s); limits are counted by each collector itself", error)
+                    self._scripts_refused = True
                 return None
+            except Exception as error:  # noqa: BLE001 - on garbage redis-py raises ValueError, IndexError and more
+                return self._lost(error)
             if self._retry_at is not None:
                 logger.warning("the cache is back")
                 self._retry_at = None
             return reply
+
+    def _lost(self, error: Exception) -> None:
+        if self._retry_at is None:
+            logger.warning("the cache does not answer (%r); reads go to the database", error)
+        self._retry_at = time.monotonic() + self._retry_interval_s
 
     def _may_ask(self) -> bool:
         if self._retry_at is not None:

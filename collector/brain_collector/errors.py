@@ -4,6 +4,7 @@ CollectorError
 ├── SettingsError               the command ends with this one line, as with MigrationError, SendError, DemoError
 │                               and the EmbeddedErrors, which stand beside what raises them
 └── Problem                     an answer; `code` is stable, `detail` says what happened, the value, and what to do
+    ├── RequestMalformed   400  request_malformed
     ├── BodyUndecodable    400  body_undecodable
     ├── KeyMalformed       400  key_malformed
     ├── HostRefused        400  host_refused
@@ -12,9 +13,10 @@ CollectorError
     ├── EventNotFound      404  event_not_found
     ├── ApiKeyNotFound     404  api_key_not_found
     ├── TooManyApiKeys     409  too_many_api_keys
+    ├── HeadTooSlow        408  head_too_slow
+    ├── BodyTooSlow        408  body_too_slow
     ├── PreconditionFailed 412  precondition_failed
     ├── BodyTooLarge       413  body_too_large
-    ├── BodyTooSlow        408  body_too_slow
     ├── UnsupportedMedia   415  unsupported_media_type
     ├── EventInvalid       422  event_invalid
     ├── BatchInvalid       422  batch_invalid
@@ -24,6 +26,8 @@ CollectorError
     ├── ParameterInvalid   422  parameter_invalid
     ├── CursorMismatch     422  cursor_mismatch
     ├── QueryTooBroad      422  query_too_broad
+    ├── RateLimited        429  rate_limited, with Retry-After
+    ├── HeadTooLarge       431  head_too_large
     └── Unavailable        503  unavailable, with Retry-After
 """
 
@@ -80,6 +84,12 @@ class Problem(CollectorError):  # noqa: N818 - RFC 9457's word
         return ProblemBody(title=self.title, status=self.status, code=self.code, detail=self.detail, errors=self.errors)
 
 
+class RequestMalformed(Problem):
+    """What came is no HTTP/1.1, or could be understood in two ways."""
+
+    status, code, title = 400, "request_malformed", "The request is malformed"
+
+
 class BodyUndecodable(Problem):
     """The body as a whole is no JSON, no NDJSON or no gzip."""
 
@@ -128,10 +138,19 @@ class TooManyApiKeys(Problem):
     status, code, title = 409, "too_many_api_keys", "There are too many API keys"
 
 
+class HeadTooSlow(Problem):
+    """The request line and headers did not arrive in time."""
+
+    status, code, title = 408, "head_too_slow", "The request did not arrive in time"
+
+
 class BodyTooSlow(Problem):
-    """The body did not arrive in time."""
+    """The body did not arrive in time; what is left of it is not waited for."""
 
     status, code, title = 408, "body_too_slow", "The body did not arrive in time"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
 
 
 class BodyTooLarge(Problem):
@@ -198,6 +217,18 @@ class QueryTooBroad(Problem):
     """The query ran into the statement time-out."""
 
     status, code, title = 422, "query_too_broad", "The query is too broad"
+
+
+class RateLimited(Problem):
+    """The caller has sent more than its share; nothing of the request was taken."""
+
+    status, code, title = 429, "rate_limited", "Too much in too short a time"
+
+
+class HeadTooLarge(Problem):
+    """The request line and headers are over a limit."""
+
+    status, code, title = 431, "head_too_large", "The request's headers are too large"
 
 
 class Unavailable(Problem):

@@ -18,6 +18,7 @@ from brain_collector.budget import Budget
 from brain_collector.cache import Scope, open_cache
 from brain_collector.key_table import KeyTable
 from brain_collector.keys import Keyring
+from brain_collector.quota import Quota
 from brain_collector.resources import Resources
 from brain_collector.schema import EngineState
 from brain_collector.selflog import SelfLog
@@ -85,7 +86,8 @@ async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) 
         stack.callback(writer.drain)
         limits = Limits(settings.max_event_bytes, settings.max_details_depth, settings.max_batch_events)
         budget = Budget(settings.max_pending_bytes, retry_after_s=settings.retry_after_s)
-        yield Resources(settings, limits, budget, store, writer, cache, selflog, availability, keys)
+        quota = Quota(settings, cache.evaluate)
+        yield Resources(settings, limits, budget, quota, store, writer, cache, selflog, availability, keys)
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

@@ -101,7 +101,7 @@ def _problem(status: int, schema_of: dict[str, Any]) -> dict[str, Any]:
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": schema_of[repr(ProblemBody)]}},
     }
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         found["headers"] = _RETRY_AFTER
     return found
 

@@ -24,6 +24,15 @@ SECURITY_HEADERS: Final = {
 """On every answer, unless it sets its own."""
 
 
+def raw(problem: Problem) -> bytes:
+    """Return the answer of a problem as it travels, for who speaks HTTP itself; the connection ends after it."""
+    body = msgspec.json.encode(problem.body)
+    own = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"{name}: {value}\r\n" for name, value in {**SECURITY_HEADERS, **problem.headers, **own}.items()]
+    status = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+    return "".join([status, *lines, "\r\n"]).encode() + body
+
+
 def response(problem: Problem) -> Response:
     """Return the answer of a problem."""
     return _response(problem.body, problem.headers)
@@ -61,8 +70,16 @@ async def on_crash(request: Request, error: Exception) -> Response:
         code="internal_server_error",
         detail="the collector has a fault; its log says which",
     )
-    return _response(body, SECURITY_HEADERS)  # Starlette answers this outside of the guard, which sets them elsewhere
+    return _response(body, {})
 
 
 def _response(body: ProblemBody, headers: dict[str, str]) -> Response:
-    return Response(msgspec.json.encode(body), status_code=body.status, headers=headers, media_type=MEDIA_TYPE)
+    return Response(
+        msgspec.json.encode(body),
+        status_code=body.status,
+        headers={
+            **SECURITY_HEADERS,
+            **headers,
+        },  # some problems are answered outside of the guard, which sets them else
+        media_type=MEDIA_TYPE,
+    )

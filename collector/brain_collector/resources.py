@@ -8,6 +8,7 @@ from brain_collector.availability import Availability
 from brain_collector.budget import Budget
 from brain_collector.cache import Cache
 from brain_collector.key_table import KeyTable
+from brain_collector.quota import Quota
 from brain_collector.selflog import SelfLog
 from brain_collector.settings import Settings
 from brain_collector.store import Store
@@ -21,6 +22,7 @@ class Resources(NamedTuple):
     settings: Settings
     limits: Limits
     budget: Budget
+    quota: Quota
     store: Store
     writer: Writer
     cache: Cache

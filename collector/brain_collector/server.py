@@ -8,15 +8,19 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 import uvicorn
 
 from brain_collector import migrate
-from brain_collector.app import create_app, refuse_to_be_open
+from brain_collector.app import OPERATIONS, create_app, refuse_to_be_open
+from brain_collector.connection import Connection
+from brain_collector.door import Door, most_connections
 from brain_collector.errors import SettingsError
+from brain_collector.lifespan import Engines
 from brain_collector.schema import EngineState
 from brain_collector.settings import Settings
 
@@ -85,22 +89,40 @@ def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
         SettingsError: the address cannot be served on.
     """
     refuse_to_be_open(settings)
+    most_connections(settings.max_connections)  # before engines are started
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the loop takes signals over
     with _listening(settings) as listener, backed(settings) as found:
         if found.embedded:
             migrate.upgrade(found.settings.dsn)
-        config = uvicorn.Config(
-            create_app(found.settings, found),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="on",
-            timeout_graceful_shutdown=settings.drain_s,
-        )
+        config = configured(found.settings, found)
         server = _Server(config, lambda: on_ready(_url(settings.host, listener), found))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.until_signal(listener))
+
+
+def configured(settings: Settings, engines: Engines | None = None) -> uvicorn.Config:
+    """Return how uvicorn is to serve the collector.
+
+    Raises:
+        SettingsError: there are to be more connections than the process may have, or anyone could come in.
+    """
+    door = Door(most_connections(settings.max_connections))
+    open_paths = frozenset(operation.path for operation in OPERATIONS if operation.scope is None)
+    connection = partial(Connection, settings, door, open_paths)
+    return uvicorn.Config(
+        create_app(settings, engines),
+        host=settings.host,
+        port=settings.port,
+        http=cast("type[asyncio.Protocol]", connection),  # it is only called
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
 
 
 class _Server(uvicorn.Server):

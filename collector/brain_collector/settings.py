@@ -66,7 +66,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
     max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = 32
 
+    max_connections: Annotated[
+        int, Meta(ge=0), _help("Most connections at once; 0: what `ulimit -n` leaves, at most 4096.")
+    ] = 0
+    max_head_bytes: Annotated[int, _Positive, _help("Largest request line and headers together.")] = 64 * 2**10
+    max_headers: Annotated[int, _Positive, _help("Most headers of a request.")] = 100
+    head_deadline_s: Annotated[float, _Positive, _help("Longest time a request may take to send its headers.")] = 10.0
+    keep_alive_s: Annotated[int, _Positive, _help("How long a connection is kept between two requests.")] = 75
+    answer_deadline_s: Annotated[
+        float, _Positive, _help("Longest time a client may leave an answer unread; beyond: cut off.")
+    ] = 60.0
+
+    max_events_per_s: Annotated[
+        float, Meta(ge=0), _help("Events a second that one API key may send; 0: no limit. Beyond: 429.")
+    ] = 0.0
+    max_bytes_per_s: Annotated[
+        float, Meta(ge=0), _help("Bytes a second (after gzip) that one API key may send; 0: no limit. Beyond: 429.")
+    ] = 0.0
+    burst_s: Annotated[float, _Positive, _help("Rate limits: how many seconds' worth may come at once.")] = 10.0
+
     body_deadline_s: Annotated[float, _Positive, _help("Longest time a request may take to send its body.")] = 30.0
+    body_stall_s: Annotated[float, _Positive, _help("Time in which a body must come on by 32 KiB, or end.")] = 5.0
     write_deadline_s: Annotated[float, _Positive, _help("Longest wait for a commit; beyond: 503.")] = 10.0
     read_deadline_s: Annotated[float, _Positive, _help("Longest time a query may take.")] = 5.0
     connect_deadline_s: Annotated[float, _Positive, _help("Longest wait for a database connection.")] = 3.0

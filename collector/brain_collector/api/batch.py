@@ -14,7 +14,8 @@ from brain_collector.api import query
 from brain_collector.api.body import USUAL_BYTES, body_of, media_type
 from brain_collector.api.events import KEY_PARAMETER
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
-from brain_collector.api.operation import JSON, Answer, Operation
+from brain_collector.api.operation import JSON, QUOTA_HEADERS, Answer, Operation
+from brain_collector.auth import caller_of
 from brain_collector.decode import Decoded, decode_array, decode_ndjson
 from brain_collector.errors import BatchInvalid, FieldError
 from brain_collector.resources import Resources, resources
@@ -30,10 +31,15 @@ async def ingest(request: Request) -> Response:
     query.only(request, ())
     given = media_type(request, NDJSON, JSON)
     key = idempotency_key(request)
+    caller = caller_of(request.scope)
+    own.quota.refuse_early(caller)
     async with body_of(request, own.settings, own.budget) as body:
         refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
         decoded = await _decode(body, given, own)
-        return await _ingest(own, body, decoded, key)
+        left = await own.quota.take(caller, n_events=decoded.received, n_bytes=len(body))
+        answer = await _ingest(own, body, decoded, key)
+        answer.headers.update(left)
+        return answer
 
 
 async def _ingest(own: Resources, body: bytes, decoded: Decoded, key: UUID | None) -> Response:
@@ -112,7 +118,7 @@ OPERATIONS: Final = (
         scope="ingest",
         parameters=(KEY_PARAMETER,),
         body={NDJSON: EventCreate, JSON: Annotated[list[EventCreate], Meta(min_length=1)]},
-        answers={200: Answer(description="What became of the batch.", type=BatchAnswer)},
-        errors=(400, 408, 413, 415, 422),
+        answers={200: Answer(description="What became of the batch.", type=BatchAnswer, headers=QUOTA_HEADERS)},
+        errors=(400, 408, 413, 415, 422, 429),
     ),
 )

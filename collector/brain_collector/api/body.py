@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -13,6 +13,7 @@ from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, U
 from brain_collector.settings import Settings
 
 USUAL_BYTES: Final = 2 * 2**20
+PROGRESS_BYTES: Final = 32 * 2**10
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
@@ -24,15 +25,12 @@ async def body_of(request: Request, settings: Settings, budget: Budget) -> Async
         BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia: as their names say.
         Unavailable: too much is being received or written already.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = ", ".join(request.headers.getlist("content-encoding") or ["identity"]).strip().lower()
     if encoding not in {"identity", "gzip"}:
         raise UnsupportedMedia(f"Content-Encoding is {encoding[:40]!r}; send gzip or identity")
     with budget.share() as share:
         try:
-            async with asyncio.timeout(settings.body_deadline_s):
-                body = await _receive(request, settings.max_body_bytes, share)
-        except TimeoutError:
-            raise BodyTooSlow(f"the body took longer than {settings.body_deadline_s:g} s") from None
+            body = await _receive(request, settings, share)
         except ClientDisconnect:
             raise BodyUndecodable("the client went away in the middle of the body") from None
         if encoding == "gzip":
@@ -40,7 +38,8 @@ async def body_of(request: Request, settings: Settings, budget: Budget) -> Async
         yield body
 
 
-async def _receive(request: Request, max_bytes: int, share: Share) -> bytes:
+async def _receive(request: Request, settings: Settings, share: Share) -> bytes:
+    max_bytes = settings.max_body_bytes
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise BodyTooLarge(
@@ -48,13 +47,39 @@ async def _receive(request: Request, max_bytes: int, share: Share) -> bytes:
         )
     chunks = []
     received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > max_bytes:
-            raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
-        share.take(len(chunk))
-        chunks.append(chunk)
+    async with _pace(settings) as came_on:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
+            share.take(len(chunk))
+            chunks.append(chunk)
+            came_on(received)
     return b"".join(chunks)
+
+
+@asynccontextmanager
+async def _pace(settings: Settings) -> AsyncIterator[Callable[[int], None]]:
+    """Yield what is told how many bytes have come, and end the block when too few do: what came holds memory."""
+    now = asyncio.get_running_loop().time
+    stop_at = now() + settings.body_deadline_s
+    wanted = PROGRESS_BYTES
+    limit = asyncio.timeout_at(min(stop_at, now() + settings.body_stall_s))
+
+    def came_on(received: int) -> None:
+        nonlocal wanted
+        if received >= wanted:
+            wanted = received + PROGRESS_BYTES
+            limit.reschedule(min(stop_at, now() + settings.body_stall_s))
+
+    try:
+        async with limit:
+            yield came_on
+    except TimeoutError:
+        raise BodyTooSlow(
+            f"the body took longer than {settings.body_deadline_s:g} s, or came on by less than "
+            f"{PROGRESS_BYTES:,} bytes in {settings.body_stall_s:g} s"
+        ) from None
 
 
 async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from brain_collector.api import query
 from brain_collector.api.body import body_of, media_type
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
-from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
+from brain_collector.api.operation import JSON, PATH, QUOTA_HEADERS, Answer, Operation, Parameter
 from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
+from brain_collector.auth import caller_of
 from brain_collector.cache import Scope
 from brain_collector.decode import Rows, decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
@@ -36,9 +37,14 @@ async def create(request: Request) -> Response:
     query.only(request, ())
     media_type(request, JSON)
     key = idempotency_key(request)
+    caller = caller_of(request.scope)
+    own.quota.refuse_early(caller)
     async with body_of(request, own.settings, own.budget) as body:
         refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
-        return await _create(own, body, key)
+        left = await own.quota.take(caller, n_events=1, n_bytes=len(body))
+        answer = await _create(own, body, key)
+        answer.headers.update(left)
+        return answer
 
 
 async def _create(own: Resources, body: bytes, key: UUID | None) -> Response:
@@ -191,8 +197,10 @@ OPERATIONS: Final = (
         scope="ingest",
         parameters=(KEY_PARAMETER,),
         body={JSON: EventCreate},
-        answers={201: Answer(description="Stored.", type=Event, headers={"Location": "Where the event is."})},
-        errors=(400, 408, 413, 415, 422),
+        answers={
+            201: Answer(description="Stored.", type=Event, headers={"Location": "Where the event is.", **QUOTA_HEADERS})
+        },
+        errors=(400, 408, 413, 415, 422, 429),
     ),
     Operation(
         method="GET",

@@ -11,6 +11,10 @@ from brain_collector.schema import KeyScope
 
 JSON = "application/json"
 PATH = "/api/events"
+QUOTA_HEADERS = {
+    "RateLimit-Policy": "How much may come in which time, if there is a limit (draft-ietf-httpapi-ratelimit-headers).",
+    "RateLimit": "How much of it is left.",
+}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
