@@ -16,7 +16,17 @@ import msgspec
 
 from brain_collector.errors import BodyTooLarge, BodyUndecodable, EventInvalid
 from brain_collector.schema import EventCreate, EventUpdate
-from brain_collector.validate import READ_ONLY, Limits, Refused, validate, validate_changes
+from brain_collector.validate import (
+    ADJUSTED_TIMESTAMP,
+    MAX_DIGITS,
+    MAX_EXPONENT,
+    READ_ONLY,
+    Checked,
+    Limits,
+    Refused,
+    validate,
+    validate_changes,
+)
 from brain_events.wire import LineError
 
 FUTURE_LIMIT: Final = timedelta(days=1)
@@ -27,9 +37,8 @@ _update: Final = msgspec.json.Decoder(EventUpdate)
 _scan: Final = json.JSONDecoder().raw_decode
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
-MAX_EXPONENT: Final = 308  # of a double, IEEE 754
-
 _BACKSLASH: Final = 92
+_MANY_DIGITS: Final = re.compile(rb"[0.]{%d}" % MAX_DIGITS)
 _DIGITS_TO_0: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _DOUBTFUL: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -59,12 +68,17 @@ class Rows(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """A batch of `received` events: the valid ones as `rows`, each one's place in the batch, and what is wrong."""
+    """A batch of `received` events: the valid ones as `rows`, each one's place in the batch, and what is wrong.
+
+    `adjusted` are the rows that are not quite what was sent. `bad` has the line of each error.
+    """
 
     received: int
     rows: Rows
     places: list[int]
     errors: list[LineError]
+    adjusted: set[int]
+    bad: list[bytes]
 
 
 def decode_ndjson(body: bytes, limits: Limits, now: datetime) -> Decoded:
@@ -137,10 +151,12 @@ def decode_one(body: bytes, limits: Limits, now: datetime) -> Rows:
         EventInvalid: it is not valid; every field at fault is named.
     """
     try:
-        event, details = _one(body, limits)
+        event, details, _ = _one(body, limits)
     except Refused as refused:
         raise _invalid(refused) from None
-    return _rows([event], [details], now)
+    rows = _rows([event], [details], now)
+    _clamp_to_calendar(rows, now)
+    return rows
 
 
 def decode_changes(body: bytes, limits: Limits) -> dict[str, Any]:
@@ -164,50 +180,57 @@ def _changes(update: EventUpdate, body: bytes, limits: Limits) -> dict[str, Any]
     changes = {name: value for name, value in given if value is not msgspec.UNSET and name not in READ_ONLY}
     if "details" in changes:
         changes["details"] = _text(changes["details"])
-    if len(body) > limits.event_bytes or _suspicious(body) or not _plain(changes.get("details"), limits.details_depth):
+    if len(body) > limits.event_bytes or _suspicious(body) or not _plain(changes.get("details"), limits):
         raise msgspec.ValidationError
     return changes
 
 
 def _invalid(refused: Refused) -> EventInvalid:
-    return EventInvalid("; ".join(error.detail for error in refused.errors), errors=refused.errors)
+    return EventInvalid(_sentence(refused), errors=refused.errors)
+
+
+def _sentence(refused: Refused) -> str:
+    return "; ".join(error.detail for error in refused.errors)
 
 
 def _fast(events: list[EventCreate], body: bytes, limits: Limits, now: datetime) -> Decoded:
     details = [_text(event.details) for event in events]
-    if _suspicious(body) or not all(_plain(text, limits.details_depth) for text in details):
+    if _suspicious(body) or not all(_plain(text, limits) for text in details):
         raise msgspec.ValidationError
     if len(events) > limits.batch_events:
         raise _too_many(limits)
-    return Decoded(len(events), _rows(events, details, now), list(range(len(events))), [])
+    rows = _rows(events, details, now)
+    return Decoded(len(events), rows, list(range(len(events))), [], _clamp_to_calendar(rows, now), [])
 
 
 def _by_line(lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
-    events: list[EventCreate] = []
-    details: list[str | None] = []
+    events: list[Checked] = []
     places: list[int] = []
     errors: list[LineError] = []
+    bad: list[bytes] = []
     if len(lines) > limits.batch_events:
         raise _too_many(limits)
     for index, line in enumerate(lines):
         try:
-            event, text = _one(line, limits)
+            events.append(_one(line, limits))
         except Refused as refused:
-            errors += [LineError(index, error.code, error.detail) for error in refused.errors[:1]]
+            first = refused.errors[0]
+            errors.append(LineError(index, first.code, _sentence(refused), first.pointer))
+            bad.append(line)
         else:
-            events.append(event)
-            details.append(text)
             places.append(index)
-    return Decoded(len(lines), _rows(events, details, now), places, errors)
+    rows = _rows([each.event for each in events], [each.details for each in events], now)
+    adjusted = {row for row, each in enumerate(events) if each.adjusted} | _clamp_to_calendar(rows, now)
+    return Decoded(len(lines), rows, places, errors, adjusted, bad)
 
 
-def _one(line: bytes, limits: Limits) -> tuple[EventCreate, str | None]:
+def _one(line: bytes, limits: Limits) -> Checked:
     if len(line) <= limits.event_bytes and not _suspicious(line):
         try:
             event = _event.decode(line)
             text = _text(event.details)
-            if _plain(text, limits.details_depth):
-                return event, text
+            if _plain(text, limits):
+                return Checked(event, text, adjusted=False)
         except _DOUBTFUL:
             pass
     return validate(line, limits)
@@ -227,19 +250,41 @@ def _suspicious(body: bytes) -> bool:
     return b"\\u0000" in body or b"\\ud" in body or b"\\uD" in body
 
 
-def _plain(details: str | None, depth: int) -> bool:
-    """Tell whether details are an object that cannot be too deep (brackets bound the depth), without number bombs."""
+def _plain(details: str | None, limits: Limits) -> bool:
+    """Tell whether details are an object that is surely within the limits (brackets bound the depth)."""
     return details is None or (
-        details[0] == "{" and details.count("{") + details.count("[") <= depth and not _has_bomb(details)
+        details[0] == "{"
+        and details.count("{") + details.count("[") <= limits.details_depth
+        and (len(details) <= min(limits.key_chars, 4 * limits.details_keys) or _keys_fit(details, limits))
+        and not _has_bomb(details)
     )
+
+
+def _keys_fit(details: str, limits: Limits) -> bool:
+    """Look at the keys of details that are so long that one may be too long, or there may be too many."""
+    keys = 0
+    pending = [_anything.decode(details)]
+    for value in pending:
+        if type(value) is dict:
+            keys += len(value)
+            if keys > limits.details_keys or max(map(len, value), default=0) > limits.key_chars:
+                return False
+            pending += value.values()
+        elif type(value) is list:
+            pending += value
+    return True
 
 
 def _has_bomb(details: str) -> bool:
     """Tell whether a number has an exponent out of range: jsonb keeps `1e131071`, and prints it with all its digits.
 
     A scan for the shape of such a number costs 0.2 us; what looks like one, as some hexadecimal ids do, is decoded.
+    So do numbers of very many digits, which their readers cannot read.
     """
-    if b"0e000" not in details.encode().translate(_DIGITS_TO_0, b"+-"):
+    shape = details.encode().translate(_DIGITS_TO_0, b"+-")
+    if len(shape) > MAX_DIGITS and _MANY_DIGITS.search(shape):
+        return True
+    if b"0e000" not in shape:
         return False
     try:
         _numbers.decode(details)
@@ -255,7 +300,7 @@ def _bounded(number: str) -> float:
 
 
 def _rows(events: list[EventCreate], details: list[str | None], now: datetime) -> Rows:
-    rows = Rows(
+    return Rows(
         [event.event_type for event in events],
         [event.severity for event in events],
         [event.message for event in events],
@@ -263,26 +308,25 @@ def _rows(events: list[EventCreate], details: list[str | None], now: datetime) -
         [event.source for event in events],
         [event.timestamp or now for event in events],
     )
-    if events:
-        _clamp_to_calendar(rows, now)
-    return rows
 
 
-def _clamp_to_calendar(rows: Rows, now: datetime) -> None:
+def _clamp_to_calendar(rows: Rows, now: datetime) -> set[int]:
     """Give events of the far future, or of before the calendar, their arrival time; their details say so."""
     latest = now + FUTURE_LIMIT
-    if max(rows.timestamps) <= latest and min(rows.timestamps) >= EARLIEST:
-        return
-    for index, moment in enumerate(rows.timestamps):
-        if not EARLIEST <= moment <= latest:
-            rows.timestamps[index] = now
-            rows.details[index] = _flagged(rows.details[index], moment)
+    if not rows.timestamps or (max(rows.timestamps) <= latest and min(rows.timestamps) >= EARLIEST):
+        return set()
+    clamped = {row for row, moment in enumerate(rows.timestamps) if not EARLIEST <= moment <= latest}
+    for row in clamped:
+        rows.details[row] = _flagged(rows.details[row], rows.timestamps[row])
+        rows.timestamps[row] = now
+    return clamped
 
 
 def _flagged(details: str | None, moment: datetime) -> str:
     """Splice the note in as text: what stands there may hold numbers that Python cannot write back."""
     inside = details.strip()[1:-1].strip() if details else ""
-    return f'{{{inside}{"," if inside else ""}"_adjusted_timestamp":"{moment.isoformat()}"}}'
+    return f'{{{inside}{"," if inside else ""}"{ADJUSTED_TIMESTAMP}":"{moment.isoformat()}"}}'
 
 
+_anything: Final = msgspec.json.Decoder()
 _numbers: Final = msgspec.json.Decoder(float_hook=_bounded)

@@ -84,7 +84,13 @@ async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) 
         selflog.log("system_startup", "info", "The collector started", version=VERSION)
         stack.callback(selflog.log, "system_shutdown", "info", "The collector is stopping")
         stack.callback(writer.drain)
-        limits = Limits(settings.max_event_bytes, settings.max_details_depth, settings.max_batch_events)
+        limits = Limits(
+            event_bytes=settings.max_event_bytes,
+            details_depth=settings.max_details_depth,
+            batch_events=settings.max_batch_events,
+            details_keys=settings.max_details_keys,
+            key_chars=settings.max_key_chars,
+        )
         budget = Budget(settings.max_pending_bytes, retry_after_s=settings.retry_after_s)
         quota = Quota(settings, cache.evaluate)
         yield Resources(settings, limits, budget, quota, store, writer, cache, selflog, availability, keys)

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
     max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = 32
+    max_details_keys: Annotated[int, _Positive, _help("Most keys in details, at all levels together.")] = 1_000
+    max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = 256
 
     max_connections: Annotated[
         int, Meta(ge=0), _help("Most connections at once; 0: what `ulimit -n` leaves, at most 4096.")

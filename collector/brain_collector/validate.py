@@ -4,7 +4,9 @@ Only lines that the fast way cannot vouch for come here, so it may be slow; it m
 """
 
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
@@ -15,14 +17,28 @@ from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS
 
 READ_ONLY: Final = frozenset({"id", "created_at"})
 REPLACEMENT: Final = "\ufffd"
+ADJUSTED_TEXT: Final = "_adjusted_text"
+ADJUSTED_TIMESTAMP: Final = "_adjusted_timestamp"
+"""What details say of an event that is not stored as it was sent; they are part of the API (docs/api.md)."""
+
+MAX_EXPONENT: Final = 308  # of a double, IEEE 754
+MAX_DIGITS: Final = 1_000  # Python's own limit for those who read them is 4,300
+
+MAX_POINTER_CHARS: Final = 200
+
+_LEAP_SECOND: Final = re.compile(r"(?<=[Tt ]\d\d:59):60")
+_BELOW_MICROSECONDS: Final = re.compile(r"(\.\d{6})\d+")
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode  # numbers keep every digit
 
 
 class Limits(NamedTuple):
-    """What an event may measure, `event_bytes` as JSON and `details_depth` in levels, and how many make a batch."""
+    """What an event may measure: as JSON, its details in levels, in keys, and a key; and how many make a batch."""
 
     event_bytes: int
     details_depth: int
     batch_events: int = 10_000
+    details_keys: int = 1_000
+    key_chars: int = 256
 
 
 class Refused(Exception):  # noqa: N818 - it is an outcome, not a fault of ours
@@ -38,8 +54,16 @@ def refuse(pointer: str, code: str, detail: str) -> NoReturn:
     raise Refused(FieldError(pointer, code, detail))
 
 
-def validate(line: bytes, limits: Limits) -> tuple[EventCreate, str | None]:
-    """Return the event of a line and its details as JSON text.
+class Checked(NamedTuple):
+    """An event, its details as JSON text, and whether it is not quite what was sent; then the details say so."""
+
+    event: EventCreate
+    details: str | None
+    adjusted: bool
+
+
+def validate(line: bytes, limits: Limits) -> Checked:
+    """Return the event of a line.
 
     Raises:
         Refused: it is not valid; every field at fault is named.
@@ -59,13 +83,13 @@ def validate_changes(body: bytes, limits: Limits) -> dict[str, Any]:
     if unknown:
         refuse(f"/{unknown[0]}", "field_unknown", f"{unknown[0][:40]} is no field; there are {', '.join(known)}")
     unchanged = {"event_type": "-", "severity": "info", "message": ""}
-    event, details = _checked({**unchanged, **given}, limits, replaced=not _is_utf8(body))
+    event, details, _ = _checked({**unchanged, **given}, limits, replaced=not _is_utf8(body))
     changes = {name: getattr(event, name) for name in EventCreate.__struct_fields__ if name in given}
     return {**changes, "details": details} if "details" in given else changes
 
 
-def _checked(fields: dict[str, Any], limits: Limits, *, replaced: bool) -> tuple[EventCreate, str | None]:
-    checked = [
+def _checked(fields: dict[str, Any], limits: Limits, *, replaced: bool) -> Checked:
+    checked: list[Any] = [
         _text(fields, "event_type", EVENT_TYPE_MAX_CHARS, required=True, minimum=1),
         _severity(fields),
         _text(fields, "message", None, required=True),
@@ -76,38 +100,65 @@ def _checked(fields: dict[str, Any], limits: Limits, *, replaced: bool) -> tuple
     errors = [value for value in checked if isinstance(value, FieldError)]
     if errors:
         raise Refused(*errors)
-    cleaner = _Cleaner(limits.details_depth)
-    event_type, severity, message, source, details, timestamp = map(cleaner.clean, checked)
+    cleaner = _Cleaner(limits)
+    event_type, severity, message, source = map(cleaner.text, checked[:4])
+    details, timestamp = cleaner.clean(checked[4], "/details"), checked[5]
+    notes: dict[str, Any] = {}
     if cleaner.replaced or replaced:
-        details = {**(details or {}), "_adjusted_text": True}
-    text = None if details is None else json.dumps(details, ensure_ascii=False, separators=(",", ":"))
-    return EventCreate(event_type, severity, message, source=source, timestamp=timestamp), text
+        notes[ADJUSTED_TEXT] = True
+    if timestamp is not None and _LEAP_SECOND.search(fields["timestamp"]):
+        notes[ADJUSTED_TIMESTAMP] = fields["timestamp"]
+    if notes:
+        details = {**(details or {}), **notes}
+    text = None if details is None else _encode(details).decode()
+    return Checked(EventCreate(event_type, severity, message, source=source, timestamp=timestamp), text, bool(notes))
 
 
 class _Cleaner:
-    """Replaces NUL and halves of surrogate pairs, which Postgres refuses, in all text of a value."""
+    """Goes through a value: what Postgres refuses in text is replaced, what is beyond the limits of details refused."""
 
-    def __init__(self, max_depth: int) -> None:
-        self.max_depth = max_depth
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.replaced = False
+        self.keys = 0
 
-    def clean(self, value: Any, depth: int = 0) -> Any:
+    def clean(self, value: Any, pointer: str, depth: int = 0) -> Any:
         if isinstance(value, str):
-            return self._text(value)
+            return self.text(value)
+        if isinstance(value, _NoNumber):
+            refuse(pointer, value.code, value.detail)
         if not isinstance(value, dict | list):
             return value
-        if depth >= self.max_depth:
-            refuse("/details", "too_deep", f"details are nested deeper than {self.max_depth} levels")
+        if depth >= self.limits.details_depth:
+            refuse(pointer, "too_deep", f"details are nested deeper than {self.limits.details_depth} levels")
         if isinstance(value, dict):
-            return {self._text(key): self.clean(item, depth + 1) for key, item in value.items()}
-        return [self.clean(item, depth + 1) for item in value]
+            return {
+                self._key(key, pointer): self.clean(item, _below(pointer, key), depth + 1)
+                for key, item in value.items()
+            }
+        return [self.clean(item, _below(pointer, str(index)), depth + 1) for index, item in enumerate(value)]
 
-    def _text(self, text: str) -> str:
-        if "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text):
+    def text(self, text: Any) -> Any:
+        if text is None or ("\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)):
             return text
         self.replaced = True
         text = text.replace("\0", REPLACEMENT)
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def _key(self, key: str, pointer: str) -> Any:
+        self.keys += 1
+        if self.keys > self.limits.details_keys:
+            refuse("/details", "too_many_keys", f"details have more than {self.limits.details_keys:,} keys")
+        if len(key) > self.limits.key_chars:
+            said = f"the key {key[:20]!r}... is {len(key):,} characters, at most {self.limits.key_chars:,}"
+            refuse(pointer, "key_too_long", said)
+        return self.text(key)
+
+
+def _below(pointer: str, key: str) -> str:
+    """Return the pointer one step further (RFC 6901); one that would be long stays at what holds the rest."""
+    step = key.replace("~", "~0").replace("/", "~1")
+    return f"{pointer}/{step}" if len(pointer) + len(step) < MAX_POINTER_CHARS and step.isprintable() else pointer
 
 
 def _parse(line: bytes, limits: Limits) -> dict[str, Any]:
@@ -117,32 +168,39 @@ def _parse(line: bytes, limits: Limits) -> dict[str, Any]:
         refuse("", "not_json", "the body is empty; send an event as JSON")
     try:
         fields = json.loads(
-            line.decode("utf-8", "replace"), parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+            line.decode("utf-8", "replace"), parse_constant=_no_number, parse_float=number, parse_int=number
         )
     except RecursionError:
         refuse("", "too_deep", "the event is nested too deeply")
     except ValueError as error:
         refuse("", "not_json", f"the event is no JSON: {error}")
     if not isinstance(fields, dict):
-        refuse("", "not_an_object", f"an event is a JSON object, this is {_kind(fields)}")
+        refuse("", "not_an_object", f"an event is a JSON object, this is {_shown(fields)}")
     return fields
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+class _NoNumber(NamedTuple):
+    """What stands where a number should, or one that is out of range; refused where the pointer to it is known."""
+
+    code: str
+    detail: str
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in {float("inf"), float("-inf")}:
-        raise ValueError(f"the number {text[:20]} is out of range")
-    return value
+def _no_number(name: str) -> _NoNumber:
+    return _NoNumber("not_a_number", f"{name} is no JSON number; send null, or text")
 
 
-def _integer(text: str) -> int:
-    if len(text) > 1000:
-        raise ValueError(f"a number of {len(text)} digits is out of range")
-    return int(text)
+def number(text: str) -> int | Decimal | _NoNumber:
+    """Return a JSON number exactly; jsonb would keep `1e131071`, and print it with all its digits."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(mantissa) > MAX_DIGITS or len(exponent) > MAX_DIGITS:
+        return _NoNumber("number_out_of_range", f"a number has {len(text):,} characters, at most {MAX_DIGITS:,} digits")
+    if abs(int(exponent or 0)) > MAX_EXPONENT:
+        detail = (
+            f"the number {text[:20]}{'...' * (len(text) > 20)} is out of range: its exponent is over {MAX_EXPONENT}"
+        )
+        return _NoNumber("number_out_of_range", detail)
+    return int(text) if mantissa == text and "." not in text and len(text) < 19 else Decimal(text)
 
 
 def _text(
@@ -155,7 +213,7 @@ def _text(
     if name not in fields:
         return FieldError(pointer, "field_missing", f"{name} is missing")
     if not isinstance(value, str):
-        return FieldError(pointer, "field_type", f"{name} is {_kind(value)}, must be a string")
+        return FieldError(pointer, "field_type", f"{name} is {_shown(value)}, must be a string")
     if len(value) < minimum:
         return FieldError(pointer, "field_empty", f"{name} is empty")
     if maximum is not None and len(value) > maximum:
@@ -175,21 +233,31 @@ def _details(fields: dict[str, Any]) -> dict[str, Any] | FieldError | None:
     value = fields.get("details")
     if value is None or isinstance(value, dict):
         return value
-    return FieldError("/details", "field_type", f"details is {_kind(value)}, must be an object")
+    return FieldError("/details", "field_type", f"details is {_shown(value)}, must be an object")
 
 
 def _timestamp(fields: dict[str, Any]) -> datetime | FieldError | None:
     value = fields.get("timestamp")
     if value is None:
         return None
-    try:
-        moment = msgspec.convert(value if isinstance(value, str) else None, datetime)
-    except (msgspec.ValidationError, UnicodeEncodeError):
-        shown = repr(value)[:40]
+    moment = _moment(value) if isinstance(value, str) else None
+    if moment is None:
+        shown = repr(value)[:40] if isinstance(value, str) else _shown(value)
         return FieldError(
             "/timestamp", "timestamp_invalid", f"timestamp is {shown}, must be RFC 3339, as 2026-01-02T23:45:12Z"
         )
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _moment(text: str) -> datetime | None:
+    """Read a moment; a leap second is the first of the next minute, what is below microseconds is cut off."""
+    try:
+        plain = _BELOW_MICROSECONDS.sub(r"\1", text, count=1)
+        if _LEAP_SECOND.search(plain):
+            return msgspec.convert(_LEAP_SECOND.sub(":59", plain), datetime) + timedelta(seconds=1)
+        return msgspec.convert(plain, datetime)
+    except (msgspec.ValidationError, UnicodeEncodeError, OverflowError):
+        return None
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -200,6 +268,16 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
+def _shown(value: Any) -> str:
+    """Name what a value is; short ones are shown."""
+    match value:
+        case dict() | list():
+            return "an object" if isinstance(value, dict) else "an array"
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case str():
+            return f"the string {value[:20]!r}{'...' * (len(value) > 20)}"
+        case _NoNumber():
+            return "no number that JSON has, or one out of range"
+        case _:
+            return f"the number {str(value)[:20]}"

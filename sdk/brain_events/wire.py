@@ -52,15 +52,22 @@ class Event(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 class LineError(msgspec.Struct, frozen=True):
-    """Why one line of a batch was not stored: `index` counts the lines from 0."""
+    """Why one line of a batch was not stored.
+
+    `index` counts the lines from 0; `pointer` (RFC 6901) is the place within the event, empty for the whole.
+    """
 
     index: int
     code: str
     detail: str
+    pointer: str = ""
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
-    """What became of a batch. `received` = `accepted` + `rejected`; `errors` may be cut, then `errors_truncated`."""
+    """What became of a batch. `received` = `accepted` + `rejected`; `errors` may be cut, then `errors_truncated`.
+
+    `adjusted` of the accepted are not quite what was sent, which their details note: times, or text, that cannot be.
+    """
 
     received: int
     accepted: int
@@ -68,6 +75,7 @@ class BatchAnswer(msgspec.Struct, frozen=True):
     duplicate: bool
     errors: list[LineError]
     errors_truncated: bool
+    adjusted: int = 0
 
 
 _last_tick = [0]

@@ -81,6 +81,7 @@ def _compose(decoded: Decoded, refused: Refusals, settings: Settings) -> str:
         duplicate=False,
         errors=shown,
         errors_truncated=len(shown) < len(errors),
+        adjusted=len(decoded.adjusted.difference(refused)),
     )
     return msgspec.json.encode(answer).decode()
 
@@ -97,7 +98,7 @@ def _nothing_valid(own: Resources, received: int, errors: list[LineError]) -> Ba
     if not received:
         return BatchInvalid("the batch is empty; send at least one event")
     own.selflog.refused(received)
-    fields = [FieldError(f"/{error.index}", error.code, error.detail) for error in errors]
+    fields = [FieldError(f"/{error.index}{error.pointer}", error.code, error.detail) for error in errors]
     first = f"; the first: {errors[0].detail}" if errors else ""
     return BatchInvalid(
         f"none of the {received:,} events is valid{first}", errors=fields[: own.settings.max_line_errors]
