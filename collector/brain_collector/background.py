@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector import counts, migrate, partitions
+from brain_collector import counts, migrate, partitions, quarantine
 from brain_collector.availability import Availability
 from brain_collector.cache import Cache
 from brain_collector.database import GONE, Link, reason_of
@@ -83,6 +83,7 @@ class Background:
                 problem = await _schema_problem(connection)
                 if problem is None:
                     await partitions.ensure(connection, self._settings)
+                    await quarantine.expire(connection, self._settings)
                     while await _pruned(connection, self._settings):
                         pass
         except _AWAY as error:

@@ -159,6 +159,21 @@ def decode_one(body: bytes, limits: Limits, now: datetime) -> Rows:
     return rows
 
 
+def encode_row(rows: Rows, row: int) -> bytes:
+    """Return a row as an event in JSON."""
+    event_type, severity, message, details, source, timestamp = rows.take([row])
+    return msgspec.json.encode(
+        {
+            "event_type": event_type[0],
+            "severity": severity[0],
+            "message": message[0],
+            "details": msgspec.Raw(details[0] or "null"),
+            "source": source[0],
+            "timestamp": timestamp[0],
+        }
+    )
+
+
 def decode_changes(body: bytes, limits: Limits) -> dict[str, Any]:
     """Decode a partial update into the fields that are there; details as JSON text.
 

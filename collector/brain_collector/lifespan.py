@@ -18,6 +18,7 @@ from brain_collector.budget import Budget
 from brain_collector.cache import Scope, open_cache
 from brain_collector.key_table import KeyTable
 from brain_collector.keys import Keyring
+from brain_collector.quarantine import INTERVAL_S, Quarantine
 from brain_collector.quota import Quota
 from brain_collector.resources import Resources
 from brain_collector.schema import EngineState
@@ -59,6 +60,8 @@ async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) 
         writer = Writer(settings, availability, lambda: cache.invalidate(Scope.EVENTS))
         background = Background(settings, cache, availability)
         stack.push_async_callback(background.close)
+        quarantine = Quarantine(settings, selflog.unkept)
+        stack.push_async_callback(quarantine.close)
         await background.maintain()
         keys = KeyTable(settings, keyring)
         stack.push_async_callback(keys.close)
@@ -72,6 +75,7 @@ async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) 
             tasks.create_task(_critical(name, loop))
         tasks.create_task(_critical("keys", every(keys.interval_s, keys.refresh, stop)))
         stack.callback(keys.abort)
+        tasks.create_task(_critical("quarantine", every(lambda: INTERVAL_S, quarantine.flush, stop)))
         stack.callback(background.abort)
         stack.callback(stop.set)
         writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(settings.writers)]
@@ -93,7 +97,7 @@ async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) 
         )
         budget = Budget(settings.max_pending_bytes, retry_after_s=settings.retry_after_s)
         quota = Quota(settings, cache.evaluate)
-        yield Resources(settings, limits, budget, quota, store, writer, cache, selflog, availability, keys)
+        yield Resources(settings, limits, budget, quota, store, writer, cache, selflog, availability, keys, quarantine)
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

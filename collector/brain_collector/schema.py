@@ -79,6 +79,30 @@ class Stats(msgspec.Struct, frozen=True):
     last_event_timestamp: datetime | None
 
 
+class Rejection(msgspec.Struct, frozen=True):
+    """A line that was refused. `index` is its place in the batch under `key`; null: it came alone.
+
+    `line` is its beginning, `line_bytes` its whole length; `line_base64` has the bytes when they are no UTF-8.
+    """
+
+    id: int
+    received_at: datetime
+    caller: str | None
+    key: str | None
+    index: int | None
+    code: str
+    detail: str
+    line: str
+    line_bytes: int
+    line_base64: bytes | msgspec.UnsetType = msgspec.UNSET
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """How many refused lines are gone."""
+
+    deleted: int
+
+
 class EngineState(msgspec.Struct, frozen=True):
     """One embedded engine: `restarts` counts the times it died and came back."""
 

@@ -39,6 +39,7 @@ OWN_EVENTS: Final = {
     "events_dropped": "Own events were dropped while the database was away for long.",
     "api_key_created": "An API key was made; `by` is who asked.",
     "api_key_revoked": "An API key was revoked; `by` is who asked.",
+    "rejections_dropped": "More lines were refused than the quarantine takes in; `count` is how many it lacks.",
     "input_rejected": "Requests held events that were refused; `count` is how many.",
 }
 """Every own event, in one list."""
@@ -94,6 +95,10 @@ class SelfLog:
     def refused(self, n: int) -> None:
         """Record that a request held n events that were refused."""
         self.check("input_rejected", "warning", "Events were refused", n=n)
+
+    def unkept(self, n: int) -> None:
+        """Record that n refused lines did not go into the quarantine."""
+        self.check("rejections_dropped", "warning", "Refused lines were not kept", n=n)
 
     async def run(self) -> None:
         """Store what is logged until `close`, and what is left then, if that can be done at once."""

@@ -68,6 +68,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_details_keys: Annotated[int, _Positive, _help("Most keys in details, at all levels together.")] = 1_000
     max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = 256
 
+    max_rejected_lines: Annotated[int, Meta(ge=0), _help("Most refused lines kept to look at; 0 keeps none.")] = 10_000
+    max_rejected_bytes: Annotated[int, _Positive, _help("Most bytes of refused lines kept.")] = 64 * 2**20
+    max_rejected_line_bytes: Annotated[int, _Positive, _help("How much of a refused line is kept.")] = 16 * 2**10
+    rejected_life_days: Annotated[int, _Positive, _help("How long refused lines are kept.")] = 7
+
     max_connections: Annotated[
         int, Meta(ge=0), _help("Most connections at once; 0: what `ulimit -n` leaves, at most 4096.")
     ] = 0

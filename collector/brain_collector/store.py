@@ -55,7 +55,7 @@ class Store:
 
     async def ping(self) -> None:
         """Return when Postgres answers."""
-        await self._fetch(text("SELECT 1"))
+        await self.fetch(text("SELECT 1"))
 
     async def page(self, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
         """Return up to `limit` events, newest first, after `offset` events or after a position."""
@@ -64,7 +64,7 @@ class Store:
 
     async def get(self, event_id: int) -> Event | None:
         """Return one event."""
-        rows = await self._fetch(select(system_events).where(_columns.id == event_id))
+        rows = await self.fetch(select(system_events).where(_columns.id == event_id))
         return _event(rows[0]) if rows else None
 
     async def update(self, event_id: int, changes: dict[str, Any], check: Check | None = None) -> Event | None:
@@ -105,7 +105,7 @@ class Store:
             recent, last = (int(rows[0].recent), rows[0].last) if rows else (0, None)
         else:
             bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1)}
-            (row,) = await self._fetch(text(STATISTICS).bindparams(**bounds))
+            (row,) = await self.fetch(text(STATISTICS).bindparams(**bounds))
             groups = [(found["event_type"], found["severity"], found["n"]) for found in msgspec.json.decode(row.groups)]
             recent, last = row.recent, row.last
         by_severity: dict[str, int] = {}
@@ -118,12 +118,12 @@ class Store:
     async def _search(self, query: Any, remedy: str) -> list[Any]:
         """Run a read that a client can make too large; the time-out is then the client's to remedy."""
         try:
-            return await self._fetch(query)
+            return await self.fetch(query)
         except _TooSlow:
             raise QueryTooBroad(f"the query took longer than {self._settings.read_deadline_s:g} s; {remedy}") from None
 
-    async def _fetch(self, query: Any) -> list[Any]:
-        """Run a read; once more when the connection turns out to be a dead one of the pool's."""
+    async def fetch(self, query: Any) -> list[Any]:
+        """Run one statement; once more when the connection turns out to be a dead one of the pool's."""
         for attempt in (1, 2):
             try:
                 async with self._connection(reading=True) as connection:

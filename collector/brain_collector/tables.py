@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, String, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata: Final = MetaData()
@@ -37,4 +37,18 @@ event_counts: Final = Table(
     Column("event_type", String(50), primary_key=True),
     Column("severity", String(20), primary_key=True),
     Column("n", BigInteger, nullable=False),
+)
+
+rejected_lines: Final = Table(
+    "rejected_lines",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+    Column("caller", Text),
+    Column("batch_key", Uuid),
+    Column("line_index", Integer),
+    Column("code", String(50), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("line", LargeBinary, nullable=False),
+    Column("line_bytes", Integer, nullable=False),
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import query
-from brain_collector.api.body import USUAL_BYTES, body_of, media_type
+from brain_collector.api.body import USUAL_BYTES, body_of, media_type, sender_of
 from brain_collector.api.events import KEY_PARAMETER
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, QUOTA_HEADERS, Answer, Operation
 from brain_collector.auth import caller_of
-from brain_collector.decode import Decoded, decode_array, decode_ndjson
+from brain_collector.decode import Decoded, decode_array, decode_ndjson, encode_row
 from brain_collector.errors import BatchInvalid, FieldError
+from brain_collector.quarantine import RejectedLine
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import EventCreate
 from brain_collector.settings import Settings
@@ -37,30 +38,55 @@ async def ingest(request: Request) -> Response:
         refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
         decoded = await _decode(body, given, own)
         left = await own.quota.take(caller, n_events=decoded.received, n_bytes=len(body))
-        answer = await _ingest(own, body, decoded, key)
+        answer = await _ingest(own, body, decoded, _Sender(sender_of(request), key))
         answer.headers.update(left)
         return answer
 
 
-async def _ingest(own: Resources, body: bytes, decoded: Decoded, key: UUID | None) -> Response:
+class _Sender(NamedTuple):
+    caller: str
+    key: UUID | None
+
+
+async def _ingest(own: Resources, body: bytes, decoded: Decoded, sender: _Sender) -> Response:
     if not decoded.rows.types:
+        _keep(own, decoded, {}, sender)
         raise _nothing_valid(own, decoded.received, decoded.errors)
+    refused: Refusals = {}
+
+    def compose(found: Refusals) -> str:
+        refused.update(found)
+        return _compose(decoded, found, own.settings)
+
     submission = Submission(
         decoded.rows,
-        lambda refused: _compose(decoded, refused, own.settings),
-        key=key,
+        compose,
+        key=sender.key,
         digest=digest(body),
     )
     try:
         stored = await own.writer.submit(submission)
     except RowsRefused as error:
+        _keep(own, decoded, error.refused, sender)
         raise _nothing_valid(own, decoded.received, _all_errors(decoded, error.refused)) from None
     answer = msgspec.json.decode(stored.answer, type=BatchAnswer)
     if stored.duplicate:
         answer = msgspec.structs.replace(answer, duplicate=True)
     elif answer.rejected:
         own.selflog.refused(answer.rejected)
+        _keep(own, decoded, refused, sender)
     return Response(msgspec.json.encode(answer), media_type=JSON)
+
+
+def _keep(own: Resources, decoded: Decoded, refused: Refusals, sender: _Sender) -> None:
+    """Leave what was refused to the quarantine; of a row that Postgres refused, the event as it was decoded."""
+    now = datetime.now(UTC)
+    lines = {error.index: line for error, line in zip(decoded.errors, decoded.bad, strict=True)}
+    lines |= {decoded.places[row]: encode_row(decoded.rows, row) for row in refused}
+    own.quarantine.add(
+        RejectedLine(now, sender.caller, sender.key, error.index, error.code, error.detail, lines[error.index])
+        for error in _all_errors(decoded, refused)
+    )
 
 
 async def _decode(body: bytes, given: str, own: Resources) -> Decoded:

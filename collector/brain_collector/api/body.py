@@ -8,6 +8,7 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from brain_collector.auth import caller_of
 from brain_collector.budget import Budget, Share
 from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia
 from brain_collector.settings import Settings
@@ -103,6 +104,11 @@ async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:
     if inflater.unused_data:
         raise BodyUndecodable(f"{len(inflater.unused_data):,} bytes follow the gzip body")
     return inflated
+
+
+def sender_of(request: Request) -> str:
+    """Return who sent the request: the name of the key, and the address at the other end."""
+    return f"{caller_of(request.scope)} at {request.client.host if request.client else 'an unknown address'}"
 
 
 def media_type(request: Request, *accepted: str) -> str:

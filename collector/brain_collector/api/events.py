@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import query
-from brain_collector.api.body import body_of, media_type
+from brain_collector.api.body import body_of, media_type, sender_of
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, PATH, QUOTA_HEADERS, Answer, Operation, Parameter
 from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
@@ -19,6 +19,7 @@ from brain_collector.auth import caller_of
 from brain_collector.cache import Scope
 from brain_collector.decode import Rows, decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
+from brain_collector.quarantine import RejectedLine
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, EventCreate, EventUpdate
 from brain_collector.store import Check
@@ -42,13 +43,13 @@ async def create(request: Request) -> Response:
     async with body_of(request, own.settings, own.budget) as body:
         refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
         left = await own.quota.take(caller, n_events=1, n_bytes=len(body))
-        answer = await _create(own, body, key)
+        answer = await _create(own, body, key, sender_of(request))
         answer.headers.update(left)
         return answer
 
 
-async def _create(own: Resources, body: bytes, key: UUID | None) -> Response:
-    with _counting_refusals(own):
+async def _create(own: Resources, body: bytes, key: UUID | None, sender: str) -> Response:
+    with _keeping_refusals(own, body, key, sender), _counting_refusals(own):
         rows = decode_one(body, own.limits, datetime.now(UTC))
         draft = _draft(rows)
         submission = Submission(
@@ -75,6 +76,17 @@ def _draft(rows: Rows) -> Event:
         timestamp=rows.timestamps[0],
         created_at=rows.timestamps[0],
     )
+
+
+@contextmanager
+def _keeping_refusals(own: Resources, body: bytes, key: UUID | None, sender: str) -> Iterator[None]:
+    """Leave an event that is refused to the quarantine."""
+    try:
+        yield
+    except EventInvalid as error:
+        code = error.errors[0].code
+        own.quarantine.add([RejectedLine(datetime.now(UTC), sender, key, None, code, error.detail, body)])
+        raise
 
 
 @contextmanager

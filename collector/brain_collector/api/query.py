@@ -37,18 +37,24 @@ def only(
 
 def event_filter(request: Request, settings: Settings) -> Filter:
     """Return the filter of a list or of counts; where a value has no order of its own, it gets one."""
-    since, until = _moment(request, "from"), _moment(request, "to")
-    if since and until and since > until:
-        raise _invalid("from", f"is {since.isoformat()}, which is after `to`, {until.isoformat()}")
+    since, until = time_range(request)
     return Filter(
         event_types=_event_types(request, settings.max_filter_values),
         severities=_severities(request),
-        source=_text(request, "source"),
+        source=text(request, "source"),
         ids=_ids(request, settings.max_list_limit),
         details=_details(request, settings),
         since=since,
         until=until,
     )
+
+
+def time_range(request: Request) -> tuple[datetime | None, datetime | None]:
+    """Return `from` and `to`."""
+    since, until = moment(request, "from"), moment(request, "to")
+    if since and until and since > until:
+        raise _invalid("from", f"is {since.isoformat()}, which is after `to`, {until.isoformat()}")
+    return since, until
 
 
 def _event_types(request: Request, most: int) -> tuple[str, ...]:
@@ -136,9 +142,10 @@ def event_id(request: Request) -> int:
     return int(text)
 
 
-def _text(request: Request, name: str) -> str | None:
-    text = request.query_params.get(name)
-    return None if text is None else _clean(name, text)
+def text(request: Request, name: str) -> str | None:
+    """Return a parameter as it is; None when it is not there."""
+    found = request.query_params.get(name)
+    return None if found is None else _clean(name, found)
 
 
 def _clean(name: str, text: str) -> str:
@@ -147,15 +154,16 @@ def _clean(name: str, text: str) -> str:
     return text
 
 
-def _moment(request: Request, name: str) -> datetime | None:
-    text = request.query_params.get(name)
-    if text is None:
+def moment(request: Request, name: str) -> datetime | None:
+    """Return a moment in UTC; None when it is not there."""
+    given = request.query_params.get(name)
+    if given is None:
         return None
     try:
-        moment = msgspec.convert(text.replace(" ", "+"), datetime)  # an unescaped + arrives as a space
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        found = msgspec.convert(given.replace(" ", "+"), datetime)  # an unescaped + arrives as a space
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
-        raise _invalid(name, f"is {text[:40]!r}, must be RFC 3339, as 2026-01-02T23:45:12Z") from None
+        raise _invalid(name, f"is {given[:40]!r}, must be RFC 3339, as 2026-01-02T23:45:12Z") from None
 
 
 def _invalid(name: str, problem: str) -> ParameterInvalid:

@@ -1,0 +1,87 @@
+"""Rejections: the lines that were refused, to look at and to purge."""
+
+from datetime import datetime
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from brain_collector import cursor, rejections
+from brain_collector.api import query
+from brain_collector.api.operation import JSON, Answer, Operation, Parameter
+from brain_collector.rejections import RejectionFilter
+from brain_collector.resources import resources
+from brain_collector.schema import Purged, Rejection
+
+PATH: Final = "/api/rejections"
+DEFAULT_LIMIT: Final = 100
+
+
+async def list_rejections(request: Request) -> Response:
+    """Return a page of refused lines, newest first; the next one stands in the Link header."""
+    own = resources(request)
+    query.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
+    wanted = RejectionFilter(query.text(request, "code"), *query.time_range(request))
+    most = own.settings.max_list_limit
+    limit = query.whole_number(request, "limit", default=min(DEFAULT_LIMIT, most), least=1, most=most)
+    after = cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None
+    found = await rejections.page(own.store, wanted, limit=limit + 1, after=after)
+    shown = found[:limit]
+    headers = {}
+    if len(found) > limit:
+        token = cursor.encode(cursor.Position(shown[-1].received_at, shown[-1].id), wanted)
+        kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+        headers["Link"] = f'<{request.url.path}?{urlencode([*kept, ("cursor", token)])}>; rel="next"'
+    return Response(msgspec.json.encode(shown), headers=headers, media_type=JSON)
+
+
+async def purge(request: Request) -> Response:
+    """Delete refused lines; answer how many."""
+    own = resources(request)
+    query.only(request, (parameter.name for parameter in _PURGE_PARAMETERS))
+    wanted = RejectionFilter(query.text(request, "code"), until=query.moment(request, "before"))
+    return Response(msgspec.json.encode(Purged(await rejections.purge(own.store, wanted))), media_type=JSON)
+
+
+_CODE: Final = Parameter(name="code", type=str, description="Only lines refused with this code.")
+_LIST_PARAMETERS: Final = (
+    _CODE,
+    Parameter(name="from", type=datetime, description="Only lines received from this moment on (RFC 3339)."),
+    Parameter(name="to", type=datetime, description="Only lines received before this moment (RFC 3339)."),
+    Parameter(name="limit", type=Annotated[int, Meta(ge=1)], description=f"Page size; {DEFAULT_LIMIT} by default."),
+    Parameter(name="cursor", type=str, description="Where the page before ended: take it from its Link header."),
+)
+_PURGE_PARAMETERS: Final = (
+    _CODE,
+    Parameter(name="before", type=datetime, description="Only lines received before this moment (RFC 3339)."),
+)
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path=PATH,
+        endpoint=list_rejections,
+        summary="List refused lines",
+        description="Newest first, as they were sent. Follow the Link header (`rel=next`) for the next page.",
+        tag="rejections",
+        scope="admin",
+        parameters=_LIST_PARAMETERS,
+        answers={200: Answer(description="A page.", type=list[Rejection], headers={"Link": "The next page, if any."})},
+        errors=(422,),
+    ),
+    Operation(
+        method="DELETE",
+        path=PATH,
+        endpoint=purge,
+        summary="Purge refused lines",
+        description="All of them, or those that the parameters name.",
+        tag="rejections",
+        scope="admin",
+        parameters=_PURGE_PARAMETERS,
+        answers={200: Answer(description="They are gone.", type=Purged)},
+        errors=(422,),
+    ),
+)
