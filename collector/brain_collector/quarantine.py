@@ -78,7 +78,8 @@ class Quarantine:
                 dropped += 1
                 continue
             kept = bytes(each.line[: self._settings.max_rejected_line_bytes])
-            self._waiting.append((*each[:-1], kept, len(each.line)))
+            detail = each.detail.encode(errors="replace").decode().replace("\0", "?")  # whatever it quotes
+            self._waiting.append((*each[:-2], detail, kept, len(each.line)))
             self._waiting_bytes += len(kept)
         if dropped:
             self._on_dropped(dropped)

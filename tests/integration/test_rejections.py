@@ -204,5 +204,13 @@ async def test_a_portion_whose_answer_was_lost_is_stored_once(settings: Settings
     assert await has_rows(settings.dsn, 3)
 
 
+async def test_a_reason_that_quotes_what_postgres_refuses_is_kept_all_the_same(settings: Settings) -> None:
+    quarantine = Quarantine(settings, lambda _n: None)
+    quarantine.add([RejectedLine(datetime.now(UTC), "", None, 0, "not_json", "NUL \0, half \ud800", b"\0\xff")])
+    await quarantine.close()
+
+    assert await sql(settings.dsn, "SELECT detail, line FROM rejected_lines") == [("NUL ?, half ?", b"\0\xff")]
+
+
 async def has_rows(dsn: str, n: int) -> bool:
     return await sql(dsn, "SELECT count(*) FROM rejected_lines") == [(n,)]
