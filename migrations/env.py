@@ -1,6 +1,8 @@
-"""Run the revisions against one Postgres: in one transaction, one migration at a time over all starters."""
+"""Run the revisions against one Postgres: each in its own transaction, one migrator at a time."""
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +12,16 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-MIGRATION_LOCK = 0x6272_6169  # "brai": two collectors that start at once take turns
-LOCK_TIMEOUT = "5s"  # a migration gives up rather than queue all traffic behind itself
+MIGRATION_LOCK = 0x6272_6169  # "brai": two that start at once take turns
+TURN_POLL_S = 0.2
+
+logger = logging.getLogger("brain_collector.migrate")
+
+TAKE_TURN = text("SELECT pg_try_advisory_lock(:lock)")
+HOLDER = text(
+    "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+    "WHERE locktype = 'advisory' AND objid = :lock AND granted AND datname = current_database()"
+)
 
 
 def run_offline() -> None:
@@ -22,12 +32,27 @@ def run_offline() -> None:
 
 
 def run_in(connection: Connection) -> None:
-    """Take the lock, then run what is missing."""
-    context.configure(connection=connection)
+    """Take the turn, then run what is missing. The turn ends with the connection, also if this process is killed."""
+    await_turn(connection)
+    lock_ms = int(context.config.attributes["lock_s"] * 1000)
+    connection.execute(text(f"SET lock_timeout = {lock_ms}"))
+    connection.commit()
+    context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         context.run_migrations()
+
+
+def await_turn(connection: Connection) -> None:
+    """Poll: who waits inside `pg_advisory_lock` holds a snapshot, and CREATE INDEX CONCURRENTLY would wait for that."""
+    told = False
+    while not connection.execute(TAKE_TURN, {"lock": MIGRATION_LOCK}).scalar_one():
+        if not told:
+            pid = connection.execute(HOLDER, {"lock": MIGRATION_LOCK}).scalar()
+            logger.warning("another migration is running (backend %s); waiting until it is done", pid)
+            told = True
+        connection.commit()
+        time.sleep(TURN_POLL_S)
+    connection.commit()
 
 
 async def run_online(connect: Callable[[], Any]) -> None:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from brain_collector.api import batch, docs, events, health, keys, listing, rejections
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.auth import LOOPBACK, Guard
+from brain_collector.draining import Draining, Stopping
 from brain_collector.errors import Problem, SettingsError
 from brain_collector.keys import Keyring
 from brain_collector.lifespan import Engines, opened
@@ -39,8 +40,8 @@ class State(TypedDict):
     resources: Resources
 
 
-def create_app(settings: Settings, engines: Engines | None = None) -> Starlette:
-    """Return the application.
+def create_app(settings: Settings, engines: Engines | None = None, stopping: Stopping | None = None) -> Starlette:
+    """Return the application; `stopping` is where it learns that it is about to stop.
 
     Raises:
         SettingsError: it would be open to the network without a key.
@@ -56,6 +57,7 @@ def create_app(settings: Settings, engines: Engines | None = None) -> Starlette:
     return Starlette(
         routes=[*_routes(), *docs.routes(OPERATIONS), Route("/", _home)],
         middleware=[
+            Middleware(Draining, stopping=stopping or Stopping()),
             Middleware(Guard, settings=settings, keyring=keyring, operations=sorted(OPERATIONS, key=_order)),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},

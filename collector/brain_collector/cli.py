@@ -101,7 +101,7 @@ def _announce(url: str, found: server.Backed) -> None:
 @cli.command()
 @click.argument("action", type=click.Choice(["upgrade", "current", "downgrade"]), default="upgrade")
 @click.argument("revision", required=False)
-@setting("database_url", "data_dir")
+@setting("database_url", "data_dir", "migrate_lock_s", "migrate_attempts")
 @click.option("--sql", is_flag=True, help="Print the SQL of an upgrade from nothing instead of running it.")
 @click.option("--yes", is_flag=True, help="Downgrade without asking.")
 def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags: Any) -> None:
@@ -120,11 +120,11 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
         if not yes:
             click.confirm("This drops tables, events included. Go on?", abort=True)
     with server.backed(load(os.environ, **flags)) as found:
-        dsn = found.settings.dsn
+        dsn, patience = found.settings.dsn, server.patience(found.settings)
         if action == "upgrade":
-            migrations.upgrade(dsn, revision or "head")
+            migrations.upgrade(dsn, revision or "head", patience)
         elif action == "downgrade":
-            migrations.downgrade(dsn, revision or "base")
+            migrations.downgrade(dsn, revision or "base", patience)
         click.echo(f"the schema is at {asyncio.run(migrations.current(dsn)) or 'none'} (newest: {migrations.HEAD})")
 
 

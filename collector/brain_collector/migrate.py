@@ -1,12 +1,16 @@
 """Schema migrations: find the revisions, in a checkout or in an installed wheel, and run them through Alembic."""
 
+import logging
+import random
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TextIO
 
 import asyncpg
+import msgspec
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -16,21 +20,53 @@ from sqlalchemy.exc import DBAPIError
 from brain_collector.database import GONE, reason_of
 from brain_collector.errors import CollectorError
 
+logger: Final = logging.getLogger(__name__)
+
 
 class MigrationError(CollectorError):
     """The schema could not be migrated; nothing of that migration was kept."""
 
 
-def upgrade(dsn: str, revision: str = "head") -> None:
+class LocksBusy(MigrationError):  # noqa: N818 - an outcome, tried again
+    """A lock could not be had in time."""
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How a migration gets its locks beside live traffic: short waits, many of them.
+
+    While it waits for a lock, all who come after it wait too; `lock_s` is below a collector's `lock_deadline_s`.
+    """
+
+    lock_s: float = 1.0
+    attempts: int = 30
+
+
+def upgrade(dsn: str, revision: str = "head", patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
     """Bring the schema up to `revision`. Two callers at once take turns; the second finds nothing to do."""
-    with _named_errors(dsn):
-        command.upgrade(_config(dsn), revision)
+    _run(command.upgrade, dsn, revision, patience)
 
 
-def downgrade(dsn: str, revision: str) -> None:
+def downgrade(dsn: str, revision: str, patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
     """Take the schema down to `revision`; `base` removes everything, events included."""
-    with _named_errors(dsn):
-        command.downgrade(_config(dsn), revision)
+    _run(command.downgrade, dsn, revision, patience)
+
+
+def _run(step: Callable[[Config, str], None], dsn: str, revision: str, patience: Patience) -> None:
+    """Run a command of Alembic; revisions that got their locks are kept, the one that did not is tried again."""
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            with _named_errors(dsn):
+                return step(_config(dsn, patience), revision)
+        except LocksBusy as error:
+            if attempt == patience.attempts:
+                raise MigrationError(
+                    f"{error} in {attempt} attempts of {patience.lock_s:g} s; something holds a lock for long: look "
+                    "for old transactions in pg_stat_activity, end them (pg_terminate_backend), and run this again"
+                ) from None
+            wait_s = random.uniform(0.2, 1.0)  # noqa: S311 - jitter, no secret
+            logger.warning("%s; attempt %d of %d in %.1f s", error, attempt + 1, patience.attempts, wait_s)
+            time.sleep(wait_s)
+    return None
 
 
 def sql(output: TextIO, revision: str = "head") -> None:
@@ -67,6 +103,9 @@ def _named_errors(dsn: str) -> Iterator[None]:
         raise MigrationError(f"{error}; the revisions are {', '.join(sorted(KNOWN))}, base and head") from None
     except (*GONE, asyncpg.PostgresError, DBAPIError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, DBAPIError) and error.__cause__ else error
+        cause = cause.__cause__ or cause  # SQLAlchemy has an error of its own between its and the driver's
+        if isinstance(cause, asyncpg.LockNotAvailableError | asyncpg.DeadlockDetectedError):
+            raise LocksBusy(f"cannot migrate {without_password(dsn)}: no lock was to be had") from None
         raise MigrationError(f"cannot migrate {without_password(dsn)}: {reason_of(cause)}") from None
 
 
@@ -75,8 +114,8 @@ def without_password(dsn: str) -> str:
     return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1@", dsn)
 
 
-def _config(dsn: str) -> Config:
-    config = Config(attributes={"dsn": dsn})
+def _config(dsn: str, patience: Patience | None = None) -> Config:
+    config = Config(attributes={"dsn": dsn, "lock_s": (patience or Patience()).lock_s})
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     return config

@@ -19,6 +19,7 @@ from brain_collector import migrate
 from brain_collector.app import OPERATIONS, create_app, refuse_to_be_open
 from brain_collector.connection import Connection
 from brain_collector.door import Door, most_connections
+from brain_collector.draining import Stopping
 from brain_collector.errors import SettingsError
 from brain_collector.lifespan import Engines
 from brain_collector.schema import EngineState
@@ -82,6 +83,11 @@ def backed(settings: Settings) -> Iterator[Backed]:
         yield Backed(found, engines)
 
 
+def patience(settings: Settings) -> migrate.Patience:
+    """Return how a migration gets its locks."""
+    return migrate.Patience(settings.migrate_lock_s, settings.migrate_attempts)
+
+
 def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` gets the URL once requests are answered.
 
@@ -93,14 +99,19 @@ def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the loop takes signals over
     with _listening(settings) as listener, backed(settings) as found:
         if found.embedded:
-            migrate.upgrade(found.settings.dsn)
-        config = configured(found.settings, found)
-        server = _Server(config, lambda: on_ready(_url(settings.host, listener), found))
+            migrate.upgrade(found.settings.dsn, patience=patience(settings))
+        stopping = Stopping()
+        config = configured(found.settings, found, stopping)
+        server = _Server(
+            config, stopping, settings.shutdown_delay_s, lambda: on_ready(_url(settings.host, listener), found)
+        )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.until_signal(listener))
 
 
-def configured(settings: Settings, engines: Engines | None = None) -> uvicorn.Config:
+def configured(
+    settings: Settings, engines: Engines | None = None, stopping: Stopping | None = None
+) -> uvicorn.Config:
     """Return how uvicorn is to serve the collector.
 
     Raises:
@@ -110,7 +121,7 @@ def configured(settings: Settings, engines: Engines | None = None) -> uvicorn.Co
     open_paths = frozenset(operation.path for operation in OPERATIONS if operation.scope is None)
     connection = partial(Connection, settings, door, open_paths)
     return uvicorn.Config(
-        create_app(settings, engines),
+        create_app(settings, engines, stopping),
         host=settings.host,
         port=settings.port,
         http=cast("type[asyncio.Protocol]", connection),  # it is only called
@@ -126,17 +137,29 @@ def configured(settings: Settings, engines: Engines | None = None) -> uvicorn.Co
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it is ready, and ends on a signal without passing it on."""
+    """uvicorn that says when it is ready and when it no longer is, and ends on a signal without passing it on."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, stopping: Stopping, delay_s: float, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._stopping = stopping
+        self._delay_s = delay_s
         self._on_ready = on_ready
 
     async def until_signal(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
+            loop.add_signal_handler(number, self._stop, number)
         await self.serve(sockets=[listener])
+
+    def _stop(self, number: int) -> None:
+        """Be not ready at once, and stop after the delay; a second signal does not wait for it."""
+        if self._stopping.begun or not self._delay_s:
+            self.handle_exit(number, None)
+        else:
+            asyncio.get_running_loop().call_later(self._delay_s, setattr, self, "should_exit", True)  # noqa: FBT003
+        self._stopping.begun = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

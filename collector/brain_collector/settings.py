@@ -100,6 +100,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lock_deadline_s: Annotated[float, _Positive, _help("Longest wait for a lock in the database.")] = 2.0
     retry_after_s: Annotated[int, _Positive, _help("What a 503 tells the client to wait.")] = 2
     drain_s: Annotated[int, _Positive, _help("Longest wait for open requests when stopping.")] = 2
+    shutdown_delay_s: Annotated[
+        float, Meta(ge=0), _help("How long to serve on, not ready, when told to stop: until load balancers know.")
+    ] = 0.0
+
+    migrate_lock_s: Annotated[
+        float, _Positive, _help("Longest wait of a migration for a lock; all traffic waits behind it meanwhile.")
+    ] = 1.0
+    migrate_attempts: Annotated[int, _Positive, _help("How often a migration that got no lock is tried.")] = 30
 
     writers: Annotated[int, _Positive, _help("Transactions written side by side.")] = 3
     group_rows: Annotated[

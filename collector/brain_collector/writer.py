@@ -135,7 +135,7 @@ class Writer:
             elif isinstance(error, REFUSED):
                 await self._write_accepted(link, group[0])
             else:
-                self._fail(group, "another request with the same Idempotency-Key is being written")
+                self._fail(group, "a lock is held by another request with the same Idempotency-Key, or by a migration")
         except (*GONE, asyncpg.PostgresError) as error:
             self._gone(group, error, began_s)
         except Exception as error:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from brain_collector import VERSION
 from brain_collector.api.operation import JSON, Answer, Operation
 from brain_collector.auth import is_trusted
+from brain_collector.draining import is_draining
 from brain_collector.errors import CollectorError
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import DatabaseHealth, Health, Liveness, Readiness
@@ -54,7 +55,7 @@ async def livez(_request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Tell whether this collector should get traffic."""
     own = resources(request)
-    reasons = []
+    reasons = ["the collector is stopping"] if is_draining(request) else []
     if await _ping(own) is None:
         reasons.append("the database does not answer")
     elif own.availability.schema_problem:

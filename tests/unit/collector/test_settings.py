@@ -19,8 +19,8 @@ def other_than_default(name: str) -> tuple[str, Any]:
     if isinstance(default, bool):
         return ("true" if not default else "false"), not default
     if isinstance(default, int | float):
-        value = default - 1 if default > 0 else default + 1
-        return str(value), value
+        other = default - 1 if default > 1 else default + 1
+        return str(other), other
     known = {"data_dir": "/some/where", "database_url": "postgresql://h/d", "redis_url": "redis://h"}
     return known.get(name, "some-text"), known.get(name, "some-text")
 

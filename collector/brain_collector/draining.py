@@ -1,0 +1,46 @@
+"""The end of a collector as its clients see it: not ready, each answer closes its connection, and still it serves.
+
+So load balancers take it out before it stops, and clients send nothing down a connection that is about to end.
+"""
+
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_DRAINING: Final = "brain_collector.draining"
+
+
+class Stopping:
+    """Whether this collector has been told to stop."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+
+def is_draining(connection: HTTPConnection) -> bool:
+    """Tell whether the collector that answers this request is about to stop."""
+    return bool(connection.scope.get(_DRAINING))
+
+
+class Draining:
+    """ASGI middleware: once stopping has begun, every answer ends its connection."""
+
+    def __init__(self, app: ASGIApp, *, stopping: Stopping) -> None:
+        self._app = app
+        self._stopping = stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Mark the request, and its answer as it is when it begins: stopping may begin in between."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._stopping.begun:
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        scope[_DRAINING] = self._stopping.begun
+        await self._app(scope, receive, send_and_close)
