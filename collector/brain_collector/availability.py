@@ -29,6 +29,7 @@ class Availability:
         self._restarts = {engine.name: engine.restarts for engine in engines()}
         self._states: dict[str, State] = {"database": "up", "cache": "up"}
         self._since_s = {"database": time.monotonic(), "cache": time.monotonic()}
+        self._database_reason = ""
         self.schema_problem: str | None = "the database has not been reached yet"
 
     @property
@@ -52,7 +53,18 @@ class Availability:
 
     def database_down(self, reason: str, began_s: float) -> None:
         """Note that it was not."""
+        self._database_reason = reason
         self._database("down", began_s, reason=reason)
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps this collector from serving, in lines for people; empty when nothing does."""
+        waiting = [
+            f"{engine.name} waits to be started: {engine.waits_for}" for engine in self.engines if engine.waits_for
+        ]
+        if self.database == "down":
+            return [f"the database takes no writes: {self._database_reason}", *waiting]
+        return waiting or [problem for problem in [self.schema_problem] if problem]
 
     def cache_seen(self, state: State) -> None:
         """Note the state of the cache."""

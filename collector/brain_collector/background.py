@@ -25,6 +25,12 @@ _AWAY: Final = (*GONE, asyncpg.PostgresError)
 
 _WRITE: Final = "UPDATE jobs SET name = name WHERE name = 'monitor'"
 
+# 16 MiB, gone with the transaction: a small write finds its place on a disk that is full.
+_WRITE_MUCH: Final = """
+    UPDATE jobs SET name = name WHERE name = 'monitor';
+    CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat(md5(n::text), 60) FROM generate_series(1, 8192) AS n
+"""
+
 _PRUNE_KEYS: Final = """
     DELETE FROM batches WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM batches WHERE received_at < now() - make_interval(days => $1) LIMIT 10000
@@ -91,16 +97,16 @@ class Background:
         self._availability.schema_problem = problem
 
     async def monitor(self) -> None:
-        """Ask everything for a sign of life. A database that was lost is back when it takes a write."""
+        """Ask everything for a sign of life. A lost database is back when it takes writes, and has room for them."""
         began_s = time.monotonic()
-        probe = "SELECT 1" if self._availability.database == "up" else _WRITE
+        was_up = self._availability.database == "up"
         try:
             async with self._watch_link.use() as connection:
-                await connection.execute(probe)
+                await (connection.execute("SELECT 1") if was_up else _write(connection))
         except _AWAY as error:
             self._availability.database_down(reason_of(error), began_s)
         else:
-            if probe == _WRITE:  # a read that began before the database was lost does not bring it back
+            if not was_up:  # a read that began before the database was lost does not bring it back
                 self._availability.database_up(began_s)
         self._availability.cache_seen(await self._cache.check())
         self._availability.engines_seen()
@@ -116,6 +122,14 @@ async def _schema_problem(connection: asyncpg.Connection) -> str | None:
         return None
     found = "has no schema" if revision is None else f"is at revision {revision}"
     return f"the database {found}, this collector needs {migrate.HEAD}: run `brain-events migrate`"
+
+
+async def _write(connection: asyncpg.Connection) -> None:
+    """Write what shows that there is room; where temporary tables are not allowed, write a little."""
+    try:
+        await connection.execute(_WRITE_MUCH)
+    except asyncpg.InsufficientPrivilegeError:
+        await connection.execute(_WRITE)
 
 
 async def _pruned(connection: asyncpg.Connection, settings: Settings) -> bool:

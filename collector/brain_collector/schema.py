@@ -104,12 +104,13 @@ class Purged(msgspec.Struct, frozen=True):
 
 
 class EngineState(msgspec.Struct, frozen=True):
-    """One embedded engine: `restarts` counts the times it died and came back."""
+    """One embedded engine: `restarts` counts the times it died and came back; `waits_for` says why it does not yet."""
 
     name: str
     running: bool
     pid: int | None
     restarts: int
+    waits_for: str | None = None
 
 
 class Health(msgspec.Struct, frozen=True):

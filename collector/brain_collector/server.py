@@ -47,7 +47,9 @@ class Backed:
     def states(self) -> list[EngineState]:
         """How each engine fares."""
         status = self._engines.status if self._engines else ()
-        return [EngineState(engine.name, engine.running, engine.pid, engine.restarts) for engine in status]
+        return [
+            EngineState(engine.name, engine.running, engine.pid, engine.restarts, engine.waits_for) for engine in status
+        ]
 
     async def watch(self) -> None:
         """Start again what dies, until cancelled."""

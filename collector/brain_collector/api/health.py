@@ -58,9 +58,8 @@ async def readyz(request: Request) -> Response:
     reasons = ["the collector is stopping"] if is_draining(request) else []
     if await _ping(own) is None:
         reasons.append("the database does not answer")
-    elif own.availability.schema_problem:
-        reasons.append(own.availability.schema_problem)
-    elif own.keys.is_away:
+    reasons += own.availability.problems
+    if not reasons and own.keys.is_away:
         reasons.append("the API keys could not be read yet")
     if reasons:
         after = {"Retry-After": str(own.settings.retry_after_s)}

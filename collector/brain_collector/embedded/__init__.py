@@ -125,6 +125,8 @@ def _await_postgres(database: Supervised) -> None:
     program, give_up_at = database.program, time.monotonic() + PREDECESSOR_PATIENCE_S
     while not database.ready:
         database.step()
+        if database.status.waits_for:
+            raise EngineFailed(f"PostgreSQL does not start: {database.status.waits_for}.")
         if database.exits >= MAX_FAILED_STARTS:
             raise EngineFailed(f"PostgreSQL does not start. The end of {program.log}:\n{last_lines(program.log)}")
         if not database.status.running and time.monotonic() > give_up_at:

@@ -18,6 +18,8 @@ from brain_collector.embedded.errors import DataDirError, EngineFailed, EngineMi
 from brain_collector.embedded.supervisor import Owner, Program, last_lines, spawn
 
 OLDEST_MAJOR = 15
+ROOM_BYTES = 32 * 1024 * 1024
+"""Two segments of the log: a server that ended because it could not make the next one needs it to come back."""
 PORT = 5432
 """Part of the socket's file name; nothing listens on TCP."""
 
@@ -66,6 +68,7 @@ def program(
         stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, writes a checkpoint
         clear=lambda: _clear(cluster, sockets),
         ready=lambda pid: _ready(cluster, pid),
+        hindrance=lambda: _no_room(cluster),
     )
 
 
@@ -156,6 +159,14 @@ def _clear(cluster: Path, sockets: Path) -> bool:
     for lock in locks:
         lock.unlink(missing_ok=True)
     return True
+
+
+def _no_room(cluster: Path) -> str | None:
+    """Without room for its log a server ends in the middle of its recovery, and does the same work at each start."""
+    free = shutil.disk_usage(cluster).free
+    if free >= ROOM_BYTES:
+        return None
+    return f"the disk of {cluster} has {free // 2**20} MiB free, it needs {ROOM_BYTES // 2**20}; make room on it"
 
 
 def _is_postmaster(pid: int, cluster: Path) -> bool:

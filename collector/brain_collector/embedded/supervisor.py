@@ -43,6 +43,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
     `clear` makes way for a start: it returns False as long as a predecessor holds the data.
     `ready` tells whether the process with that pid accepts connections.
+    `hindrance` says, after a failure, what would make the next start fail too; None: nothing is known.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     stop_signal: signal.Signals
     clear: Callable[[], bool]
     ready: Callable[[int], bool]
+    hindrance: Callable[[], str | None] = lambda: None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     restarts: int
     last_exit: int | None
+    waits_for: str | None
 
 
 def spawn(argv: tuple[str, ...], log: Path, owner: Owner, stop_signal: signal.Signals) -> "subprocess.Popen[bytes]":
@@ -92,6 +95,7 @@ class Supervised:
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._last_exit: int | None = None
+        self._waits_for: str | None = None
         self._backoff_s = FIRST_BACKOFF_S
         self._started_at = 0.0
         self._start_due = 0.0
@@ -105,6 +109,7 @@ class Supervised:
             pid=process.pid if process else None,
             restarts=max(0, self._starts - 1),
             last_exit=self._last_exit,
+            waits_for=self._waits_for,
         )
 
     @property
@@ -117,7 +122,7 @@ class Supervised:
             code = self._process.poll()
             if code is not None:
                 self._ended(code)
-        elif time.monotonic() >= self._start_due and self.program.clear():
+        elif time.monotonic() >= self._start_due and not self._hindered() and self.program.clear():
             self._start()
         bound_log(self.program.log)
 
@@ -138,6 +143,14 @@ class Supervised:
                 logger.warning("%s (pid %d) ignores %s", self.program.name, process.pid, number.name)
             else:
                 return
+
+    def _hindered(self) -> bool:
+        """After a failure, wait for what would make the next start fail too, and say so once."""
+        found = self.program.hindrance() if self._last_exit else None
+        if found and self._waits_for is None:
+            logger.error("%s is not started again yet: %s", self.program.name, found)
+        self._waits_for = found
+        return found is not None
 
     def _start(self) -> None:
         program = self.program
