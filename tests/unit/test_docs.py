@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from brain_collector.app import OPERATIONS
+from brain_collector.catalogue import catalogue
 from brain_collector.settings import ENV_PREFIX, Settings
 from brain_events import config
 
@@ -48,6 +49,13 @@ def test_every_call_of_the_api_is_in_the_readme() -> None:
     missing = [path for path in {operation.path for operation in OPERATIONS} if path not in README]
 
     assert missing == []
+
+
+def test_the_error_catalogue_is_what_the_code_says() -> None:
+    """Run `python -m brain_collector.catalogue` and put what it prints between the two marks of docs/api.md."""
+    written = (ROOT / "docs/api.md").read_text().partition("<!-- errors:")[2].partition("<!-- /errors -->")[0]
+
+    assert written.strip().splitlines()[1:] == catalogue().splitlines()
 
 
 def test_ci_runs_the_test_line_of_the_readme() -> None:
