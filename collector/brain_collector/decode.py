@@ -18,8 +18,8 @@ from brain_collector.errors import BodyTooLarge, BodyUndecodable, EventInvalid
 from brain_collector.schema import EventCreate, EventUpdate
 from brain_collector.validate import (
     ADJUSTED_TIMESTAMP,
+    EXPONENTS,
     MAX_DIGITS,
-    MAX_EXPONENT,
     READ_ONLY,
     Checked,
     Limits,
@@ -309,7 +309,7 @@ def _has_bomb(details: str) -> bool:
 
 
 def _bounded(number: str) -> float:
-    if abs(int(number.lower().partition("e")[2] or 0)) > MAX_EXPONENT:
+    if int(number.lower().partition("e")[2] or 0) not in EXPONENTS:
         raise ValueError(number)
     return 0.0
 

@@ -111,9 +111,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
             runner.run(server.until_signal(listener))
 
 
-def configured(
-    settings: Settings, engines: Engines | None = None, stopping: Stopping | None = None
-) -> uvicorn.Config:
+def configured(settings: Settings, engines: Engines | None = None, stopping: Stopping | None = None) -> uvicorn.Config:
     """Return how uvicorn is to serve the collector.
 
     Raises:

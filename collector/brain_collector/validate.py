@@ -21,7 +21,8 @@ ADJUSTED_TEXT: Final = "_adjusted_text"
 ADJUSTED_TIMESTAMP: Final = "_adjusted_timestamp"
 """What details say of an event that is not stored as it was sent; they are part of the API (docs/api.md)."""
 
-MAX_EXPONENT: Final = 308  # of a double, IEEE 754
+EXPONENTS: Final = range(-324, 309)
+"""Of every double (IEEE 754), the least being 5e-324."""
 MAX_DIGITS: Final = 1_000  # Python's own limit for those who read them is 4,300
 
 MAX_POINTER_CHARS: Final = 200
@@ -195,10 +196,8 @@ def number(text: str) -> int | Decimal | _NoNumber:
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > MAX_DIGITS or len(exponent) > MAX_DIGITS:
         return _NoNumber("number_out_of_range", f"a number has {len(text):,} characters, at most {MAX_DIGITS:,} digits")
-    if abs(int(exponent or 0)) > MAX_EXPONENT:
-        detail = (
-            f"the number {text[:20]}{'...' * (len(text) > 20)} is out of range: its exponent is over {MAX_EXPONENT}"
-        )
+    if int(exponent or 0) not in EXPONENTS:
+        detail = f"the number {text[:20]}{'...' * (len(text) > 20)} is out of range: exponents go from -324 to 308"
         return _NoNumber("number_out_of_range", detail)
     return int(text) if mantissa == text and "." not in text and len(text) < 19 else Decimal(text)
 

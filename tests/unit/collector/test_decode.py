@@ -91,6 +91,12 @@ def test_the_strict_way_agrees_with_the_fast_way(sent: Event) -> None:
     assert [column[0] for column in columns(decode_one(line, LIMITS, NOW))] == strict
 
 
+@pytest.mark.parametrize("number", [5e-324, 2.2e-311, 1.7976931348623157e308])
+def test_every_double_is_taken(number: float) -> None:
+    line = encode(Event("numbers", "info", "", {"n": number}))
+    assert columns(decode_one(line, LIMITS, NOW))[3] == [{"n": number}]
+
+
 surrogates = st.text(st.characters(categories=["Cs", "Cc", "Ll", "So"]), max_size=8)
 hard_details = st.dictionaries(
     surrogates, st.recursive(surrogates, lambda inner: st.lists(inner, max_size=3)), max_size=3
