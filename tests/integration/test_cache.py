@@ -458,6 +458,30 @@ async def test_a_foreign_value_under_a_key_of_ours_is_not_served(server: Server)
         assert await truth.read(cache) == truth.now
 
 
+async def test_without_a_server_a_fill_is_only_for_those_who_came_before_it_began() -> None:
+    """Another collector's write is told to nobody; still a crowd makes two fills, not a hundred."""
+    read_old, go_on, truth = asyncio.Event(), asyncio.Event(), Truth()
+
+    async def slow_fill() -> bytes:
+        found = await truth.fill()
+        read_old.set()
+        await go_on.wait()
+        await asyncio.sleep(0.01)
+        return found
+
+    cache = RedisCache("unix:///nowhere/redis.sock", retry_interval_s=0.0)
+    async with opened(cache), asyncio.timeout(30), asyncio.TaskGroup() as group:
+        early = group.create_task(cache.get_or_fill(Scope.EVENTS, "key", LONG_S, slow_fill))
+        await read_old.wait()
+        truth.version += 1
+        late = [group.create_task(cache.get_or_fill(Scope.EVENTS, "key", LONG_S, slow_fill)) for _ in range(100)]
+        await asyncio.sleep(0)
+        go_on.set()
+    assert early.result() == b"version 0"
+    assert {each.result() for each in late} == {b"version 1"}
+    assert truth.asked <= 3  # some may have come after the second began
+
+
 GARBAGE = {
     "closes": b"",
     "noise": b"\x00\xffnoise\r\n",

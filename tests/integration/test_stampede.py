@@ -118,28 +118,3 @@ async def test_who_asks_after_a_write_never_gets_what_was_begun_before_it(
         assert gate.queries == 2
         assert await messages(crowd) == ["two", "one"]
         assert gate.queries == 2
-
-
-async def test_without_a_cache_who_asks_after_anothers_write_never_gets_what_was_begun_before_it(
-    settings: Settings, serve: Serve, proxy: Proxy, gate: Gate
-) -> None:
-    """The reader has no Redis, so nothing tells it of the other's write; still a crowd is few queries."""
-    async with (
-        serve(
-            settings, database_url=proxy.url, redis_url="unix:///nowhere/redis.sock", read_deadline_s=BOUND_S
-        ) as client,
-        serve(settings) as other,
-        clients_of(client) as crowd,
-    ):
-        await started(settings.dsn, collectors=2)
-        await create(other, event_type="wanted", message="one")
-        early = many(crowd)
-        await at_work(READERS)
-        await create(other, event_type="wanted", message="two")
-        late = many(crowd)
-        await at_work(2 * READERS)
-        gate.opened.set()
-
-        assert await asyncio.gather(*late) == [["two", "one"]] * READERS
-        await asyncio.gather(*early)
-        assert gate.queries <= 3
