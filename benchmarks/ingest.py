@@ -212,6 +212,28 @@ def watch_memory(bench: Bench, minutes: float) -> None:
         print(f"\n{json.loads(out)['events_per_s']:,.0f} events/s")
 
 
+def overload(bench: Bench, seconds: float) -> None:
+    """Print what becomes of the collector when far more is asked of it than it can do, and afterwards."""
+    with bench.database() as dsn, collector(dsn, bench.engines.redis_url) as (process, url):
+        best = bench.load("http", url, "--batch", "1000", "--connections", "16")["events_per_s"]
+        before_mib, peak_mib = rss_mib(process.pid), 0.0
+        command = [sys.executable, HERE / "load.py", "http", url, "--batch", "1000", "--connections", "640"]
+        load = subprocess.Popen([*command, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
+        while load.poll() is None:
+            time.sleep(0.5)
+            peak_mib = max(peak_mib, rss_mib(process.pid))
+        out, _ = load.communicate()
+        found, ended_s = json.loads(out), time.monotonic()
+        recovered = bench.load("http", url, "--batch", "1000", "--connections", "16")["events_per_s"]
+        after_mib = rss_mib(process.pid)
+    print("### 640 connections that post 1,000 events each, as fast as they are answered\n")
+    print(f"- events/s before, meanwhile, after: {best:,.0f}, {found['events_per_s']:,.0f}, {recovered:,.0f}")
+    print(f"- goodput: {100 * found['events_per_s'] / best:.0f} % of the best")
+    print(f"- answers by status: {found['statuses']}; p50 {found['p50_ms']:.0f} ms, p99 {found['p99_ms']:.0f} ms")
+    print(f"- resident MiB before, at most, after: {before_mib:.0f}, {peak_mib:.0f}, {after_mib:.0f}")
+    print(f"- the measurement after it began {time.monotonic() - ended_s - bench.seconds - 1:.1f} s after its end")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write every figure of every round to this file")
@@ -219,6 +241,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="3, or 1 with --quick")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each measurement takes")
     parser.add_argument("--memory", type=float, metavar="MINUTES", help="watch the memory under full ingest instead")
+    parser.add_argument("--overload", type=float, metavar="SECONDS", help="ask for far too much instead")
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else 3)
     results: dict[str, list[Figures]] = defaultdict(list)
@@ -226,6 +249,9 @@ def main() -> None:
         bench = Bench(engines, min(args.seconds, 2.0) if args.quick else args.seconds)
         if args.memory:
             watch_memory(bench, args.memory)
+            return
+        if args.overload:
+            overload(bench, args.overload)
             return
         found = about(rounds, PACKAGES, seconds=bench.seconds)
         print_about("Ingest benchmark", found)

@@ -119,11 +119,13 @@ async def http(url: str, batch: int, connections: int, seconds: float) -> dict[s
     bodies = [b"\n".join(msgspec.json.encode(event(next(numbers))) for _ in range(batch)) for _ in range(BODIES)]
     tally = Tally(batch, seconds)
     loop = asyncio.get_running_loop()
-    clients = [
-        (await loop.create_connection(lambda: Client(head, bodies, tally), parts.hostname, parts.port))[1]
-        for _ in range(connections)
-    ]
-    await asyncio.gather(*(client.done for client in clients))
+
+    async def keep_posting() -> None:
+        while time.perf_counter() < tally.end_s:  # a server that refuses may end the connection
+            _, client = await loop.create_connection(lambda: Client(head, bodies, tally), parts.hostname, parts.port)
+            await client.done
+
+    await asyncio.gather(*(keep_posting() for _ in range(connections)))
     return tally.report()
 
 

@@ -71,9 +71,12 @@ def _in_thread(work: Any) -> None:
 
 @pytest.fixture
 def settings(engines: SuiteEngines, database_url: str) -> Settings:
-    """Settings of a collector on the test's database and a Redis database number of its own."""
+    """Settings of a collector on the test's database, with a Redis database number of its own.
+
+    It waits long for Redis: a busy machine is no fault.
+    """
     redis_url = f"{engines.redis_url}?db={next(_numbers) % 15 + 1}"
-    return Settings(port=0, database_url=database_url, redis_url=redis_url, retry_after_s=1)
+    return Settings(port=0, database_url=database_url, redis_url=redis_url, retry_after_s=1, cache_deadline_s=2.0)
 
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]

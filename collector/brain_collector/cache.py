@@ -28,6 +28,7 @@ from brain_collector.single_flight import SingleFlight
 logger = logging.getLogger(__name__)
 
 MAX_VALUE_BYTES = 1024 * 1024
+PATIENCE_S = 0.04
 MAX_CONNECTIONS = 16
 ENTRY_BYTES = 400
 
@@ -65,12 +66,12 @@ class Cache(Protocol):
     def state(self) -> State: ...
 
 
-def open_cache(redis_url: str | None, *, namespace: str = "brain") -> Cache:
+def open_cache(redis_url: str | None, *, patience_s: float = PATIENCE_S) -> Cache:
     """Return a cache in Redis, or one in this process, which is right for a single collector only.
 
     Connects to nothing yet. Raises ValueError if the URL's scheme is none of redis://, rediss:// and unix://.
     """
-    return MemoryCache() if redis_url is None else RedisCache(redis_url, namespace=namespace)
+    return MemoryCache() if redis_url is None else RedisCache(redis_url, patience_s=patience_s)
 
 
 class MemoryCache:
@@ -130,7 +131,7 @@ class RedisCache:
     """
 
     def __init__(
-        self, url: str, *, namespace: str = "brain", retry_interval_s: float = 1.0, patience_s: float = 0.04
+        self, url: str, *, namespace: str = "brain", retry_interval_s: float = 1.0, patience_s: float = PATIENCE_S
     ) -> None:
         """`patience_s` is for one command: a server that hangs costs a caller this once, then nobody until a retry."""
         pool = redis.asyncio.ConnectionPool.from_url(

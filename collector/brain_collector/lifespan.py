@@ -47,7 +47,9 @@ class Engines(Protocol):
 async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) -> AsyncIterator[Resources]:
     """Yield the open resources, every task running."""
     async with AsyncExitStack() as stack:
-        cache = open_cache(None if settings.redis_url in {None, "none"} else settings.redis_url)
+        cache = open_cache(
+            None if settings.redis_url in {None, "none"} else settings.redis_url, patience_s=settings.cache_deadline_s
+        )
         stack.push_async_callback(cache.close)
         store = Store(settings)
         stack.push_async_callback(store.close)

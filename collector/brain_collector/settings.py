@@ -55,9 +55,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_inflated_bytes: Annotated[int, _Positive, _help("Largest request body after gzip.")] = 32 * 2**20
     max_event_bytes: Annotated[int, _Positive, _help("Largest single event, as JSON.")] = 256 * 2**10
     max_batch_events: Annotated[int, Meta(gt=0, le=ID_BLOCK), _help("Most events in one batch.")] = ID_BLOCK
-    max_pending_bytes: Annotated[int, _Positive, _help("Most bytes of requests at work at once; beyond: 503.")] = (
-        64 * 2**20
-    )
+    max_pending_bytes: Annotated[
+        int, _Positive, _help("Most bytes of requests at work at once, decoded ones counted thrice; beyond: 503.")
+    ] = 128 * 2**20
     max_list_limit: Annotated[int, _Positive, _help("Largest `limit` of a list.")] = 1_000
     max_list_offset: Annotated[int, _Positive, _help("Largest `offset` of a list; beyond: use the cursor.")] = 10_000
     max_filter_values: Annotated[
@@ -97,6 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     write_deadline_s: Annotated[float, _Positive, _help("Longest wait for a commit; beyond: 503.")] = 10.0
     read_deadline_s: Annotated[float, _Positive, _help("Longest time a query may take.")] = 5.0
     connect_deadline_s: Annotated[float, _Positive, _help("Longest wait for a database connection.")] = 3.0
+    cache_deadline_s: Annotated[
+        float, _Positive, _help("Longest wait for Redis; beyond: requests go to the database until it answers.")
+    ] = 0.04
     lock_deadline_s: Annotated[float, _Positive, _help("Longest wait for a lock in the database.")] = 2.0
     retry_after_s: Annotated[int, _Positive, _help("What a 503 tells the client to wait.")] = 2
     drain_s: Annotated[int, _Positive, _help("Longest wait for open requests when stopping.")] = 2

@@ -115,7 +115,7 @@ async def opened(cache: Cache) -> AsyncIterator[Cache]:
 
 
 def connect(server: Server) -> RedisCache:
-    return RedisCache(server.url, retry_interval_s=0.01)
+    return RedisCache(server.url, retry_interval_s=0.01, patience_s=0.5)
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -355,12 +355,18 @@ async def test_a_body_that_comes_on_has_a_deadline_all_the_same(settings: Settin
         dripping.cancel()
 
 
-async def test_a_length_that_is_announced_takes_nothing_of_the_budget(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, max_pending_bytes=2 * MEBIBYTE) as client, AsyncExitStack() as stack:
+async def test_a_length_that_is_announced_and_not_sent_is_held_for_a_moment_only(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings, body_stall_s=0.3, max_pending_bytes=2 * MEBIBYTE) as client, AsyncExitStack() as stack:
         for _ in range(10):
             _, sending = await stack.enter_async_context(socket_to(client))
             sending.write(POST + b"Content-Length: 2000000\r\n\r\nx")
-        assert (await post_batch(client, ndjson(event(message="x" * 200_000)))).status_code == 200
+
+        async def taken() -> bool:
+            return (await post_batch(client, ndjson(event(message="x" * 200_000)))).status_code == 200
+
+        await eventually(taken, "another body is taken")
 
 
 async def test_two_encodings_are_refused_in_whatever_way_they_are_written(collector: httpx.AsyncClient) -> None:
