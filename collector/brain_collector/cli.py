@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -126,6 +127,20 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
         elif action == "downgrade":
             migrations.downgrade(dsn, revision or "base", patience)
         click.echo(f"the schema is at {asyncio.run(migrations.current(dsn)) or 'none'} (newest: {migrations.HEAD})")
+
+
+@cli.command("with-postgres", context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@setting("data_dir")
+def with_postgres(command: tuple[str, ...], **flags: Any) -> None:
+    """Run COMMAND beside the embedded PostgreSQL while no collector runs, e.g. pg_restore or psql.
+
+    The command finds the server, and the programs that come with it, by its environment.
+    """
+    settings = msgspec.structs.replace(load(os.environ, **flags), database_url=None, redis_url="none")
+    with server.backed(settings) as found:
+        code = subprocess.run(command, env={**os.environ, **found.client_environ}, check=False).returncode  # noqa: S603
+    sys.exit(code)
 
 
 @cli.command()

