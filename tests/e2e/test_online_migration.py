@@ -107,9 +107,10 @@ def test_an_index_made_online_waits_for_old_transactions_and_covers_days_that_ar
     asyncio.run(days())
     assert ended(following.migrate(database_url, "upgrade", NextRelease.COLUMN))[0] == 0
     with transaction_that_has_read(database_url) as end:
-        migrating = following.migrate(database_url)
+        migrating = following.migrate(database_url, "--migrate-lock-s", "0.2", "--migrate-attempts", "1")
         wait_until(builds, "the first partition's index is being built")
         asyncio.run(a_day_and_a_row())
+        asyncio.run(asyncio.sleep(0.5))  # longer than the migration may wait for a lock
         assert migrating.poll() is None
         end.set()
         outcome = ended(migrating)

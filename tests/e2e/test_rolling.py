@@ -137,6 +137,8 @@ def test_a_collector_that_is_told_to_stop_serves_on_unready_and_sends_clients_aw
         before = client.get("/readyz")
         os.kill(collector.pid, signal.SIGTERM)
         wait_until(lambda: client.get("/readyz").status_code == 503, "it is not ready")
+        for _ in range(300):  # each on a connection of its own, for longer than a stop takes to begin
+            assert client.get("/livez").status_code == 200
         answers = [client.get("/readyz"), client.post("/api/events", json=event()), client.get("/livez")]
 
         assert (before.status_code, before.headers.get("Connection")) == (200, None)
