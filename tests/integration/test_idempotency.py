@@ -300,7 +300,7 @@ async def test_a_key_held_by_a_hung_collector_is_unavailable_elsewhere_until_it_
         refused = await post_batch(other, body, key=key)
         assert outcome(refused) == (503, "unavailable")
         assert refused.headers["retry-after"] == "1"
-        assert "the same Idempotency-Key is being written" in refused.json()["detail"]
+        assert "another request with the same Idempotency-Key" in refused.json()["detail"]
         ending(proxy)
         proxy.restore()
         answers = [await first, await post_batch(other, body, key=key), await post_batch(hung, body, key=key)]
