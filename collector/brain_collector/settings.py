@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
     max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = 32
     max_details_keys: Annotated[int, _Positive, _help("Most keys in details, at all levels together.")] = 1_000
-    max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = 256
+    max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = 16_384
 
     max_rejected_lines: Annotated[int, Meta(ge=0), _help("Most refused lines kept to look at; 0 keeps none.")] = 10_000
     max_rejected_bytes: Annotated[int, _Positive, _help("Most bytes of refused lines kept.")] = 64 * 2**20

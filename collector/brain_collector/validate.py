@@ -39,7 +39,7 @@ class Limits(NamedTuple):
     details_depth: int
     batch_events: int = 10_000
     details_keys: int = 1_000
-    key_chars: int = 256
+    key_chars: int = 16_384
 
 
 class Refused(Exception):  # noqa: N818 - it is an outcome, not a fault of ours

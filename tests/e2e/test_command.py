@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from brain_collector import migrate
 from tests.e2e.process import CollectorProcess, collector_process, wait_until
 from tests.integration.engines import scratch_dir
 
@@ -155,9 +156,9 @@ def test_migrate_shows_upgrades_and_downgrades_the_embedded_database() -> None:
     assert [step.returncode for step in steps] == [0, 0, 0, 0], [step.stderr for step in steps]
     assert [step.stdout.split(" (")[0] for step in steps] == [
         "the schema is at none",
-        "the schema is at 0001",
+        f"the schema is at {migrate.HEAD}",
         "the schema is at none",
-        "the schema is at 0001",
+        f"the schema is at {migrate.HEAD}",
     ]
 
 
