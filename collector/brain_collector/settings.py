@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from brain_collector.errors import SettingsError
+from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_MAX_KEYS
 
 ENV_PREFIX: Final = "BRAIN_COLLECTOR_"
 ID_BLOCK: Final = 10_000
@@ -64,9 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, _Positive, _help("Most values of `event_type`, and most filters on `details`, of a list.")
     ] = 10
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
-    max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = 32
-    max_details_keys: Annotated[int, _Positive, _help("Most keys in details, at all levels together.")] = 1_000
-    max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = 16_384
+    max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = DETAILS_MAX_DEPTH
+    max_details_keys: Annotated[int, _Positive, _help("Most keys in details, of all levels.")] = DETAILS_MAX_KEYS
+    max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = DETAILS_KEY_MAX_CHARS
 
     max_rejected_lines: Annotated[int, Meta(ge=0), _help("Most refused lines kept to look at; 0 keeps none.")] = 10_000
     max_rejected_bytes: Annotated[int, _Positive, _help("Most bytes of refused lines kept.")] = 64 * 2**20

@@ -13,7 +13,13 @@ import msgspec
 
 from brain_collector.errors import FieldError
 from brain_collector.schema import EventCreate
-from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS
+from brain_events.wire import (
+    DETAILS_KEY_MAX_CHARS,
+    DETAILS_MAX_KEYS,
+    EVENT_TYPE_MAX_CHARS,
+    SEVERITIES,
+    SOURCE_MAX_CHARS,
+)
 
 READ_ONLY: Final = frozenset({"id", "created_at"})
 REPLACEMENT: Final = "\ufffd"
@@ -38,8 +44,8 @@ class Limits(NamedTuple):
     event_bytes: int
     details_depth: int
     batch_events: int = 10_000
-    details_keys: int = 1_000
-    key_chars: int = 16_384
+    details_keys: int = DETAILS_MAX_KEYS
+    key_chars: int = DETAILS_KEY_MAX_CHARS
 
 
 class Refused(Exception):  # noqa: N818 - it is an outcome, not a fault of ours

@@ -15,13 +15,14 @@ from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Final
 
+from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_MAX_KEYS
+
 CYCLE: Final = "[cycle]"
 SCRUBBED: Final = "[scrubbed]"
 TOO_DEEP: Final = "[too deep]"
 TRUNCATED: Final = "[truncated]"
 
-MAX_DEPTH: Final = 32
-"""Levels of nesting that are kept; Postgres and readers in other languages have limits of their own."""
+_MAX_KEYS: Final = DETAILS_MAX_KEYS - DETAILS_MAX_DEPTH  # each level has room for the marker that says it was cut
 
 _SECRET = re.compile(
     r"passw(or)?d|passphrase|pwd$|secret|authorization|^auth$|cookie|credential|jwt|[cx]srf"
@@ -84,6 +85,7 @@ class _Walk:
     def __init__(self, max_chars: int, allowed_keys: frozenset[str] = frozenset()) -> None:
         self.room = max_chars
         self.allowed_keys = allowed_keys
+        self.keys = _MAX_KEYS
         self.inside: set[int] = set()
 
     def clean(self, value: Any, depth: int) -> Any:
@@ -116,7 +118,7 @@ class _Walk:
 
     def nested(self, value: Any, plain: Any, depth: int) -> Any:
         """Clean `plain`, which holds what `value` holds, unless we are inside of `value` already."""
-        if depth >= MAX_DEPTH:
+        if depth >= DETAILS_MAX_DEPTH:
             return TOO_DEEP
         if id(value) in self.inside:
             return CYCLE
@@ -128,11 +130,15 @@ class _Walk:
     def mapping(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         cleaned: dict[str, Any] = {}
         for key, item in list(islice(value.items(), max(self.room, 0) + 1)):
-            if self.room <= 0:
+            if self.room <= 0 or self.keys == 0:
+                self.room = 0  # for the lists around us, too: each of their dicts would have a marker
                 cleaned[TRUNCATED] = True
                 break
+            self.keys -= 1
             name = self.text(key if is_a(key, str) else self.describe(key))
             scrub = item is not None and type(item) is not bool and is_secret(name) and name not in self.allowed_keys
+            if len(name) > DETAILS_KEY_MAX_CHARS:
+                name = name[: DETAILS_KEY_MAX_CHARS - len(TRUNCATED)] + TRUNCATED
             cleaned[name] = SCRUBBED if scrub else self.clean(item, depth)
         return cleaned
 

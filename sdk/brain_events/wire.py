@@ -17,6 +17,11 @@ SEVERITIES: Final = ("info", "warning", "error", "critical")
 
 EVENT_TYPE_MAX_CHARS: Final = 50
 SOURCE_MAX_CHARS: Final = 100
+DETAILS_MAX_DEPTH: Final = 32
+"""Levels of nesting; Postgres and readers in other languages have limits of their own."""
+DETAILS_MAX_KEYS: Final = 1_000
+"""At all levels together."""
+DETAILS_KEY_MAX_CHARS: Final = 256
 
 BATCH_PATH: Final = "/api/events/batch"
 NDJSON: Final = "application/x-ndjson"

@@ -22,9 +22,16 @@ from brain_collector.validate import Limits
 from brain_events import Client, bound
 from brain_events._batch import unseal
 from brain_events._report import REPORT_TYPE
-from brain_events._sanitize import CYCLE, MAX_DEPTH, SCRUBBED, TOO_DEEP, TRUNCATED, is_secret
+from brain_events._sanitize import CYCLE, SCRUBBED, TOO_DEEP, TRUNCATED, is_secret
 from brain_events.testing import MemoryTransport
-from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
+from brain_events.wire import (
+    DETAILS_KEY_MAX_CHARS,
+    DETAILS_MAX_DEPTH,
+    EVENT_TYPE_MAX_CHARS,
+    SEVERITIES,
+    SOURCE_MAX_CHARS,
+    Event,
+)
 from tests.unit.sdk.support import fast_client
 
 MAX_EVENT_BYTES = 2048
@@ -183,7 +190,7 @@ def check(line: bytes) -> Event:
     assert event.timestamp is not None
     assert event.timestamp.tzinfo is not None
     assert "\0" not in str(msgspec.to_builtins(event))
-    assert depth_of(event.details) <= MAX_DEPTH + 1
+    assert depth_of(event.details) <= DETAILS_MAX_DEPTH + 1
     return event
 
 
@@ -202,6 +209,27 @@ def test_any_arguments_at_all_lead_to_a_valid_event(
         assert client.flush()
         assert client.stats().delivered == 2
     assert stored(memory) == 2
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        pytest.param({str(n): n for n in range(5_000)}, id="on one level"),
+        pytest.param({"list": [{"a": 1, "b": 2} for _ in range(5_000)]}, id="in a list"),
+        pytest.param({"lists": [[{str(n): {"a": n}}] for n in range(5_000)]}, id="in lists of lists"),
+        pytest.param({"k" * (DETAILS_KEY_MAX_CHARS + 1): 1, "password" * 100: "hidden"}, id="long keys"),
+    ],
+)
+def test_the_collector_takes_details_of_too_many_or_too_long_keys(details: dict[str, Any]) -> None:
+    memory = MemoryTransport()
+    with fast_client(transport=memory) as client:
+        client.log("a", "info", "m", details)
+        assert client.flush()
+    (batch,) = memory.attempts
+    (line,) = unseal(batch)
+    assert decode_ndjson(line, COLLECTOR_LIMITS, datetime.now(UTC)).errors == []
+    assert TRUNCATED in line.decode()
+    assert "hidden" not in line.decode()
 
 
 def stored(memory: MemoryTransport) -> int:
