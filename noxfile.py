@@ -12,7 +12,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-AT_ONCE = ["-n", "2", "--dist", "worksteal"]  # each process has its own Postgres and Valkey
+AT_ONCE = ["-n", "4", "--dist", "worksteal"]  # each process has its own Postgres and Valkey; most of a test is waiting
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -53,14 +53,14 @@ def e2e(session: nox.Session) -> None:
     """The built wheel in fresh environments, real processes, from `log_system_event` to SELECT."""
     wheel = _wheel(session)
     session.install(f"{wheel}[embedded]", *group("test"))
-    session.run("pytest", "tests/e2e", *session.posargs, env={"BRAIN_TEST_WHEEL": str(wheel)})
+    session.run("pytest", *AT_ONCE, "tests/e2e", *session.posargs, env={"BRAIN_TEST_WHEEL": str(wheel)})
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, hangs and losses under load. BRAIN_TEST_FAULT_ROUNDS=50 makes more of them."""
     session.install("-e", ".[embedded]", *group("test"))
-    session.run("pytest", "tests/faults", *session.posargs)
+    session.run("pytest", *AT_ONCE, "tests/faults", *session.posargs)
 
 
 @nox.session

@@ -110,7 +110,8 @@ class Proxy:
             while chunk := self._receive(connection, source):
                 fate = rule(chunk)
                 connection.frozen |= fate is Fate.FREEZE
-                if not connection.frozen:
+                connection.mute |= fate is Fate.CUT  # before the server has anything to answer
+                if not connection.frozen and (fate is Fate.CUT or not connection.mute):
                     to.sendall(chunk)
                 if fate is Fate.CUT:
                     break
@@ -136,7 +137,7 @@ class _Connection:
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self._sockets = (client, server)
-        self.frozen = self.ended = False
+        self.frozen = self.mute = self.ended = False
 
     def end(self) -> None:
         """Wake both directions; the sockets are closed by the thread that serves them."""
