@@ -56,12 +56,13 @@ class Availability:
         self._database_reason = reason
         self._database("down", began_s, reason=reason)
 
-    @property
-    def problems(self) -> list[str]:
-        """What keeps this collector from serving, in lines for people; empty when nothing does."""
+    def problems(self, *, answers: bool) -> list[str]:
+        """Return what keeps this collector from serving, in lines for people; `answers`: the database did just now."""
         waiting = [
             f"{engine.name} waits to be started: {engine.waits_for}" for engine in self.engines if engine.waits_for
         ]
+        if not answers:
+            return ["the database does not answer", *waiting]
         if self.database == "down":
             return [f"the database takes no writes: {self._database_reason}", *waiting]
         return waiting or [problem for problem in [self.schema_problem] if problem]

@@ -38,10 +38,10 @@ async def create(request: Request) -> Response:
     query.only(request, ())
     media_type(request, JSON)
     key = idempotency_key(request)
+    refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
     caller = caller_of(request.scope)
     own.quota.refuse_early(caller)
     async with body_of(request, own.settings, own.budget) as body:
-        refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
         left = await own.quota.take(caller, n_events=1, n_bytes=len(body))
         answer = await _create(own, body, key, sender_of(request))
         answer.headers.update(left)

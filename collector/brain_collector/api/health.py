@@ -56,9 +56,7 @@ async def readyz(request: Request) -> Response:
     """Tell whether this collector should get traffic."""
     own = resources(request)
     reasons = ["the collector is stopping"] if is_draining(request) else []
-    if await _ping(own) is None:
-        reasons.append("the database does not answer")
-    reasons += own.availability.problems
+    reasons += own.availability.problems(answers=await _ping(own) is not None)
     if not reasons and own.keys.is_away:
         reasons.append("the API keys could not be read yet")
     if reasons:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta
@@ -51,8 +50,7 @@ async def list_events(request: Request) -> Response:
         Scope.EVENTS, f"list:{key}", own.settings.list_ttl_s, lambda: _fill_page(own, wanted, page)
     )
     token, _, body = cached.partition(b"\n")
-    headers = {"Link": f'<{_next_page(request, token.decode())}>; rel="next"'} if token else {}
-    return Response(body, headers=headers, media_type=JSON)
+    return Response(body, headers=query.next_page(request, token.decode()), media_type=JSON)
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -69,12 +67,6 @@ async def _fill_page(own: Resources, wanted: Filter, page: _Page) -> bytes:
     if len(found) > page.limit:
         token = cursor.encode(cursor.Position(shown[-1].timestamp, shown[-1].id), wanted)
     return token.encode() + b"\n" + _encode(shown)
-
-
-def _next_page(request: Request, token: str) -> str:
-    """Return a reference relative to this request, so that it holds behind any proxy."""
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]
-    return f"{request.url.path}?{urlencode([*kept, ('cursor', token)])}"
 
 
 async def stats(request: Request) -> Response:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -130,6 +131,14 @@ def whole_number(request: Request, name: str, *, default: int, least: int, most:
     if len(text) > 20 or not text.isascii() or not text.removeprefix("-").isdecimal() or not least <= int(text) <= most:
         raise _invalid(name, f"is {text[:30]!r}, must be a whole number from {least} to {most}{remedy}")
     return int(text)
+
+
+def next_page(request: Request, token: str) -> dict[str, str]:
+    """Return the Link header for a cursor, none for an empty one; relative, so that it holds behind any proxy."""
+    if not token:
+        return {}
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]
+    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("cursor", token)])}>; rel="next"'}
 
 
 def event_id(request: Request) -> int:

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Annotated, Final
-from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta
@@ -30,12 +29,10 @@ async def list_rejections(request: Request) -> Response:
     after = cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None
     found = await rejections.page(own.store, wanted, limit=limit + 1, after=after)
     shown = found[:limit]
-    headers = {}
+    token = ""
     if len(found) > limit:
         token = cursor.encode(cursor.Position(shown[-1].received_at, shown[-1].id), wanted)
-        kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-        headers["Link"] = f'<{request.url.path}?{urlencode([*kept, ("cursor", token)])}>; rel="next"'
-    return Response(msgspec.json.encode(shown), headers=headers, media_type=JSON)
+    return Response(msgspec.json.encode(shown), headers=query.next_page(request, token), media_type=JSON)
 
 
 async def purge(request: Request) -> Response:
