@@ -113,7 +113,7 @@ def otlp_number(attributes: Any) -> int:
 
 
 def otlp_log_numbers(body: bytes) -> list[int]:
-    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest  # noqa: PLC0415
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest  # noqa: PLC0415 -- a peer may be missing
 
     request = ExportLogsServiceRequest.FromString(body)
     scopes = [scope for resource in request.resource_logs for scope in resource.scope_logs]
@@ -121,7 +121,7 @@ def otlp_log_numbers(body: bytes) -> list[int]:
 
 
 def otlp_span_numbers(body: bytes) -> list[int]:
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # noqa: PLC0415
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest  # noqa: PLC0415 -- as above
 
     request = ExportTraceServiceRequest.FromString(body)
     scopes = [scope for resource in request.resource_spans for scope in resource.scope_spans]

@@ -12,8 +12,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from subjects import Target
+from subjects.records import LOGGER, failed, flat, nested
 
-LOGGER = logging.getLogger("shop")
+__all__ = ["bound", "failed", "flat", "flush", "middleware", "nested", "start"]
+
 LOGS = LoggerProvider()
 SPANS = TracerProvider()
 
@@ -27,20 +29,6 @@ def start(target: Target) -> None:
     trace.set_tracer_provider(SPANS)
     LOGGER.addHandler(LoggingHandler(logger_provider=LOGS))
     LOGGER.setLevel(logging.INFO)
-
-
-def flat(n: int) -> None:
-    details = {"n": n, "order": "o-5512", "amount": 19.9, "paid": True, "country": "DE"}
-    LOGGER.info("order was paid", extra=details)
-
-
-def nested(n: int) -> None:
-    details = {"n": n, "order": {"id": "o-5512", "items": [{"sku": "lamp", "count": 2}, {"sku": "bulb", "count": 4}]}}
-    LOGGER.info("order was paid", extra=details)
-
-
-def failed(n: int) -> None:
-    LOGGER.error("no charge", extra={"n": n, "order": "o-5512"}, exc_info=True)  # noqa: LOG014 -- the caller handles it
 
 
 def flush() -> None:

@@ -7,8 +7,10 @@ from queue import Queue
 from typing import Any
 
 from subjects import Target
+from subjects.records import LOGGER, failed, flat, nested
 
-LOGGER = logging.getLogger("shop")
+__all__ = ["bound", "failed", "flat", "flush", "nested", "start"]
+
 QUEUE: Queue[Any] = Queue()
 
 bound = None
@@ -21,20 +23,6 @@ def start(target: Target) -> None:
     atexit.register(listener.stop)
     LOGGER.addHandler(QueueHandler(QUEUE))
     LOGGER.setLevel(logging.INFO)
-
-
-def flat(n: int) -> None:
-    details = {"n": n, "order": "o-5512", "amount": 19.9, "paid": True, "country": "DE"}
-    LOGGER.info("order was paid", extra=details)
-
-
-def nested(n: int) -> None:
-    details = {"n": n, "order": {"id": "o-5512", "items": [{"sku": "lamp", "count": 2}, {"sku": "bulb", "count": 4}]}}
-    LOGGER.info("order was paid", extra=details)
-
-
-def failed(n: int) -> None:
-    LOGGER.error("no charge", extra={"n": n, "order": "o-5512"}, exc_info=True)  # noqa: LOG014 -- the caller handles it
 
 
 def flush() -> None:

@@ -61,7 +61,7 @@ class Connection(HttpToolsProtocol):
 
     # -- from the transport
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._place = self._door.enter(self)
         if self._place is Place.FULL:
