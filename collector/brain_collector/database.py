@@ -24,6 +24,13 @@ GONE: Final = (
 """What says that the database as a whole cannot serve now."""
 
 
+_RAISE_SYNCHRONOUS_COMMIT: Final = """
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
+"""
+"""An acknowledged event is on disk, here and on synchronous standbys; a server that waits for more is left at that."""
+
+
 def reason_of(error: BaseException) -> str:
     """Return why the database cannot serve, in a line for people."""
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError):
@@ -36,18 +43,23 @@ def reason_of(error: BaseException) -> str:
 
 async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.Connection:
     """Open a connection whose session gives up by itself: on locks, on statements, on idling in a transaction."""
-    return await asyncpg.connect(
+    connection = await asyncpg.connect(
         settings.dsn,
         timeout=settings.connect_deadline_s,
         server_settings={
             "application_name": "brain-events",
             "timezone": "UTC",
-            "synchronous_commit": "on",  # an acknowledged event is on disk
             "lock_timeout": _ms(settings.lock_deadline_s),
             "statement_timeout": _ms(statement_timeout_s),
             "idle_in_transaction_session_timeout": _ms(2 * statement_timeout_s),
         },
     )
+    try:
+        await connection.execute(_RAISE_SYNCHRONOUS_COMMIT)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 class Overdue(asyncpg.ConnectionDoesNotExistError):
