@@ -98,6 +98,12 @@ def test_one_event_tells_of_a_request(client: Client, memory: MemoryTransport) -
     assert facts(event) == {"method": "PUT", "route": UNMATCHED, "status": 200}
 
 
+def test_a_head_request_is_told_as_what_it_is(client: Client, memory: MemoryTransport) -> None:
+    get(EventsMiddleware(hello, client=client), method="HEAD")
+    (event,) = sent(client, memory)
+    assert facts(event) == {"method": "HEAD", "route": UNMATCHED, "status": 200}
+
+
 def test_messages_pass_unchanged_but_for_the_request_id(client: Client) -> None:
     start, body = get(EventsMiddleware(hello, client=client))
     assert start["headers"][0][0] == b"x-request-id"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 import weakref
 from pathlib import Path
 from textwrap import dedent
@@ -292,20 +293,21 @@ def test_a_finalizer_a_weak_reference_and_a_warning_may_log_anywhere(client: Cli
             log()
 
         def __repr__(self) -> str:
-            log()
+            warnings.warn("looked at", stacklevel=1)
             return "noisy"
 
     before = gc.get_threshold()
     gc.set_threshold(5)
-    try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = log
         for n in range(1000):
             noisy = Noisy()
             reference = weakref.ref(noisy, log)
             client.log("loop", "info", "", {"n": n, "noisy": noisy})
             del noisy
             assert reference is not None
-    finally:
-        gc.set_threshold(*before)
+    gc.set_threshold(*before)
     gc.collect()
     assert client.flush(20)
     assert client.stats().delivered == 1000 + logged == len(memory.events)

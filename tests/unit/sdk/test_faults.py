@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brain_events import Client
 from brain_events._http import RETRY_AFTER_CAP_S, retry_after_s
 from brain_events.wire import BatchAnswer, Event
 from tests.unit.sdk.sink import Script, Sink, problem
@@ -70,15 +71,17 @@ class Peer:
             connection.sendall(answer_of("200 OK", msgspec.json.encode(receipt)))
 
 
+def begin(server: socket.socket, *plays: Play) -> Peer:
+    found = Peer(server, list(plays))
+    threading.Thread(target=found.serve, daemon=True).start()
+    return found
+
+
 @contextmanager
 def peer(*plays: Play) -> Iterator[Peer]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        found = Peer(server, list(plays))
-        thread = threading.Thread(target=found.serve, daemon=True)
-        thread.start()
-        yield found
+        yield begin(server, *plays)
         server.shutdown(socket.SHUT_RDWR)
-    thread.join()
 
 
 def reset(connection: socket.socket, _receipt: bytes = b"") -> None:
@@ -323,3 +326,115 @@ def test_a_retry_after_that_makes_no_sense_does_not_hold_up_delivery(sink: Sink,
         client.log("a", "info", "")
         assert client.flush()
         assert len(sink.events) == 1
+
+
+# The way there.
+
+
+def test_a_host_that_answers_no_syn_is_given_up_in_time_and_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, fast_client_of(server) as client:
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:  # with these the queue is full: the kernel drops what else comes
+            each.settimeout(0)
+            each.connect_ex(server.getsockname())
+        client.log("way", "info", "")
+        assert not client.flush(1)
+        assert client.stats().in_memory == 1
+        for each in waiting:
+            each.close()
+        found = begin(server)
+        assert client.flush(30)
+        assert [event.event_type for event in found.events] == ["way"]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def fast_client_of(server: socket.socket) -> Client:
+    return fast_client(f"http://127.0.0.1:{server.getsockname()[1]}", request_timeout_s=0.3)
+
+
+def test_a_proxy_that_is_down_is_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with fast_client(proxy=f"http://127.0.0.1:{port}") as client:
+        client.log("way", "info", "")
+        assert not client.flush(0.3)
+        with socket.create_server(("127.0.0.1", port)) as server:
+            found = begin(server)
+            assert client.flush(30)
+            assert [event.event_type for event in found.events] == ["way"]
+            server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_name_that_is_looked_up_slowly_costs_only_time(sink: Sink) -> None:
+    done = run_script(
+        """
+        import socket, time
+        look_up = socket.getaddrinfo
+        socket.getaddrinfo = lambda *args, **more: (time.sleep(1), look_up(*args, **more))[1]
+        import brain_events
+        brain_events.init()
+        for n in range(100):
+            brain_events.log_system_event("way", "info", str(n))
+        print(brain_events.flush(30), brain_events.stats().delivered)
+        """,
+        sink.url.replace("127.0.0.1", "localhost"),
+    )
+    assert done.stdout == "True 100\n", done.stderr
+
+
+# The application meanwhile.
+
+
+def test_logging_may_be_configured_anew_while_events_are_sent(sink: Sink) -> None:
+    done = run_script(
+        """
+        import logging, logging.config, threading
+        import brain_events
+        brain_events.init(interval_s=0.01)
+        handler = {"class": "brain_events.stdlib.EventsHandler"}
+        root = {"handlers": ["events"], "level": "INFO"}
+        config = {"version": 1, "disable_existing_loggers": False, "handlers": {"events": handler}, "root": root}
+        def log():
+            for n in range(2000):
+                brain_events.log_system_event("direct", "info", str(n))
+        threads = [threading.Thread(target=log) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for n in range(100):
+            logging.config.dictConfig(config)
+            logging.getLogger("shop").info("%d", n)
+        for thread in threads:
+            thread.join()
+        print(brain_events.flush(30), brain_events.stats().delivered)
+        """,
+        sink.url,
+    )
+    assert done.stdout == "True 4100\n", done.stderr
+
+
+def test_the_workers_of_a_pool_deliver_at_its_end(sink: Sink) -> None:
+    done = run_script(
+        """
+        import multiprocessing, brain_events
+        brain_events.init()
+        brain_events.log_system_event("pool", "info", "parent")
+        def work(n):
+            brain_events.log_system_event("pool", "info", str(n))
+        with multiprocessing.get_context("fork").Pool(4) as pool:
+            pool.map(work, range(200))
+            pool.close()
+            pool.join()
+        """,
+        sink.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(event.message for event in sink.events) == sorted(["parent", *map(str, range(200))])
+
+
+def test_an_event_of_ten_megabytes_is_cut_and_harms_no_other(sink: Sink) -> None:
+    with fast_client(sink.url) as client:
+        client.log("large", "info", "x" * 10_000_000, {"text": "y" * 10_000_000})
+        client.log("small", "info", "")
+        assert client.flush(30)
+    assert sorted(event.event_type for event in sink.events) == ["large", "small"]
+    assert sum(len(event.message) for event in sink.events) < 300_000
