@@ -300,7 +300,7 @@ def test_a_finalizer_a_weak_reference_and_a_warning_may_log_anywhere(client: Cli
     gc.set_threshold(5)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = log
+        warnings.showwarning = log  # type: ignore[assignment]
         for n in range(1000):
             noisy = Noisy()
             reference = weakref.ref(noisy, log)
