@@ -54,6 +54,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(collector: CollectorProc
     assert logged - set(stored) == set()
     assert len(stored) == len(set(stored))
     assert len(stored) - len(logged) <= ROUNDS  # at most the event whose call was under way
-    assert list((tmp_path / "spool").glob("[!.]*")) == []
+    assert list((tmp_path / "spool").glob("[!.]*-*")) == []
+    # `damaged` may be there, with journals that were killed before their first byte: they look like a power loss.
     # Who is killed while it makes its directory leaves a hidden one, which has nothing and goes after five days.
     assert [path.name for path in (tmp_path / "spool").glob(".*/*") if path.name != "lock"] == []

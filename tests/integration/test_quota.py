@@ -210,7 +210,8 @@ async def test_the_sdk_loses_nothing_to_a_limit(settings: Settings, serve: Serve
         )
         for n in range(3_000):
             client.log("limited", "info", str(n))
-        assert await asyncio.to_thread(client.close, 60)
+        assert await asyncio.to_thread(client.flush, 60)
+        assert await asyncio.to_thread(client.close)
 
         stats = client.stats()
         assert (stats.delivered, stats.rejected, stats.dropped) == (3_000, 0, {})
