@@ -13,12 +13,15 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from brain_collector.api import batch, docs, events, health, keys, listing, rejections
+from brain_collector.api import metrics as metrics_api
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.auth import LOOPBACK, Guard
 from brain_collector.draining import Draining, Stopping
 from brain_collector.errors import Problem, SettingsError
 from brain_collector.keys import Keyring
 from brain_collector.lifespan import Engines, opened
+from brain_collector.metrics import Metrics
+from brain_collector.observe import Observe
 from brain_collector.problem import on_crash, on_http_exception, on_problem
 from brain_collector.resources import Resources
 from brain_collector.settings import Settings
@@ -30,6 +33,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *rejections.OPERATIONS,
     *health.OPERATIONS,
     *keys.OPERATIONS,
+    *metrics_api.OPERATIONS,
 )
 """Every operation there is. Routes, OpenAPI and the scope that each needs are made from it."""
 
@@ -48,15 +52,17 @@ def create_app(settings: Settings, engines: Engines | None = None, stopping: Sto
     """
     refuse_to_be_open(settings)
     keyring = Keyring(settings)
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-        async with opened(settings, engines, keyring) as resources:
+        async with opened(settings, engines, keyring, metrics) as resources:
             yield {"resources": resources}
 
     return Starlette(
         routes=[*_routes(), *docs.routes(OPERATIONS), Route("/", _home)],
         middleware=[
+            Middleware(Observe, metrics=metrics),
             Middleware(Draining, stopping=stopping or Stopping()),
             Middleware(Guard, settings=settings, keyring=keyring, operations=sorted(OPERATIONS, key=_order)),
         ],

@@ -3,10 +3,31 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 
 from brain_collector.schema import EngineState, State
 from brain_collector.selflog import SelfLog
+
+
+class Survey(NamedTuple):
+    """What the database said about background work; ages go on from there by this process' clock."""
+
+    at_s: float
+    folded_s_before: float
+    journal_rows: int
+    last_partition_ends: datetime
+
+    @property
+    def fold_lag_s(self) -> float:
+        """Seconds since a collector folded the journal."""
+        return self.folded_s_before + time.monotonic() - self.at_s
+
+    @property
+    def days_ahead(self) -> int:
+        """Whole days after today that have a partition."""
+        return (self.last_partition_ends.date() - datetime.now(UTC).date()).days - 1
+
 
 logger: Final = logging.getLogger(__name__)
 
@@ -30,6 +51,7 @@ class Availability:
         self._states: dict[str, State] = {"database": "up", "cache": "up"}
         self._since_s = {"database": time.monotonic(), "cache": time.monotonic()}
         self._database_reason = ""
+        self.survey: Survey | None = None
         self.schema_problem: str | None = "the database has not been reached yet"
 
     @property

@@ -4,21 +4,26 @@ Each loop runs until `stop` is set, is never cancelled in the middle of its work
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import asyncpg
 
 from brain_collector import counts, migrate, partitions, quarantine
-from brain_collector.availability import Availability
+from brain_collector.availability import Availability, Survey
 from brain_collector.cache import Cache
+from brain_collector.canary import Canary
 from brain_collector.database import GONE, Link, reason_of
 from brain_collector.settings import Settings
 
+logger: Final = logging.getLogger(__name__)
+
 MONITOR_INTERVAL_S: Final = 1.0
 MONITOR_DEADLINE_S: Final = 3.0
+SURVEY_INTERVAL_S: Final = 5.0
 RETRY_INTERVAL_S: Final = 1.0
 
 _AWAY: Final = (*GONE, asyncpg.PostgresError)
@@ -32,7 +37,8 @@ _WRITE_MUCH: Final = """
 """
 
 _PRUNE_KEYS: Final = """
-    DELETE FROM batches WHERE ctid = ANY(ARRAY(
+    WITH job AS MATERIALIZED (SELECT 1 FROM jobs WHERE name = 'maintain' FOR UPDATE SKIP LOCKED)
+    DELETE FROM batches WHERE EXISTS (SELECT FROM job) AND ctid = ANY(ARRAY(
         SELECT ctid FROM batches WHERE received_at < now() - make_interval(days => $1) LIMIT 10000
     ))
 """
@@ -46,13 +52,25 @@ async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[No
             await asyncio.wait_for(stop.wait(), interval_s())
 
 
+@contextmanager
+def _told(job: str) -> Iterator[None]:
+    """Let a job be done again later; a database that is away is told by the monitor, anything else is logged here."""
+    try:
+        yield
+    except GONE:
+        pass
+    except asyncpg.PostgresError as error:
+        logger.warning("the job %r failed and is tried again: %s", job, reason_of(error))
+
+
 class Background:
     """The work itself; `loops` gives each piece with its name, for the lifespan to run."""
 
-    def __init__(self, settings: Settings, cache: Cache, availability: Availability) -> None:
+    def __init__(self, settings: Settings, cache: Cache, availability: Availability, canary: Canary) -> None:
         self._settings = settings
         self._cache = cache
         self._availability = availability
+        self._canary = canary
         self._link = Link(settings)
         self._watch_link = Link(settings, deadline_s=MONITOR_DEADLINE_S)
         self._using = asyncio.Lock()
@@ -63,6 +81,8 @@ class Background:
         return {
             "fold": every(lambda: settings.fold_interval_s, self.fold, stop),
             "maintain": every(self._maintain_interval_s, self.maintain, stop),
+            "canary": every(lambda: settings.canary_interval_s, self.canary, stop),
+            "survey": every(lambda: SURVEY_INTERVAL_S, self.survey, stop),
             "monitor": every(lambda: MONITOR_INTERVAL_S, self.monitor, stop),
         }
 
@@ -78,9 +98,23 @@ class Background:
 
     async def fold(self) -> None:
         """Fold the journal of counts, if no other collector is at it."""
-        with suppress(*_AWAY):
+        with _told("fold"):
             async with self._using, self._link.use() as connection:
                 await counts.fold(connection)
+
+    async def canary(self) -> None:
+        """Read back what this collector stored of its own; what cannot be read now is read next time."""
+        with _told("canary"):
+            async with self._using, self._link.use() as connection:
+                await self._canary.check(connection)
+
+    async def survey(self) -> None:
+        """See how background work fares, on whichever collector it is done."""
+        with _told("survey"):
+            async with self._using, self._link.use() as connection:
+                folded_s_before, journal_rows = await counts.lag(connection)
+                ends = await partitions.end(connection)
+                self._availability.survey = Survey(time.monotonic(), folded_s_before, journal_rows, ends)
 
     async def maintain(self) -> None:
         """Check the schema, keep partitions ahead, forget old keys."""

@@ -22,6 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from brain_collector.metrics import CACHE_REQUESTS, Metrics
 from brain_collector.schema import State
 from brain_collector.single_flight import SingleFlight
 
@@ -66,12 +67,14 @@ class Cache(Protocol):
     def state(self) -> State: ...
 
 
-def open_cache(redis_url: str | None, *, patience_s: float = PATIENCE_S) -> Cache:
+def open_cache(redis_url: str | None, *, patience_s: float = PATIENCE_S, metrics: Metrics | None = None) -> Cache:
     """Return a cache in Redis, or one in this process, which is right for a single collector only.
 
     Connects to nothing yet. Raises ValueError if the URL's scheme is none of redis://, rediss:// and unix://.
     """
-    return MemoryCache() if redis_url is None else RedisCache(redis_url, patience_s=patience_s)
+    if redis_url is None:
+        return MemoryCache(metrics=metrics)
+    return RedisCache(redis_url, patience_s=patience_s, metrics=metrics)
 
 
 class MemoryCache:
@@ -79,7 +82,8 @@ class MemoryCache:
 
     state: State = "up"
 
-    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024, *, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or Metrics()
         self._max_bytes = max_bytes
         self._bytes = 0
         self._generations = dict.fromkeys(Scope, 0)
@@ -91,7 +95,9 @@ class MemoryCache:
         entry = self._entries.get((scope, key))
         if entry is not None and entry.generation == generation and entry.expires_at > time.monotonic():
             self._entries.move_to_end((scope, key))
+            self._metrics.add(CACHE_REQUESTS, scope, "hit")
             return entry.value
+        self._metrics.add(CACHE_REQUESTS, scope, "miss")
 
         async def keep(value: bytes) -> None:
             if generation == self._generations[scope]:  # else it would take the place of a newer one
@@ -131,7 +137,13 @@ class RedisCache:
     """
 
     def __init__(
-        self, url: str, *, namespace: str = "brain", retry_interval_s: float = 1.0, patience_s: float = PATIENCE_S
+        self,
+        url: str,
+        *,
+        namespace: str = "brain",
+        retry_interval_s: float = 1.0,
+        patience_s: float = PATIENCE_S,
+        metrics: Metrics | None = None,
     ) -> None:
         """`patience_s` is for one command: a server that hangs costs a caller this once, then nobody until a retry."""
         pool = redis.asyncio.ConnectionPool.from_url(
@@ -145,6 +157,7 @@ class RedisCache:
         self._redis = redis.asyncio.Redis.from_pool(pool)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # to wait for one is not the server's fault
         self._namespace = namespace
+        self._metrics = metrics or Metrics()
         self._retry_interval_s = retry_interval_s
         self._patience_s = patience_s
         self._flights = SingleFlight()
@@ -163,6 +176,7 @@ class RedisCache:
     async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
         so_far = self._flights.started
         token, value = await self._look_up(scope, key)
+        self._metrics.add(CACHE_REQUESTS, scope, "hit" if value is not None else "miss" if token else "bypass")
         if value is not None:
             return value
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from brain_collector import VERSION, server
+from brain_collector import VERSION, logs, server
 from brain_collector import migrate as migrations
 from brain_collector import send as sending
 from brain_collector.demo import running
@@ -68,7 +67,7 @@ def setting(*names: str) -> Callable[[Command], Command]:
 @click.version_option(VERSION, prog_name="brain-events")
 def cli() -> None:
     """Record what happens to your services, and find it again."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logs.configure()
 
 
 @cli.command(epilog=EPILOG)

@@ -31,6 +31,14 @@ _FOLD: Final = """
     ON CONFLICT (grain, bucket, event_type, severity) DO UPDATE SET n = c.n + excluded.n
 """
 
+_NOTE: Final = "UPDATE jobs SET done_at = clock_timestamp() WHERE name = 'fold'"
+
+_LAG: Final = """
+    SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 AS seconds,
+        (SELECT count(*) FROM (SELECT FROM event_deltas LIMIT 100000) AS part) AS waiting
+    FROM jobs WHERE name = 'fold'
+"""
+
 STATISTICS: Final = """
     WITH counted AS (
         SELECT event_type, severity, n FROM event_counts WHERE grain = 'day'
@@ -65,10 +73,18 @@ def deltas_of(types: Iterable[str], severities: Iterable[str], timestamps: list[
     return Counter(zip(hours, types, severities, strict=False))  # strict: `repeat` never ends
 
 
+async def lag(connection: Connection) -> tuple[float, int]:
+    """Return the seconds since any collector folded, and the journal's rows (100,000 at most)."""
+    row = await connection.fetchrow(_LAG)
+    assert row is not None
+    return row["seconds"], row["waiting"]
+
+
 async def fold(connection: Connection) -> bool:
     """Fold the journal, unless another collector is at it; return whether this one did."""
     async with connection.transaction():
         if await connection.fetchval(_LOCK_JOB) is None:
             return False
         await connection.execute(_FOLD)
+        await connection.execute(_NOTE)
         return True

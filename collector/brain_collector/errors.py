@@ -53,7 +53,10 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The body of every error answer (RFC 9457); `code` is stable, `errors` names the fields at fault."""
+    """The body of every error answer (RFC 9457): `code` is stable, `errors` names the fields at fault.
+
+    `request_id` is the answer's X-Request-ID; the collector's log has it too.
+    """
 
     title: str
     status: int
@@ -61,6 +64,7 @@ class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     detail: str
     type: str = "about:blank"
     errors: list[FieldError] = []
+    request_id: str = ""
 
 
 class Problem(CollectorError):  # noqa: N818 - RFC 9457's word

@@ -16,8 +16,10 @@ from brain_collector.availability import Availability
 from brain_collector.background import Background, every
 from brain_collector.budget import Budget
 from brain_collector.cache import Scope, open_cache
+from brain_collector.canary import Canary
 from brain_collector.key_table import KeyTable
 from brain_collector.keys import Keyring
+from brain_collector.metrics import Metrics
 from brain_collector.quarantine import INTERVAL_S, Quarantine
 from brain_collector.quota import Quota
 from brain_collector.resources import Resources
@@ -44,11 +46,16 @@ class Engines(Protocol):
 
 
 @asynccontextmanager
-async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) -> AsyncIterator[Resources]:
+async def opened(
+    settings: Settings, engines: Engines | None, keyring: Keyring, metrics: Metrics | None = None
+) -> AsyncIterator[Resources]:
     """Yield the open resources, every task running."""
+    metrics = metrics or Metrics()
     async with AsyncExitStack() as stack:
         cache = open_cache(
-            None if settings.redis_url in {None, "none"} else settings.redis_url, patience_s=settings.cache_deadline_s
+            None if settings.redis_url in {None, "none"} else settings.redis_url,
+            patience_s=settings.cache_deadline_s,
+            metrics=metrics,
         )
         stack.push_async_callback(cache.close)
         store = Store(settings)
@@ -57,10 +64,12 @@ async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) 
         async def submit(submission: Submission) -> Stored:
             return await writer.submit(submission)
 
-        selflog = SelfLog(submit, interval_s=settings.health_interval_s, retry_s=settings.retry_after_s)
+        selflog = SelfLog(
+            submit, interval_s=settings.health_interval_s, retry_s=settings.retry_after_s, metrics=metrics
+        )
         availability = Availability(selflog, lambda: engines.states if engines else [])
-        writer = Writer(settings, availability, lambda: cache.invalidate(Scope.EVENTS))
-        background = Background(settings, cache, availability)
+        writer = Writer(settings, availability, lambda: cache.invalidate(Scope.EVENTS), metrics)
+        background = Background(settings, cache, availability, Canary(selflog, metrics))
         stack.push_async_callback(background.close)
         quarantine = Quarantine(settings, selflog.unkept)
         stack.push_async_callback(quarantine.close)
@@ -99,7 +108,9 @@ async def opened(settings: Settings, engines: Engines | None, keyring: Keyring) 
         )
         budget = Budget(settings.max_pending_bytes, retry_after_s=settings.retry_after_s)
         quota = Quota(settings, cache.evaluate)
-        yield Resources(settings, limits, budget, quota, store, writer, cache, selflog, availability, keys, quarantine)
+        yield Resources(
+            settings, limits, budget, quota, store, writer, cache, selflog, availability, keys, quarantine, metrics
+        )
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

@@ -34,18 +34,23 @@ async def ensure(connection: Connection, settings: Settings) -> list[str]:
     made = []
     async with connection.transaction():
         await connection.execute(_LOCK_JOB)
-        day = max(map(_upper_bound, [row[0] for row in await connection.fetch(_UPPER_BOUNDS)]))
+        day = await end(connection)
         while day <= datetime.now(UTC) + timedelta(days=settings.days_ahead):
             made.append(await _make(connection, day))
             day += timedelta(days=1)
     return made
 
 
+async def end(connection: Connection) -> datetime:
+    """Return where the last partition ends."""
+    return max(map(_upper_bound, [row[0] for row in await connection.fetch(_UPPER_BOUNDS)]))
+
+
 async def _make(connection: Connection, day: datetime) -> str:
     name = f"system_events_p{day:%Y%m%d}"
     await connection.execute(_CREATE.format(name=name))
-    end = day + timedelta(days=1)
-    await connection.execute(_ATTACH.format(name=name, start=day.isoformat(), end=end.isoformat()))
+    end_of_day = day + timedelta(days=1)
+    await connection.execute(_ATTACH.format(name=name, start=day.isoformat(), end=end_of_day.isoformat()))
     return name
 
 

@@ -5,12 +5,14 @@ from http import HTTPStatus
 from typing import Final
 
 import msgspec
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.errors import Problem, ProblemBody
 
+REQUEST_ID_HEADER: Final = "X-Request-ID"
 MEDIA_TYPE: Final = "application/problem+json"
 
 logger: Final = logging.getLogger(__name__)
@@ -74,12 +76,11 @@ async def on_crash(request: Request, error: Exception) -> Response:
 
 
 def _response(body: ProblemBody, headers: dict[str, str]) -> Response:
+    request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+    own = {**SECURITY_HEADERS, REQUEST_ID_HEADER: request_id}  # some are answered outside of what sets them elsewhere
     return Response(
-        msgspec.json.encode(body),
+        msgspec.json.encode(msgspec.structs.replace(body, request_id=request_id)),
         status_code=body.status,
-        headers={
-            **SECURITY_HEADERS,
-            **headers,
-        },  # some problems are answered outside of the guard, which sets them else
+        headers=own | headers,
         media_type=MEDIA_TYPE,
     )

@@ -8,6 +8,7 @@ from brain_collector.availability import Availability
 from brain_collector.budget import Budget
 from brain_collector.cache import Cache
 from brain_collector.key_table import KeyTable
+from brain_collector.metrics import Metrics
 from brain_collector.quarantine import Quarantine
 from brain_collector.quota import Quota
 from brain_collector.selflog import SelfLog
@@ -31,6 +32,7 @@ class Resources(NamedTuple):
     availability: Availability
     keys: KeyTable
     quarantine: Quarantine
+    metrics: Metrics
 
 
 def resources(request: Request) -> Resources:

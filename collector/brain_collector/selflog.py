@@ -18,18 +18,22 @@ import msgspec
 
 from brain_collector.decode import Rows
 from brain_collector.errors import CollectorError
+from brain_collector.metrics import OWN_EVENTS_DROPPED, Metrics
 from brain_collector.schema import Severity
 from brain_collector.submission import Stored, Submission
 from brain_events.wire import Event, new_key
 
 SOURCE: Final = "collector"
+CANARY: Final = "health_check"
+"""The own events that are read back after they were acknowledged."""
 MAX_WAITING: Final = 1_000
 """Own events kept while the database is away; the oldest give way, and are counted."""
 
 OWN_EVENTS: Final = {
     "system_startup": "The collector began to serve.",
     "system_shutdown": "The collector stopped serving.",
-    "health_check": "GET /health was asked; repeated ones are counted in `count`.",
+    "health_check": "GET /health was asked; repeated ones are counted in `count`. Not asked for a while, the collector "
+    "makes one itself (`count` 0), to see that it can be read back.",
     "db_health_check": "GET /health/db was asked; repeated ones are counted in `count`.",
     "database_lost": "The database stopped taking writes; `reason` says why.",
     "database_back": "The database takes writes again; `away_s` is how long it did not.",
@@ -40,9 +44,17 @@ OWN_EVENTS: Final = {
     "api_key_created": "An API key was made; `by` is who asked.",
     "api_key_revoked": "An API key was revoked; `by` is who asked.",
     "rejections_dropped": "More lines were refused than the quarantine takes in; `count` is how many it lacks.",
+    "canary_failed": "Own health checks that had been acknowledged were not found, or stored twice; `ids` names them.",
     "input_rejected": "Requests held events that were refused; `count` is how many.",
 }
 """Every own event, in one list."""
+
+
+class Acknowledged(NamedTuple):
+    """An own event that was committed, as the writer said, and the id it got."""
+
+    id: int
+    event: Event
 
 
 class _Check(NamedTuple):
@@ -55,16 +67,32 @@ class _Check(NamedTuple):
 class SelfLog:
     """Collects own events and stores them. `run()` is its one task."""
 
-    def __init__(self, submit: Callable[[Submission], Awaitable[Stored]], *, interval_s: float, retry_s: float) -> None:
+    def __init__(
+        self,
+        submit: Callable[[Submission], Awaitable[Stored]],
+        *,
+        interval_s: float,
+        retry_s: float,
+        metrics: Metrics,
+    ) -> None:
         self._submit = submit
         self._interval_s = interval_s
         self._retry_s = retry_s
         self._waiting: deque[Event] = deque()
         self._dropped = 0
+        self._metrics = metrics
+        self._being_stored = 0
+        self.acknowledged: deque[Acknowledged] = deque(maxlen=MAX_WAITING)
+        """Health checks that were stored; whoever checks them takes them out."""
         self._away = False  # while it is, stdout sees each event as it is logged
         self._checks: dict[str, _Check] = {}
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many events are not stored yet."""
+        return len(self._waiting) + self._being_stored
 
     def log(self, event_type: str, severity: Severity, message: str, **details: Any) -> None:
         """Record an event of `OWN_EVENTS`. Never waits, never raises."""
@@ -73,6 +101,7 @@ class SelfLog:
         if len(self._waiting) == MAX_WAITING:
             self._waiting.popleft()
             self._dropped += 1
+            self._metrics.add(OWN_EVENTS_DROPPED)
         self._waiting.append(event)
         self._wake.set()
         if self._away:
@@ -108,7 +137,9 @@ class SelfLog:
             events = list(self._waiting)
             self._waiting.clear()
             if events:
+                self._being_stored = len(events)
                 await self._store(events)
+                self._being_stored = 0
 
     def close(self) -> None:
         """Let `run` end."""
@@ -120,7 +151,7 @@ class SelfLog:
         key = new_key()
         while True:
             try:
-                await self._submit(_submission(events, key))
+                stored = await self._submit(_submission(events, key))
             except CollectorError:
                 self._go_away(events)
                 if self._closing.is_set():
@@ -129,6 +160,9 @@ class SelfLog:
                     await asyncio.wait_for(self._closing.wait(), self._retry_s)
             else:
                 self._away = False
+                for id, event in enumerate(events, stored.first_id):
+                    if event.event_type == CANARY:
+                        self.acknowledged.append(Acknowledged(id, event))
                 if self._dropped:
                     dropped, self._dropped = self._dropped, 0
                     self.log("events_dropped", "warning", f"{dropped} own events were dropped", dropped=dropped)

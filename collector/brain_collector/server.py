@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import uvicorn
 
-from brain_collector import migrate
+from brain_collector import logs, migrate
 from brain_collector.app import OPERATIONS, create_app, refuse_to_be_open
 from brain_collector.connection import Connection
 from brain_collector.door import Door, most_connections
@@ -109,6 +109,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
     Raises:
         SettingsError: the address cannot be served on.
     """
+    logs.configure(settings.log_format, settings.log_level)
     refuse_to_be_open(settings)
     most_connections(settings.max_connections)  # before engines are started
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the loop takes signals over

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -124,6 +124,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_life_days: Annotated[int, Meta(ge=6), _help("How long an idempotency key is remembered.")] = 14
     health_interval_s: Annotated[float, _Positive, _help("How often a repeated health check becomes an event.")] = 60.0
 
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        _help("How the log on stderr is written; `auto`: text on a terminal, else `json`."),
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        _help("What is logged at least; `info` has a line a request."),
+    ] = "warning"
+    canary_interval_s: Annotated[
+        float, _Positive, _help("How often the collector reads back its own last health checks.")
+    ] = 60.0
+
     @property
     def dsn(self) -> str:
         """The database's address for asyncpg; only there once it is known (given, or embedded and started)."""
@@ -175,6 +187,8 @@ def _checked(field: str, value: Any, name: str) -> Any:
 def _wanted(field: str) -> str:
     """Say what a setting takes, from its type and its limits."""
     schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"][field]
+    if "enum" in schema:
+        return " or ".join(schema["enum"])
     kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
     limits = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "up to {}"}
     bounds = [text.format(schema[name]) for name, text in limits.items() if name in schema]

@@ -12,6 +12,7 @@ from sqlalchemy import and_, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.sql.elements import ColumnElement
 
 from brain_collector.counts import STATISTICS, hour
@@ -52,6 +53,12 @@ class Store:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._engine.dispose()
+
+    @property
+    def connections_in_use(self) -> int:
+        """How many of the pool's connections are at work."""
+        pool = self._engine.pool
+        return pool.checkedout() if isinstance(pool, AsyncAdaptedQueuePool) else 0
 
     async def ping(self) -> None:
         """Return when Postgres answers."""

@@ -19,6 +19,7 @@ import asyncpg
 from brain_collector import partitions
 from brain_collector.database import GONE, Link, reason_of
 from brain_collector.errors import KeyReused, Unavailable
+from brain_collector.metrics import COMMIT_SECONDS, DUPLICATES, GROUP_ROWS, RETRIES, Metrics
 from brain_collector.settings import ID_BLOCK, Settings
 from brain_collector.submission import RowsRefused, Stored, Submission
 from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_refused, merged, next_id_block
@@ -44,14 +45,26 @@ class Watcher(Protocol):
 class Writer:
     """Takes submissions and writes them. Run `run()` in as many tasks as there shall be transactions side by side."""
 
-    def __init__(self, settings: Settings, watcher: Watcher, invalidate: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        watcher: Watcher,
+        invalidate: Callable[[], Awaitable[None]],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._settings = settings
         self._watcher = watcher
         self._invalidate = invalidate
+        self._metrics = metrics or Metrics()
         self._queue: asyncio.Queue[Submission | None] = asyncio.Queue()
         self._next_id = self._end_id = 0
         self._links: list[Link] = []
         self._draining = False  # out of patience: what cannot be written at once fails
+
+    @property
+    def waiting(self) -> int:
+        """How many submissions no task has taken yet."""
+        return self._queue.qsize()
 
     async def submit(self, submission: Submission) -> Stored:
         """Return once the rows are committed, or were before under the same key.
@@ -160,10 +173,13 @@ class Writer:
             try:
                 async with link.use() as connection:
                     units = units or [await self._unit(connection, part) for part in _parts(group)]
+                    began_s = time.perf_counter()
                     outcomes = await commit(connection, [unit for unit, _ in units])
             except _AGAIN:
+                self._metrics.add(RETRIES, "conflict")
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
             except asyncpg.CheckViolationError:  # no partition for its day: they are made ahead, unless all slept
+                self._metrics.add(RETRIES, "partition")
                 async with link.use() as connection:
                     await partitions.ensure(connection, self._settings)
             except asyncpg.LockNotAvailableError:
@@ -174,7 +190,10 @@ class Writer:
                 open_outcome = True
                 if not was_open or attempt or time.monotonic() > give_up_at:
                     raise
+                self._metrics.add(RETRIES, "connection")
             else:
+                self._metrics.observe(COMMIT_SECONDS, time.perf_counter() - began_s)
+                self._metrics.observe(GROUP_ROWS, sum(unit.n for unit, _ in units))
                 return await self._acknowledge(units, outcomes, began_s)
         self._fail(group, "the transaction could not be completed")
         return None
@@ -191,7 +210,10 @@ class Writer:
             elif found.digest != unit.digest:
                 submissions[0].settle(KeyReused(f"{unit.key} came before with another body; use a new key"))
             else:
-                _settle(submissions, found, duplicate=found.first_id != unit.first_id)
+                duplicate = found.first_id != unit.first_id
+                if duplicate:
+                    self._metrics.add(DUPLICATES)
+                _settle(submissions, found, duplicate=duplicate)
 
     async def _write_accepted(self, link: Link, submission: Submission) -> None:
         """Find the rows that Postgres will not take, and write the others."""

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from brain_collector import counts
+from brain_collector import background, counts
 from brain_collector.settings import Settings
 from brain_collector.store import Store
 from brain_events.wire import SEVERITIES
@@ -129,6 +129,45 @@ async def test_only_one_collector_at_a_time_folds(database_url: str) -> None:
             await one.execute("SELECT name FROM jobs WHERE name = 'fold' FOR UPDATE")
             assert await counts.fold(other) is False
         assert await counts.fold(other) is True
+
+
+async def test_a_collector_killed_in_the_middle_of_a_fold_leaves_it_whole_to_the_other(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings, fold_interval_s=3600) as client:
+        await started(settings.dsn)
+        await post_batch(client, ndjson(*(event(event_type=f"t{n % 3}") for n in range(30))))
+        async with connected(settings.dsn) as holder, connected(settings.dsn) as other:
+            transaction = holder.transaction()
+            await transaction.start()
+            await holder.execute("SELECT name FROM jobs WHERE name = 'fold' FOR UPDATE")
+            await holder.execute(counts._FOLD)
+            assert await counts.fold(other) is False
+            pid = holder.get_server_pid()
+            assert await other.fetchval("SELECT pg_terminate_backend($1, 30000)", pid)
+            assert (await stats(client))["total_events"] == (await counted(settings.dsn))["total_events"]
+
+            assert await counts.fold(other) is True
+            assert await other.fetchval("SELECT count(*) FROM event_deltas") == 0
+            assert (
+                await other.fetchval("SELECT sum(n) FROM event_counts WHERE grain = 'day' AND event_type ~ '^t'") == 30
+            )
+
+        assert await stats(client) == await counted(settings.dsn)
+
+
+async def test_only_one_collector_at_a_time_forgets_old_keys(settings: Settings) -> None:
+    async with connected(settings.dsn) as one, connected(settings.dsn) as other:
+        await one.execute(
+            "INSERT INTO batches (key, digest, first_id, n, min_ts, max_ts, received_at) "
+            "SELECT gen_random_uuid(), 0, 1, 1, now(), now(), now() - interval '30 days' FROM generate_series(1, 5)"
+        )
+        async with one.transaction():
+            await one.execute("SELECT name FROM jobs WHERE name = 'maintain' FOR UPDATE")
+            assert await background._pruned(other, settings) is False
+            assert await other.fetchval("SELECT count(*) FROM batches") == 5
+        assert await background._pruned(other, settings) is True
+        assert await other.fetchval("SELECT count(*) FROM batches") == 0
 
 
 # -- exact under concurrency

@@ -1,6 +1,7 @@
 """Batches: many events in one request, each valid one stored, all under one key."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Final, NamedTuple
 from uuid import UUID
@@ -18,6 +19,7 @@ from brain_collector.api.operation import JSON, QUOTA_HEADERS, Answer, Operation
 from brain_collector.auth import caller_of
 from brain_collector.decode import Decoded, decode_array, decode_ndjson, encode_row
 from brain_collector.errors import BatchInvalid, FieldError
+from brain_collector.metrics import BATCH_EVENTS, EVENTS_ACCEPTED, EVENTS_REJECTED
 from brain_collector.quarantine import RejectedLine
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import EventCreate
@@ -72,9 +74,14 @@ async def _ingest(own: Resources, body: bytes, decoded: Decoded, sender: _Sender
     answer = msgspec.json.decode(stored.answer, type=BatchAnswer)
     if stored.duplicate:
         answer = msgspec.structs.replace(answer, duplicate=True)
-    elif answer.rejected:
-        own.selflog.refused(answer.rejected)
-        _keep(own, decoded, refused, sender)
+    else:
+        own.metrics.observe(BATCH_EVENTS, answer.received)
+        own.metrics.add(EVENTS_ACCEPTED, n=answer.accepted)
+        if answer.rejected:
+            own.selflog.refused(answer.rejected)
+            late = answer.rejected - len(decoded.errors)
+            _count_rejected(own, Counter(error.code for error in decoded.errors) + Counter(not_storable=late))
+            _keep(own, decoded, refused, sender)
     return Response(msgspec.json.encode(answer), media_type=JSON)
 
 
@@ -120,10 +127,17 @@ def _all_errors(decoded: Decoded, refused: Refusals) -> list[LineError]:
     return sorted([*decoded.errors, *late], key=lambda error: error.index)
 
 
+def _count_rejected(own: Resources, codes: Counter[str]) -> None:
+    for code, n in codes.items():
+        own.metrics.add(EVENTS_REJECTED, code, n=n)
+
+
 def _nothing_valid(own: Resources, received: int, errors: list[LineError]) -> BatchInvalid:
     if not received:
         return BatchInvalid("the batch is empty; send at least one event")
     own.selflog.refused(received)
+    own.metrics.observe(BATCH_EVENTS, received)
+    _count_rejected(own, Counter(error.code for error in errors))
     fields = [FieldError(f"/{error.index}{error.pointer}", error.code, error.detail) for error in errors]
     first = f"; the first: {errors[0].detail}" if errors else ""
     return BatchInvalid(

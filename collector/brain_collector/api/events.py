@@ -19,6 +19,7 @@ from brain_collector.auth import caller_of
 from brain_collector.cache import Scope
 from brain_collector.decode import Rows, decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
+from brain_collector.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
 from brain_collector.quarantine import RejectedLine
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, EventCreate, EventUpdate
@@ -60,6 +61,8 @@ async def _create(own: Resources, body: bytes, key: UUID | None, sender: str) ->
         except RowsRefused as error:
             raise _not_storable(error.refused[0]) from None
     event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate else draft
+    if not stored.duplicate:
+        own.metrics.add(EVENTS_ACCEPTED)
     event.id, event.created_at = stored.first_id, stored.created_at
     return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}"})
 
@@ -94,8 +97,9 @@ def _counting_refusals(own: Resources) -> Iterator[None]:
     """Make an own event of an event that is refused."""
     try:
         yield
-    except EventInvalid:
+    except EventInvalid as error:
         own.selflog.refused(1)
+        own.metrics.add(EVENTS_REJECTED, error.errors[0].code if error.errors else error.code)
         raise
 
 

@@ -21,7 +21,13 @@ def other_than_default(name: str) -> tuple[str, Any]:
     if isinstance(default, int | float):
         other = default - 1 if default > 1 else default + 1
         return str(other), other
-    known = {"data_dir": "/some/where", "database_url": "postgresql://h/d", "redis_url": "redis://h"}
+    known = {
+        "data_dir": "/some/where",
+        "database_url": "postgresql://h/d",
+        "redis_url": "redis://h",
+        "log_format": "json",
+        "log_level": "info",
+    }
     return known.get(name, "some-text"), known.get(name, "some-text")
 
 
@@ -80,6 +86,7 @@ def test_a_flag_that_is_none_leaves_the_variable_alone() -> None:
         ("GROUP_ROWS", "0", "above 0"),
         ("DAYS_AHEAD", "1", "from 2"),
         ("KEY_LIFE_DAYS", "5", "from 6"),
+        ("LOG_FORMAT", "xml", "auto or json or text"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(name: str, text: str, remedy: str) -> None:

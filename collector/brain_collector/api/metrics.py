@@ -1,0 +1,62 @@
+"""What Prometheus scrapes: what was counted, and what the parts hold at this moment. Nothing asks the database."""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from brain_collector import VERSION, metrics
+from brain_collector.api.operation import Answer, Operation
+from brain_collector.metrics import Reading
+from brain_collector.resources import Resources, resources
+
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def scrape(request: Request) -> Response:
+    """Return every metric."""
+    own = resources(request)
+    return Response(own.metrics.text(_readings(own)), headers={"Content-Type": TEXT})
+
+
+def _readings(own: Resources) -> Iterator[Reading]:
+    availability = own.availability
+    yield Reading(metrics.PENDING_BYTES, own.budget.held)
+    yield Reading(metrics.PENDING_BYTES_LIMIT, own.budget.max_bytes)
+    yield Reading(metrics.WRITER_QUEUE, own.writer.waiting)
+    yield Reading(metrics.CACHE_UP, availability.cache == "up")
+    yield Reading(metrics.DATABASE_UP, availability.database == "up")
+    yield Reading(metrics.READ_CONNECTIONS, own.store.connections_in_use)
+    yield Reading(metrics.READ_CONNECTIONS_LIMIT, own.settings.read_connections)
+    for engine in availability.engines:
+        yield Reading(metrics.ENGINE_UP, engine.running, (engine.name,))
+        yield Reading(metrics.ENGINE_RESTARTS, engine.restarts, (engine.name,))
+    if availability.survey is not None:
+        yield Reading(metrics.FOLD_LAG, availability.survey.fold_lag_s)
+        yield Reading(metrics.JOURNAL_ROWS, availability.survey.journal_rows)
+        yield Reading(metrics.DAYS_AHEAD, availability.survey.days_ahead)
+    if availability.engines and own.settings.data_dir is not None:
+        with suppress(OSError):
+            disk = shutil.disk_usage(own.settings.data_dir)
+            yield Reading(metrics.DATA_FREE, disk.free)
+            yield Reading(metrics.DATA_SIZE, disk.total)
+    yield Reading(metrics.OWN_EVENTS_WAITING, own.selflog.waiting)
+    yield Reading(metrics.BUILD, 1, (VERSION, platform.python_version()))
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/metrics",
+        endpoint=scrape,
+        scope="read",
+        summary="Metrics for Prometheus",
+        description="docs/metrics.md lists them.",
+        tag="health",
+        answers={200: Answer(description="The text format.", type=str, media_type="text/plain")},
+    ),
+)

@@ -1,0 +1,62 @@
+"""The outermost layer of the application: every request gets an id, is timed, counted and, at level info, logged."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
+
+from brain_collector.metrics import REQUEST_SECONDS, REQUESTS, Metrics
+from brain_collector.problem import REQUEST_ID_HEADER
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+_GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+logger: Final = logging.getLogger(__name__)
+
+
+class Observe:
+    """ASGI middleware. The id is the client's `X-Request-ID` if that is fit to be logged, else a new one."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on; count what came of it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(16)
+        bind_contextvars(request_id=request_id)  # the context is the request's own: uvicorn runs each in a task
+        began_s = time.perf_counter()
+        status = "none"
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            status = "500"  # answered further out, by `problem.on_crash`
+            raise
+        finally:
+            self._count(scope, status, time.perf_counter() - began_s)
+
+    def _count(self, scope: Scope, status: str, took_s: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        route = getattr(scope.get("route"), "path", "none")
+        self._metrics.add(REQUESTS, method, route, status)
+        self._metrics.observe(REQUEST_SECONDS, took_s, method, route)
+        if logger.isEnabledFor(logging.INFO):
+            extra = {"method": method, "path": scope["path"], "status": status, "ms": round(took_s * 1000, 1)}
+            logger.info("request", extra=extra)
