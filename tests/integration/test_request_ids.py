@@ -22,6 +22,7 @@ from tests.conftest import Serve
 pytestmark = pytest.mark.anyio
 
 SERVE = (sys.executable, "-m", "brain_collector", "serve", "--port", "0", "--redis-url", "none")
+KEY = "k" * 40
 NEW = re.compile(r"[0-9a-f]{32}")
 
 
@@ -66,13 +67,14 @@ async def test_a_fault_of_ours_is_answered_with_the_id_that_its_log_line_has(
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    app = create_app(Settings())
+    app = create_app(Settings(api_key=KEY))  # a key that is known without a database
     app.add_route("/crash/{rest}", crash)
     try:
         logs.configure("json")
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            answer = await client.get("/crash/a%0d%0aforged", headers={"X-Request-ID": "r-1"})
+            given = {"X-Request-ID": "r-1", "Authorization": f"Bearer {KEY}"}
+            answer = await client.get("/crash/a%0d%0aforged", headers=given)
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
