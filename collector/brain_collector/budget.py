@@ -1,18 +1,31 @@
-"""How many bytes the collector holds for requests that are not answered yet; beyond the limit it takes no more."""
+"""How many bytes the collector holds for requests that are not answered yet; what is too much waits, then is refused.
 
+So a collector that is asked for more than it can do does what it can: who is admitted is finished, who is not costs
+next to nothing, and nobody can make it work on refusals by asking faster.
+"""
+
+import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from brain_collector.errors import Unavailable
+from brain_collector.settings import Settings
 
 
 class Budget:
     """The bytes of all bodies between their first byte and their answer: received, inflated, decoded, being written."""
 
-    def __init__(self, max_bytes: int, *, retry_after_s: int) -> None:
-        self.max_bytes = max_bytes
-        self.retry_after_s = retry_after_s
+    def __init__(self, settings: Settings) -> None:
+        self.max_bytes = settings.max_pending_bytes
         self.held = 0
+        self._settings = settings
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait to be admitted."""
+        return len(self._waiting)
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
@@ -21,7 +34,55 @@ class Budget:
         try:
             yield share
         finally:
-            self.held -= share.taken
+            share.resize(0)
+
+    def fits(self, n: int, taken: int = 0) -> bool:
+        """Tell whether who has `taken` may have n more. One alone always may: the limits of a body bound it."""
+        return self.held == taken or self.held + n <= self.max_bytes
+
+    async def turn(self, n: int) -> None:
+        """Return when there is room for n bytes and it is this request's turn; the bytes are then taken.
+
+        Raises:
+            Unavailable: it was not within `admission_wait_s`, or `max_waiting_requests` wait already.
+        """
+        if not self._waiting and self.fits(n):
+            self.held += n
+            return
+        if len(self._waiting) >= self._settings.max_waiting_requests:
+            raise self.too_much(answer_after_s=self._settings.admission_wait_s)
+        admitted = asyncio.get_running_loop().create_future()
+        self._waiting.append((n, admitted))
+        try:
+            async with asyncio.timeout(self._settings.admission_wait_s):
+                await admitted
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self.give_back(0 if admitted.cancelled() else n)  # admitted in the moment in which it gave up
+            if isinstance(error, TimeoutError):
+                raise self.too_much() from None
+            raise
+
+    def give_back(self, n: int) -> None:
+        """Admit, for n bytes that are free again, who waits for them."""
+        self.held -= n
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and (self._waiting[0][1].cancelled() or self.fits(self._waiting[0][0])):
+            n, admitted = self._waiting.popleft()
+            if not admitted.cancelled():
+                self.held += n
+                admitted.set_result(None)
+
+    def too_much(self, *, answer_after_s: float = 0.0) -> Unavailable:
+        """Return the refusal."""
+        after_s = self._settings.retry_after_s
+        return Unavailable(
+            f"{self.held:,} bytes of other requests are being worked on; "
+            f"send it again in {after_s} s, with the same Idempotency-Key",
+            retry_after_s=after_s,
+            answer_after_s=answer_after_s,
+        )
 
 
 class Share:
@@ -31,19 +92,23 @@ class Share:
         self._budget = budget
         self.taken = 0
 
-    def take(self, n: int) -> None:
-        """Take n more bytes, or give them back (n < 0).
+    async def admit(self, n: int) -> None:
+        """Take the first n bytes, once there is room for them.
 
         Raises:
-            Unavailable: others hold too much already; one request alone is bounded by the limits of a body.
+            Unavailable: see `Budget.turn`.
         """
-        budget = self._budget
-        others = budget.held - self.taken
-        if n > 0 and others and budget.held + n > budget.max_bytes:
-            raise Unavailable(
-                f"{budget.held:,} bytes of other requests are being worked on; "
-                f"send it again in {budget.retry_after_s} s, with the same Idempotency-Key",
-                retry_after_s=budget.retry_after_s,
-            )
-        budget.held += n
+        await self._budget.turn(n)
         self.taken += n
+
+    def resize(self, n: int) -> None:
+        """Have n bytes from now on.
+
+        Raises:
+            Unavailable: others hold too much for more. Nobody waits with bytes in hand that another may wait for.
+        """
+        more = n - self.taken
+        if more > 0 and not self._budget.fits(more, self.taken):
+            raise self._budget.too_much()
+        self._budget.give_back(-more)
+        self.taken = n

@@ -73,6 +73,8 @@ class Problem(CollectorError):  # noqa: N818 - RFC 9457's word
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    answer_after_s: float = 0.0
+    """How long the answer is held back: who does not heed `Retry-After` shall not be faster than who does."""
 
     def __init__(
         self, detail: str, *, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
@@ -315,5 +317,6 @@ class Unavailable(Problem):
 
     status, code, title = 503, "unavailable", "The collector cannot do this now"
 
-    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+    def __init__(self, detail: str, *, retry_after_s: int, answer_after_s: float = 0.0) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+        self.answer_after_s = answer_after_s

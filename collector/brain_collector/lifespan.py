@@ -106,7 +106,7 @@ async def opened(
             details_keys=settings.max_details_keys,
             key_chars=settings.max_key_chars,
         )
-        budget = Budget(settings.max_pending_bytes, retry_after_s=settings.retry_after_s)
+        budget = Budget(settings)
         quota = Quota(settings, cache.evaluate)
         yield Resources(
             settings, limits, budget, quota, store, writer, cache, selflog, availability, keys, quarantine, metrics

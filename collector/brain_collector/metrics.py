@@ -59,6 +59,7 @@ BATCH_EVENTS: Final = _histogram("batch_events", "Events in a batch; the count i
 DUPLICATES: Final = _counter("duplicates", "Requests under a known idempotency key, answered with the first answer.")
 PENDING_BYTES: Final = _gauge("pending_bytes", "Bytes of request bodies at work.")
 PENDING_BYTES_LIMIT: Final = _gauge("pending_bytes_limit", "The most of them that are taken (`max_pending_bytes`).")
+WAITING_REQUESTS: Final = _gauge("waiting_requests", "Requests that wait until there is room for their bodies.")
 WRITER_QUEUE: Final = _gauge("writer_queue", "Submissions that no writer has taken yet.")
 GROUP_ROWS: Final = _histogram("group_rows", "Events in one committed transaction.", _ROWS)
 COMMIT_SECONDS: Final = _histogram("commit_seconds", "Time of one transaction, from its first statement.", _SECONDS)
@@ -112,6 +113,7 @@ METRICS: Final = (
     DUPLICATES,
     PENDING_BYTES,
     PENDING_BYTES_LIMIT,
+    WAITING_REQUESTS,
     WRITER_QUEUE,
     GROUP_ROWS,
     COMMIT_SECONDS,

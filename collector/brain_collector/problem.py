@@ -1,6 +1,8 @@
 """Errors as answers: the one place that turns an exception into `application/problem+json`."""
 
+import asyncio
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
@@ -40,10 +42,20 @@ def response(problem: Problem) -> Response:
     return _response(problem.body, problem.headers)
 
 
-async def on_problem(_request: Request, error: Exception) -> Response:
-    """Answer an error of ours."""
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Answer an error of ours, at once or when it is time."""
     assert isinstance(error, Problem)
+    if error.answer_after_s:
+        await _drop_body(request, error.answer_after_s)
     return response(error)
+
+
+async def _drop_body(request: Request, seconds: float) -> None:
+    """Let time pass, or the client go away; what it still sends is read and dropped, so that it can read the answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

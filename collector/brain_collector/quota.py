@@ -56,6 +56,7 @@ class Quota:
     def __init__(self, settings: Settings, evaluate: Evaluate) -> None:
         self._rates = (settings.max_events_per_s, settings.max_bytes_per_s)
         self._burst_s = settings.burst_s
+        self._answer_after_s = settings.admission_wait_s
         self._evaluate = evaluate
         self._own: OrderedDict[str, tuple[float, float, float]] = OrderedDict()  # when, events, bytes
         self._blocked: OrderedDict[str, tuple[float, _Left]] = OrderedDict()
@@ -115,11 +116,13 @@ class Quota:
     def _refusal(self, left: _Left, wait_s: float) -> RateLimited:
         seconds = math.ceil(wait_s)
         limits = " and ".join(f"{rate:,g} {name} a second" for name, rate in self._named() if rate)
-        return RateLimited(
+        refusal = RateLimited(
             f"this API key may send {limits}, and has sent more; send it again in {seconds} s, with the same "
             "Idempotency-Key",
             headers={"Retry-After": str(seconds), **self._headers(left)},
         )
+        refusal.answer_after_s = min(wait_s, self._answer_after_s)
+        return refusal
 
     def _headers(self, left: _Left) -> dict[str, str]:
         """Return the fields of draft-ietf-httpapi-ratelimit-headers; t is when all of q is there again."""

@@ -57,8 +57,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_event_bytes: Annotated[int, _Positive, _help("Largest single event, as JSON.")] = 256 * 2**10
     max_batch_events: Annotated[int, Meta(gt=0, le=ID_BLOCK), _help("Most events in one batch.")] = ID_BLOCK
     max_pending_bytes: Annotated[
-        int, _Positive, _help("Most bytes of requests at work at once, decoded ones counted thrice; beyond: 503.")
+        int, _Positive, _help("Most bytes of requests at work at once, decoded ones counted thrice; beyond: they wait.")
     ] = 128 * 2**20
+    max_waiting_requests: Annotated[int, Meta(ge=0), _help("Most requests that wait for those bytes; beyond: 503.")] = (
+        128
+    )
+    admission_wait_s: Annotated[
+        float,
+        Meta(gt=0, le=5),
+        _help("Longest such wait; then 503. Other refusals of an overload (503, 429) come after as long."),
+    ] = 2.0
     max_list_limit: Annotated[int, _Positive, _help("Largest `limit` of a list.")] = 1_000
     max_list_offset: Annotated[int, _Positive, _help("Largest `offset` of a list; beyond: use the cursor.")] = 10_000
     max_filter_values: Annotated[

@@ -357,15 +357,36 @@ async def test_what_is_not_committed_in_time_is_refused_for_now_and_stored_once_
     assert await count_foreign(settings.dsn) == 3
 
 
-async def test_more_than_may_wait_is_refused_at_once(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, max_pending_bytes=len(GOOD) + 10, lock_deadline_s=20.0) as client:
+async def test_what_is_too_much_waits_its_turn(settings: Settings, serve: Serve) -> None:
+    bounds = {"max_pending_bytes": len(GOOD) + 10, "lock_deadline_s": 20.0, "admission_wait_s": 5.0}
+    async with serve(settings, **bounds) as client:
+
+        async def second_waits() -> bool:
+            return "brain_collector_waiting_requests 1.0" in (await client.get("/metrics")).text
+
         await started(settings.dsn)
         async with locked_table(settings.dsn) as somebody_waits:
             first = asyncio.create_task(post_batch(client, GOOD))
             await eventually(somebody_waits, "the first batch is being written")
-            second = await post_batch(client, GOOD)
-        assert outcome(second) == (503, "unavailable")
-        assert "bytes of other requests are being worked on" in second.json()["detail"]
+            second = asyncio.create_task(post_batch(client, GOOD))
+            await eventually(second_waits, "the second waits")
+        assert [(await each).json() for each in (first, second)] == [all_taken(3)] * 2
+
+
+async def test_who_does_not_heed_a_refusal_is_refused_no_faster(settings: Settings, serve: Serve) -> None:
+    bounds = {"max_pending_bytes": 1, "max_waiting_requests": 0, "lock_deadline_s": 20.0, "admission_wait_s": 0.2}
+    async with serve(settings, **bounds) as client:
+        now = asyncio.get_running_loop().time
+        await started(settings.dsn)
+        async with locked_table(settings.dsn) as somebody_waits:
+            first = asyncio.create_task(post_batch(client, GOOD))
+            await eventually(somebody_waits, "the first batch is being written")
+            begun_s = now()
+            refused = [await post_batch(client, GOOD * 20_000) for _ in range(3)]  # more than the sockets hold
+            took_s = now() - begun_s
+        assert {outcome(each) for each in refused} == {(503, "unavailable")}
+        assert "bytes of other requests are being worked on" in refused[0].json()["detail"]
+        assert took_s > 3 * 0.2 - 0.05
         assert (await first).json() == all_taken(3)
         assert (await post_batch(client, GOOD)).json() == all_taken(3)
 

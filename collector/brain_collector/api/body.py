@@ -40,7 +40,7 @@ async def body_of(request: Request, settings: Settings, budget: Budget) -> Async
             raise BodyUndecodable("the client went away in the middle of the body") from None
         if encoding == "gzip":
             body = await _inflate(body, settings.max_inflated_bytes, share)
-        share.take(WEIGHT * len(body) - share.taken)
+        share.resize(WEIGHT * len(body))
         yield body
 
 
@@ -50,8 +50,7 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
     declared = int(length) if length.isdecimal() else 0
     if declared > max_bytes:
         raise BodyTooLarge(f"the body is {declared:,} bytes, at most {max_bytes:,} are taken; send smaller batches")
-    # What is begun shall be finished, and what is refused not even read: else an overload leaves time for nothing else.
-    share.take(WEIGHT * min(declared * (USUAL_RATIO if gzipped else 1), settings.max_inflated_bytes))
+    await share.admit(WEIGHT * min(declared * (USUAL_RATIO if gzipped else 1), settings.max_inflated_bytes))
     chunks = []
     received = 0
     async with _pace(settings) as came_on:
@@ -59,7 +58,7 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
             received += len(chunk)
             if received > max_bytes:
                 raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
-            share.take(max(0, received - share.taken))  # of a body whose length was not told
+            share.resize(max(received, share.taken))  # of a body whose length was not told
             chunks.append(chunk)
             came_on(received)
     return b"".join(chunks)
@@ -96,7 +95,7 @@ async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:
         inflated = inflater.decompress(body, USUAL_BYTES)
         if inflater.unconsumed_tail:
             room = max(1, max_bytes + 1 - len(inflated))
-            share.take(max(0, max_bytes - share.taken))  # before it is known how much comes: all of it
+            share.resize(max(max_bytes, share.taken))  # before it is known how much comes: all of it
             inflated += await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, room)
     except zlib.error as error:
         raise BodyUndecodable(f"the body is no gzip: {error}") from None

@@ -27,6 +27,7 @@ def _readings(own: Resources) -> Iterator[Reading]:
     availability = own.availability
     yield Reading(metrics.PENDING_BYTES, own.budget.held)
     yield Reading(metrics.PENDING_BYTES_LIMIT, own.budget.max_bytes)
+    yield Reading(metrics.WAITING_REQUESTS, own.budget.waiting)
     yield Reading(metrics.WRITER_QUEUE, own.writer.waiting)
     yield Reading(metrics.CACHE_UP, availability.cache == "up")
     yield Reading(metrics.DATABASE_UP, availability.database == "up")
