@@ -7,7 +7,7 @@ import base64
 from collections.abc import Iterable
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.routing import compile_path
@@ -23,6 +23,7 @@ from brain_collector.settings import Settings
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _CALLER: Final = "brain_collector.caller"
 _TRUSTED: Final = "brain_collector.trusted"
+_SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'}
 
 
@@ -54,9 +55,8 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                own = {name for name, _ in message["headers"]}
+                message["headers"] += [header for header in _SECURITY_HEADERS if header[0] not in own]
             await send(message)
 
         app = self._refusal(scope) or self._app

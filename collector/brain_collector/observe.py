@@ -1,8 +1,8 @@
 """The outermost layer of the application: every request gets an id, is timed, counted and, at level info, logged."""
 
 import logging
+import random
 import re
-import secrets
 import time
 from typing import Final
 
@@ -32,7 +32,7 @@ class Observe:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(16)
+        request_id = given if _GOOD_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         bind_contextvars(request_id=request_id)  # the context is the request's own: uvicorn runs each in a task
         began_s = time.perf_counter()
         status = "none"

@@ -10,7 +10,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -27,6 +28,9 @@ from brain_events.wire import new_key
 
 ATTEMPTS: Final = 4
 DRAIN_S: Final = 0.5
+FEW_ROWS: Final = 20
+GATHER_S: Final = 0.01
+"""How long a request of few rows waits for the transaction of others: one of twice the size costs less than two."""
 
 logger: Final = logging.getLogger(__name__)
 _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -57,6 +61,7 @@ class Writer:
         self._invalidate = invalidate
         self._metrics = metrics or Metrics()
         self._queue: asyncio.Queue[Submission | None] = asyncio.Queue()
+        self._few_at_a_time = asyncio.Lock()
         self._next_id = self._end_id = 0
         self._links: list[Link] = []
         self._draining = False  # out of patience: what cannot be written at once fails
@@ -91,10 +96,12 @@ class Writer:
         closing = False
         try:
             while held or not closing:
-                group, held, closing = await self._take(held, closing=closing)
-                waiting = [submission for submission in group if not submission.stored.done()]
-                if waiting:
-                    await self._write(link, waiting)
+                first: Sequence[Submission | None] = held or [await self._queue.get()]
+                async with self._gathering(first[0]):
+                    group, held, closing = self._take(first, closing=closing)
+                    waiting = [submission for submission in group if not submission.stored.done()]
+                    if waiting:
+                        await self._write(link, waiting)
         finally:
             await link.close()
 
@@ -112,15 +119,31 @@ class Writer:
         for link in self._links:
             link.abort()
 
-    async def _take(self, held: list[Submission], *, closing: bool) -> tuple[list[Submission], list[Submission], bool]:
-        """Wait for one submission and take what else is there; a second one under a key of the group is held back."""
+    @asynccontextmanager
+    async def _gathering(self, first: Submission | None) -> AsyncIterator[None]:
+        """Let requests of few rows gather behind the transaction that writes others of them, but not for long."""
+        if first is None or len(first.rows.types) > FEW_ROWS:
+            yield
+            return
+        alone = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_S):
+                alone = await self._few_at_a_time.acquire()
+        try:
+            yield
+        finally:
+            if alone:
+                self._few_at_a_time.release()
+
+    def _take(
+        self, first: Sequence[Submission | None], *, closing: bool
+    ) -> tuple[list[Submission], list[Submission], bool]:
+        """Take what is there, up to `group_rows`; a second submission under a key of the group is held back."""
         group: list[Submission] = []
         repeated: list[Submission] = []
         keys: set[UUID] = set()
         rows = 0
-        incoming: deque[Submission | None] = deque(held)
-        if not incoming:
-            incoming.append(await self._queue.get())
+        incoming: deque[Submission | None] = deque(first)
         while incoming:
             submission = incoming.popleft()
             if submission is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -52,40 +52,26 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
         raise BodyTooLarge(f"the body is {declared:,} bytes, at most {max_bytes:,} are taken; send smaller batches")
     await share.admit(WEIGHT * min(declared * (USUAL_RATIO if gzipped else 1), settings.max_inflated_bytes))
     chunks = []
-    received = 0
-    async with _pace(settings) as came_on:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > max_bytes:
-                raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
-            share.resize(max(received, share.taken))  # of a body whose length was not told
-            chunks.append(chunk)
-            came_on(received)
-    return b"".join(chunks)
-
-
-@asynccontextmanager
-async def _pace(settings: Settings) -> AsyncIterator[Callable[[int], None]]:
-    """Yield what is told how many bytes have come, and end the block when too few do: what came holds memory."""
+    received, wanted = 0, PROGRESS_BYTES
     now = asyncio.get_running_loop().time
     stop_at = now() + settings.body_deadline_s
-    wanted = PROGRESS_BYTES
-    limit = asyncio.timeout_at(min(stop_at, now() + settings.body_stall_s))
-
-    def came_on(received: int) -> None:
-        nonlocal wanted
-        if received >= wanted:
-            wanted = received + PROGRESS_BYTES
-            limit.reschedule(min(stop_at, now() + settings.body_stall_s))
-
     try:
-        async with limit:
-            yield came_on
+        async with asyncio.timeout_at(min(stop_at, now() + settings.body_stall_s)) as limit:
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > max_bytes:
+                    raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
+                share.resize(max(received, share.taken))  # of a body whose length was not told
+                chunks.append(chunk)
+                if received >= wanted:  # who sends too little in too long a time holds memory for nothing
+                    wanted = received + PROGRESS_BYTES
+                    limit.reschedule(min(stop_at, now() + settings.body_stall_s))
     except TimeoutError:
         raise BodyTooSlow(
             f"the body took longer than {settings.body_deadline_s:g} s, or came on by less than "
             f"{PROGRESS_BYTES:,} bytes in {settings.body_stall_s:g} s"
         ) from None
+    return b"".join(chunks)
 
 
 async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:

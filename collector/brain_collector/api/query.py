@@ -26,6 +26,8 @@ def only(
 
     `prefix` begins the names of further ones; `why` is said after the name of an unknown one.
     """
+    if not request.scope["query_string"]:
+        return
     names, seen = sorted(known), set[str]()
     for name, _ in request.query_params.multi_items():
         if name not in names and not name.startswith(prefix):
