@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -133,3 +133,19 @@ def wait_until(condition: Any, description: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"still not: {description}"
         time.sleep(0.05)
+
+
+def stop_family(pid: int) -> list[int]:
+    """Stop a process, then, when it makes no more of them, its children; return all of them."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it has stopped")
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    signal_all(children, signal.SIGSTOP)
+    return [*children, pid]
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    """Signal those that still live."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

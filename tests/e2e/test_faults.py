@@ -5,8 +5,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ import redis
 
 from brain_collector.embedded import valkey
 from brain_events.wire import new_key
-from tests.e2e.process import CollectorProcess, collector_process, wait_until
+from tests.e2e.process import CollectorProcess, collector_process, signal_all, stop_family, wait_until
 from tests.integration.engines import scratch_dir
 
 EVENT = {"event_type": "probe", "severity": "info", "message": "m", "source": "probe"}
@@ -149,19 +148,3 @@ def hasty() -> Iterator[CollectorProcess]:
         ) as found,
     ):
         yield found
-
-
-def stop_family(pid: int) -> list[int]:
-    """Stop a process, then, when it makes no more of them, its children; return all of them."""
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "it has stopped")
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    signal_all(children, signal.SIGSTOP)
-    return [*children, pid]
-
-
-def signal_all(pids: list[int], number: int) -> None:
-    """Signal those that still live."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
