@@ -3,9 +3,8 @@
     pip install -e '.[embedded]' --group bench && python benchmarks/queries.py
 
 10 million events over 90 days, 43 types: 40 whose frequency follows Zipf's law, two rare ones, and one that nothing
-has. Every request misses the cache, but for the last
-row's. Lists begin at a random moment, so at any depth. Statistics are
-asked for while another process posts batches as fast as they are taken.
+has. Every request misses the cache, but for those of the last row. Lists begin at a random moment, so at any depth.
+Statistics are asked for while another process posts batches as fast as they are taken.
 """
 
 import argparse
