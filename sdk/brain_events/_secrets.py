@@ -1,8 +1,8 @@
 """Secrets by their shape: a text goes in, the same text comes out with `[scrubbed]` wherever a secret stood.
 
-Two kinds are found. *Tokens* show what they are: bearer tokens, JSON Web Tokens, keys of well-known services, private
-keys in PEM, a password in a URL. *Pairs* are `password=...`, `"api_key": "..."`, `Cookie: ...`, in any usual syntax,
-where the name is one whose value would be scrubbed as a key of details.
+Two kinds are found. *Tokens* show what they are: bearer tokens, JSON Web Tokens, keys of well-known services and of a
+collector, private keys in PEM, a password in a URL. *Pairs* are `password=...`, `"api_key": "..."`, `Cookie: ...`, in
+any usual syntax, where the name is one whose value would be scrubbed as a key of details.
 """
 
 import re
@@ -26,10 +26,12 @@ _TOKEN = re.compile(
     | glpat-[\w-]{20,}                                  # GitLab
     | xox[abeoprs]-[\w-]{10,}                           # Slack
     | [rs]k_live_\w{8,}                                 # Stripe
+    | be_[a-z][a-z0-9]{7}_[0-9a-f]{8,}                  # a collector's own API key, be it cut
     """,
     re.VERBOSE | re.ASCII,
 )
 _sign_with_g = re.compile(r"g(?:h[pousr]_|ithub_pat_|lpat-)").search  # as fast as one `in`: a literal comes first
+_sign_of_ours = re.compile(r"be_[a-z][a-z0-9]{7}_", re.ASCII).search
 _PEM = re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----).*?(-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)", re.DOTALL)
 _BEARER = re.compile(r"(earer\s{1,4})(?=[^\s\"']*\d|[^\s\"']{20})[\w.~+/=-]{8,}", re.ASCII)  # RFC 6750
 # After a host comes a colon too, but then a port. The repeats are bounded, so that no text takes quadratic time.
@@ -62,6 +64,7 @@ def may_hold_token(text: str) -> bool:
         or "earer " in text
         or "_live_" in text
         or _sign_with_g(text)
+        or _sign_of_ours(text)
     )
 
 

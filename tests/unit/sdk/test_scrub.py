@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from brain_collector import keys
 from brain_events import Client, Config, bound
 from brain_events._sanitize import SCRUBBED, is_secret
 from brain_events._scrub import scrub
@@ -42,6 +43,8 @@ CORPUS = [
     f"AIza{CANARY}{'x' * 29}",
     f"xoxb-{CANARY}-1234567890",
     f"sk_live_{CANARY}1234",
+    f"be_{CANARY}00_{'0123456789abcdef' * 4}",
+    f"cut in the mid be_{CANARY}00_0123456789",
     f"-----BEGIN RSA PRIVATE KEY-----\nMII{CANARY}\n-----END RSA PRIVATE KEY-----",
     f"-----BEGIN PRIVATE KEY-----\nMII{CANARY} cut in the mid",
     f"password={CANARY}",
@@ -81,9 +84,18 @@ HARMLESS = [
     "def login(password: str) -> None:",
     "token = get_token()",
     "a light in the high night",
+    "the API key be_abcd1234 expired",
+    "to be_or_not maybe_somebody_ be_lighted_by",
     f"password={SCRUBBED} and postgres://app:{SCRUBBED}@db",
     "key=value session=1 author: ann",
 ]
+
+
+def test_a_key_that_a_collector_makes_is_known_as_a_secret() -> None:
+    for _ in range(100):
+        key = keys.draw()
+        assert scrub_text(f"who sent {key.text}?", frozenset()) == f"who sent {SCRUBBED}?"
+        assert scrub_text(f"be_{key.prefix}", frozenset()) == f"be_{key.prefix}"
 
 
 def hidden(text: str) -> bool:
