@@ -8,7 +8,7 @@ next line break. It is then no JSON, which is how a reader knows it; the event i
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
-# ruff: noqa: PTH104, PTH108, PTH120
+# ruff: noqa: PTH104, PTH108
 
 import errno
 import os
@@ -166,12 +166,17 @@ class Journal:
         key, now = new_key(), time.time()
         part = None
         try:
-            path = self._outbox.home().file(f"{key}.part")
-            part = Part(path, key, os.open(path, _FLAGS, 0o600), now)
+            home = self._outbox.home()
+            unborn = home.file(f".{key}.part.tmp")  # killed here, nobody takes it for one that a power loss has emptied
+            part = Part(unborn, key, os.open(unborn, _FLAGS, 0o600), now)
             part.size_bytes = _write_whole(part.file, encode_journal(key, self._outbox.destination, now))
             if self._fsync:
                 os.fsync(part.file)
-                fsync_directory(os.path.dirname(path))
+            path = home.file(f"{key}.part")
+            os.rename(unborn, path)
+            part.path = path
+            if self._fsync:
+                fsync_directory(home.path)
         except OSError as error:
             if part is not None:
                 _remove(part)

@@ -140,6 +140,48 @@ def test_a_killed_process_loses_nothing_that_was_logged(sink: Sink, tmp_path: Pa
     assert sorted(messages) == sorted(f"{thread}-{n}" for thread in range(4) for n in range(300))
 
 
+@pytest.mark.parametrize("moment", ["open", "write", "rename"])
+def test_a_journal_that_is_killed_before_its_first_event_counts_as_nothing(
+    tmp_path: Path, memory: MemoryTransport, moment: str
+) -> None:
+    """An empty journal under its final name is one that a power loss has emptied: its events are lost."""
+    done = run_script(
+        f"""
+        import os, brain_events
+        from pathlib import Path
+        brain_events.init("{DESTINATION}", durable=True)
+        spool, call = Path(os.environ["BRAIN_EVENTS_SPOOL_DIR"]), os.{moment}
+        def die(*args, **more):
+            done = call(*args, **more) if {moment!r} == "open" else None
+            if any(path.name != "lock" for path in spool.glob("*-*/*")):
+                os.kill(os.getpid(), 9)
+            return done or call(*args, **more)
+        os.{moment} = die
+        brain_events.log_system_event("a", "info", "its call does not return")
+        """,
+        BRAIN_EVENTS_SPOOL_DIR=str(tmp_path),
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (found,) = [path for path in tmp_path.glob("*-*/*") if path.name != "lock"]
+    assert (found.stat().st_size > 0) is (moment == "rename")
+    with durable_client(tmp_path, memory) as client:
+        client.log("b", "info", "")
+        wait_until(lambda: not found.exists() and client.flush())
+        assert (client.stats().adopted, client.stats().dropped, client.stats().delivered) == (0, {}, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_journal_is_counted_as_what_a_power_loss_has_emptied(tmp_path: Path, memory: MemoryTransport) -> None:
+    client = durable_client(tmp_path, MemoryTransport(*[OSError()] * 100_000), interval_s=NEVER_S)
+    client.log("a", "info", "")
+    client.close(0)
+    (path,) = tmp_path.glob("*-*/*.batch")
+    path.rename(path.with_suffix(".part")).write_bytes(b"")
+    with durable_client(tmp_path, memory) as adopter:
+        adopter.log("b", "info", "")
+        wait_until(lambda: adopter.stats().dropped == {"damaged": 1})
+
+
 def test_without_durable_a_killed_process_loses_what_is_in_memory(sink: Sink, tmp_path: Path) -> None:
     done = run_script(
         """
