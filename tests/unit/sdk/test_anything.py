@@ -1,5 +1,6 @@
 """Forgiving at the door: whatever is logged, a valid event within the limits arrives."""
 
+import json
 import math
 from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -349,6 +350,57 @@ def test_a_valid_event_arrives_as_it_was_logged(
             client.log(event_type, severity, message, details, timestamp=timestamp)
     expected = Event(event_type, severity, message, details or None, "shop", timestamp)
     assert memory.events == [expected, expected]
+
+
+def refuse(constant: str) -> Any:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def same(first: Any, second: Any) -> bool:
+    """Tell whether two values are equal in type too, which 1, 1.0 and True are not."""
+    if type(first) is not type(second) or type(first) not in {dict, list}:
+        return type(first) is type(second) and bool(first == second)
+    if len(first) != len(second):
+        return False
+    pairs = [*zip(first, second, strict=True)]  # of items, or of keys in their order
+    if type(first) is dict:
+        pairs += zip(first.values(), second.values(), strict=True)
+    return all(same(one, other) for one, other in pairs)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(scalars.filter(_is_hashable), anything, max_size=5), st.text(), st.sampled_from(["t", "\u2028"]))
+@example({"float": [1e308, 5e-324, -0.0, 1e16, 0.1], "int": [2**53 + 1, -(2**63), 2**64, 10**299]}, "m", "t")
+@example({"nan": [math.nan, -math.nan, math.inf, {"deep": -math.inf}], "plain": math.nan}, "m", "t")
+def test_a_line_is_strict_json_and_reads_the_same_with_the_standard_library(
+    details: dict[Any, Any], message: str, event_type: str
+) -> None:
+    memory = MemoryTransport()
+    with fast_client(transport=memory) as client:
+        for _ in range(2):  # the second time, the shape may be known
+            client.log(event_type, "info", message, details)
+        assert client.flush()
+    lines = [line for batch in memory.attempts for line in unseal(batch)]
+    assert len(lines) == 2
+    for line in lines:
+        assert same(json.loads(line.decode(), parse_constant=refuse), msgspec.json.decode(line))
+
+
+json_values = st.recursive(
+    plain | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(names.filter(lambda name: not is_secret(name)), inner),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(names.filter(lambda name: not is_secret(name)), json_values, min_size=1, max_size=5))
+def test_details_that_are_json_are_read_as_they_were_logged(details: dict[str, Any]) -> None:
+    memory = MemoryTransport()
+    with fast_client(transport=memory) as client:
+        client.log("t", "info", "m", details)
+    (line,) = unseal(memory.attempts[-1])
+    assert same(json.loads(line)["details"], json.loads(json.dumps(details)))
 
 
 def logged(client: Client, memory: MemoryTransport, **given: Any) -> Event:
