@@ -11,7 +11,7 @@ from uuid import UUID
 
 from brain_events import _batch_file
 from brain_events._batch import half_keys
-from brain_events._batch_file import DamagedError, Header
+from brain_events._batch_file import DamagedError, Header, NewerError
 from brain_events._outbox import MAX_AGE_S, Entry, Outbox, uptime_s
 from brain_events._process_dir import LOCK, ProcessDir, abandoned, dead
 
@@ -23,6 +23,7 @@ class Adoption:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
+        self._newer: set[str] = set()  # files that stay where they are
 
     def adopt(self) -> bool:
         """Move batches of dead processes here, up to a number at once; return whether there may be more."""
@@ -48,6 +49,8 @@ class Adoption:
                 os.unlink(found.file(name))
             names.remove(name)
         for name in names:
+            if found.file(name) in self._newer:
+                continue
             if room <= 0 or not self._outbox.usable():
                 break
             room -= 1
@@ -65,6 +68,13 @@ class Adoption:
         outbox = self._outbox
         try:
             header, count = _examine(path, outbox.destination)
+        except NewerError as error:  # after a downgrade; or other processes have been upgraded before this one
+            text = "%s and the like stay where they are, for a later version of brain-events: %s"
+            if not self._newer:
+                outbox.notices.warn("newer", text, path, error)
+            self._newer.add(path)
+            outbox.newer += 1
+            return
         except DamagedError as error:
             outbox.adopted += 1  # at least one event was in it
             outbox.lose(outbox.take_in(Entry(path, UUID(int=0), 1, 0, 0.0)), "damaged", error)

@@ -49,8 +49,18 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     seal: Seal | None = None
 
 
+class _Versioned(msgspec.Struct):
+    """What the first line of a file of every version holds."""
+
+    version: int
+
+
 class DamagedError(Exception):
     """A file that cannot be what this module wrote, with the reason."""
+
+
+class NewerError(DamagedError):
+    """A file that a later version of this module wrote: not for us to read, nor to remove."""
 
 
 def encode_sealed(batch: Batch, destination: str, created: float) -> bytes:
@@ -74,8 +84,12 @@ def encode_journal(key: UUID, destination: str, created: float) -> bytes:
 
 def decode_header(data: bytes) -> Header:
     """Return the header of a file that begins with `data`. Raises `DamagedError`."""
+    line = data.partition(b"\n")[0]
     try:
-        header = msgspec.json.decode(data.partition(b"\n")[0], type=Header)
+        version = msgspec.json.decode(line, type=_Versioned).version
+        if version > VERSION:
+            raise NewerError(f"version {version}; this one reads {VERSION}")
+        header = msgspec.json.decode(line, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedError(f"no header: {error}") from error
     if header.version != VERSION:

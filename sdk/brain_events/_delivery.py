@@ -131,6 +131,7 @@ class Delivery:
                 spooled=self.queue.spooled(),
                 in_memory=self.queue.in_memory(),
                 not_durable=journal.not_durable if journal else 0,
+                newer=outbox.newer if outbox else 0,
             )
         finally:
             if held:

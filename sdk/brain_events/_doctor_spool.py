@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from brain_events import _batch_file
-from brain_events._batch_file import DamagedError
+from brain_events._batch_file import DamagedError, NewerError
 from brain_events._finding import Finding, age, size
 from brain_events._outbox import MAX_AGE_S
 from brain_events._process_dir import LOCK
@@ -96,21 +96,26 @@ def _space(root: Path, max_bytes: int) -> Iterator[Finding]:
 def _contents(root: Path, destination: str) -> Iterator[Finding]:
     found: dict[tuple[str, State], Waiting] = {}
     unreadable: list[str] = []
+    newer: list[str] = []
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
         if entry.name.count("-") == 2 and entry.is_dir(follow_symlinks=False):
             with suppress(FileNotFoundError):  # delivered meanwhile
-                _look_into(entry.path, found, unreadable)
-    if not found and not unreadable:
+                _look_into(entry.path, found, unreadable, newer)
+    if not found and not unreadable and not newer:
         yield Finding("waiting", "ok", "no batch waits on disk", 0)
     for (where, state), waiting in sorted(found.items()):
         yield _waiting(where, state, waiting, ours=where == destination)
+    if newer:
+        what = f"{len(newer)} files are of a later version of this package: {', '.join(newer[:SHOWN])}"
+        do = "only a process with that version sends them: install it again within 5 days, or they are given up"
+        yield Finding("waiting", "wrong", what, len(newer), do)
     if unreadable:
         what = f"{len(unreadable)} files cannot be read as batches: {', '.join(unreadable[:SHOWN])}"
         do = "the next process that adopts them moves them to damaged/: keep a copy if you want to look at them"
         yield Finding("damaged", "wrong", what, len(unreadable), do)
 
 
-def _look_into(path: str, found: dict[tuple[str, State], Waiting], unreadable: list[str]) -> None:
+def _look_into(path: str, found: dict[tuple[str, State], Waiting], unreadable: list[str], newer: list[str]) -> None:
     state = _state(path)
     pid = path.rsplit("-", 2)[1]
     if state == "not ours":
@@ -123,6 +128,9 @@ def _look_into(path: str, found: dict[tuple[str, State], Waiting], unreadable: l
         try:
             destination, count, n_bytes, created = _examine(f"{path}/{name}")
         except FileNotFoundError:
+            continue
+        except NewerError:
+            newer.append(f"{path}/{name}")
             continue
         except (DamagedError, OSError) as error:
             unreadable.append(f"{path}/{name} ({error})")

@@ -82,6 +82,7 @@ class Outbox:
     ) -> None:
         self.entries: deque[Entry] = deque()
         self.adopted = 0
+        self.newer = 0
         self.lost = {"expired": 0, "damaged": 0}
         self.destination = destination
         self.fsync = fsync

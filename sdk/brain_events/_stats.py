@@ -23,3 +23,5 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     in_memory: int
     not_durable: int = 0
     """Of those logged in durable mode, the ones that went to memory because the disk failed."""
+    newer: int = 0
+    """Files, not events: left in the outbox by a later version of this package, for a process that can read them."""

@@ -267,6 +267,14 @@ def test_damaged_and_rejected_files_are_named(tmp_path: Path) -> None:
     assert "1 files (1 bytes)" in report["by"]["rejected"]["what"]
 
 
+def test_files_of_a_later_version_are_named_and_not_as_damaged(tmp_path: Path) -> None:
+    path = write_batch(tmp_path, "http://127.0.0.1:9")
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+    report = diagnose("http://127.0.0.1:9", tmp_path)
+    assert report["by"]["waiting"]["what"] == f"1 files are of a later version of this package: {path}"
+    assert "damaged" not in report["by"]
+
+
 def test_a_spool_that_others_can_see_and_one_that_is_a_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     assert "chmod 700" in diagnose("http://127.0.0.1:9", tmp_path / "open")["by"]["permissions"]["do"]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brain_events import Client
+from brain_events._adoption import ADOPTED_AT_ONCE
 from brain_events._batch import seal, unseal
 from brain_events._batch_file import DamagedError, decode, encode_sealed
 from brain_events._buffer import Buffer
@@ -367,8 +368,8 @@ def to_directory(path: Path) -> None:
     path.mkdir()
 
 
-def to_future_version(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+def to_no_version(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":0'))
 
 
 def to_another_destination(path: Path) -> None:
@@ -400,7 +401,7 @@ def to_short(path: Path) -> None:
     [
         (to_nothing, 1),
         (to_zeros, 1),
-        (to_future_version, 1),
+        (to_no_version, 1),
         (to_another_destination, 1),
         (to_another_key, 1),
         (to_another_name, 1),
@@ -421,6 +422,80 @@ def test_a_damaged_or_foreign_file_is_set_aside_and_counted_and_stops_nothing(
         assert client.stats().dropped == {"damaged": counted}
         assert (client.stats().logged, client.stats().adopted) == (1, 7 + counted)
     assert len(files(spool, "damaged/*")) == 1
+
+
+# Another version.
+
+
+def test_files_of_a_later_version_stay_and_are_taken_by_one_that_knows_them(sink: Sink) -> None:
+    """A downgrade, and the upgrade after it: real processes, of which some write and read version 2."""
+    script = """
+        import logging, time
+        import brain_events
+        from brain_events import _batch_file
+        _batch_file.VERSION = {version}
+        brain_events.init()
+        brain_events.log_system_event("a", "info", {message!r})
+        brain_events.flush({timeout})
+        while {timeout} > 1 and brain_events.stats().spooled: time.sleep(0.01)
+        stats = brain_events.stats()
+        print(stats.adopted, stats.newer, stats.dropped)
+    """
+    sink.always = (503, {}, b"")
+    for message in ("0", "1"):
+        run_script(script.format(version=2, message=message, timeout=0.1), sink.url)
+    sink.always = None
+    for message in ("2", "3"):
+        older = run_script(script.format(version=1, message=message, timeout=20), sink.url)
+        assert older.stdout == "0 2 {}\n", older.stderr
+        assert older.stderr.count("stay where they are, for a later version of brain-events: version 2") == 1
+    newer = run_script(script.format(version=2, message="4", timeout=20), sink.url)
+    assert (newer.stdout, newer.stderr) == ("2 0 {}\n", "")
+    assert sorted(event.message for event in sink.events) == ["0", "1", "2", "3", "4"]
+    assert len(sink.stored) == 5
+
+
+def test_a_later_version_may_have_another_header_and_its_file_is_not_touched(
+    spool: Path, memory: MemoryTransport
+) -> None:
+    first, second = left_behind(spool, LINES, LINES[:7])
+    before = first.read_bytes()
+    later = b'{"version":2,"parts":[1,2],"key":7}\n\x00\x01'
+    first.write_bytes(later)
+    with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
+        client.log("a", "info", "")
+        wait_until(lambda: client.stats().delivered == 8)
+        figures = client.stats()
+        assert (figures.newer, figures.adopted, figures.dropped, figures.spooled) == (1, 7, {}, 0)
+    assert (first.read_bytes(), second.exists()) == (later, False)
+    first.write_bytes(before)
+    with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
+        client.log("a", "info", "")
+        wait_until(lambda: client.stats().delivered == 101)
+    assert list(spool.iterdir()) == []
+
+
+def test_files_of_a_later_version_do_not_stand_in_the_way_of_others(
+    spool: Path, memory: MemoryTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = ADOPTED_AT_ONCE + 10
+    outbox = open_outbox(spool, max_files=count)
+    for _ in range(count):
+        entry = outbox.store(seal(LINES[:1]))
+        assert entry is not None
+        to_version_2(Path(entry.path))
+    outbox.close()
+    left_behind(spool, LINES[:7])
+    with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
+        client.log("a", "info", "")
+        wait_until(lambda: client.stats().delivered == 8)
+        assert client.stats().newer == count
+    assert caplog.text.count("for a later version of brain-events") == 1
+    assert len(files(spool)) == count
+
+
+def to_version_2(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
 
 
 # The disk.
