@@ -6,9 +6,12 @@ what comes in to the outbox, and one batch at a time probes, when `_retry` or Re
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from brain_events._answer import Judgement, Verdict, judge
 from brain_events._batch import Batch
+from brain_events._interrupts import Interrupts
 from brain_events._notices import Notices
 from brain_events._queue import WAKE_BYTES, Item, Queue
 from brain_events._report import DropReport
@@ -38,7 +41,7 @@ class Delivery:
         self._notices = notices
         self._report = DropReport(config.source)
         self._turn = 0
-        self._finished = False
+        self.finished = False
         self._delivered = 0
         self._rejected = 0
         self._unsent = 0
@@ -49,7 +52,7 @@ class Delivery:
         self._asked_not_before = 0.0  # the part of it that the server asked for
         self._problem: Verdict | None = None
 
-    def step(self, timeout_s: float) -> bool:
+    def step(self, timeout_s: float, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> bool:
         """Seal what is due, and make one attempt if its time has come; return whether the collector answered it."""
         with self.lock:
             turn = self._turn
@@ -61,7 +64,8 @@ class Delivery:
         item, batch = found
         answer: Answer | None = None
         try:
-            answer = self._transport.send(batch, timeout_s)
+            with waiting():
+                answer = self._transport.send(batch, timeout_s)
             judgement = judge(answer, batch.count)
         except Exception as error:  # noqa: BLE001 -- any failure of any transport is a reason to try again
             judgement = Judgement(Verdict.RETRY, reason=f"{type(error).__name__}: {error}")
@@ -83,7 +87,7 @@ class Delivery:
                 return 0
             return self._config.interval_s
 
-    def finish(self, timeout_s: float, *, hung: bool) -> bool:
+    def finish(self, timeout_s: float, *, hung: bool, interrupts: Interrupts) -> bool:
         """Take over from the worker: send what is left, or write it to the outbox; return whether all is delivered.
 
         Whoever may wait for ever is left alone: a worker that hangs, and the network if the outbox can be had.
@@ -93,9 +97,9 @@ class Delivery:
             return False  # the worker hangs on a disk
         with self.lock:
             self.lock.release()
-            if self._finished:
+            if self.finished:
                 return self._is_all_delivered()
-            self._finished = True
+            self.finished = True
             self._turn += 1
             self._not_before = self._asked_not_before
             self.queue.closing = True
@@ -103,11 +107,11 @@ class Delivery:
         try:
             if outbox is None or not away:
                 share = 0 if outbox is None else EXIT_SHARE_FOR_DISK
-                self._drain(deadline - timeout_s * share, patient=outbox is None)
+                self._drain(deadline - timeout_s * share, interrupts, patient=outbox is None)
             with self.lock:
                 safe = self.queue.spool()
             if not safe:
-                self._drain(deadline, patient=True)
+                self._drain(deadline, interrupts, patient=True)
         finally:  # after a Ctrl-C, too
             with self.lock:
                 self._turn += 1
@@ -158,14 +162,15 @@ class Delivery:
         lost = self.queue.outbox.lost if self.queue.outbox else {}
         return self.queue.buffer.dropped | {"unsent": self._unsent} | lost
 
-    def _drain(self, deadline: float, *, patient: bool) -> None:
+    def _drain(self, deadline: float, interrupts: Interrupts, *, patient: bool) -> None:
         """Send on the closing thread until nothing is left or the time is over; if not `patient`, until it fails."""
         while self.queue.owes() or self._due_report():
             now = time.monotonic()
             if max(now, self._not_before) >= deadline:
                 return
-            time.sleep(max(self._not_before - now, 0))
-            if not self.step(max(deadline - time.monotonic(), 0.001)):
+            with interrupts.let_in():
+                time.sleep(max(self._not_before - now, 0))
+            if not self.step(max(deadline - time.monotonic(), 0.001), interrupts.let_in):
                 if not patient:
                     return
                 time.sleep(0.001)

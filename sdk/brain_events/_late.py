@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from brain_events._stats import Stats
+from brain_events._worker import INTERRUPTED_S
 from brain_events.client import Client
 
 LATE_S = 0.2
@@ -34,6 +35,9 @@ def close_and_tell(client: Client, timeout_s: float) -> None:
     is_delivered = False
     try:
         is_delivered = client.close(timeout_s)
+    except BaseException:  # a Ctrl-C, perhaps before it had begun; else this is done at once
+        client.close(INTERRUPTED_S)
+        raise
     finally:  # after a Ctrl-C, too
         if not is_delivered:
             _tell(Client.stats(client))

@@ -13,6 +13,7 @@ from brain_events._batch import LastLook
 from brain_events._buffer import NEVER, Buffer
 from brain_events._delivery import Delivery
 from brain_events._event import encode
+from brain_events._interrupts import Interrupts
 from brain_events._journal import Journal
 from brain_events._notices import Notices, say
 from brain_events._outbox import Outbox
@@ -93,11 +94,8 @@ class Worker:
         sending = SENDING.get()
         SENDING.set(True)
         try:
-            hung = self._is_hung(timeout_s / 2)
-            return self.delivery.finish(max(deadline - time.monotonic(), 0.0), hung=hung)
-        except BaseException:  # Ctrl-C, of somebody who does not want to wait: what is left goes to the outbox
-            self.delivery.finish(INTERRUPTED_S, hung=True)
-            raise
+            with Interrupts() as interrupts:
+                return self._close(deadline, interrupts)
         finally:
             SENDING.set(sending)
 
@@ -111,10 +109,20 @@ class Worker:
     def stats(self) -> Stats:
         return self.delivery.stats()
 
-    def _is_hung(self, timeout_s: float) -> bool:
+    def _close(self, deadline: float, interrupts: Interrupts) -> bool:
+        try:
+            hung = self._is_hung((deadline - time.monotonic()) / 2, interrupts)
+            return self.delivery.finish(max(deadline - time.monotonic(), 0.0), hung=hung, interrupts=interrupts)
+        except BaseException:  # Ctrl-C, of somebody who does not want to wait: what is left goes to the outbox
+            self.delivery.finish(INTERRUPTED_S, hung=True, interrupts=interrupts)
+            raise
+
+    def _is_hung(self, timeout_s: float, interrupts: Interrupts) -> bool:
         if self._thread is None or self._thread is threading.current_thread():
             return False
-        self._thread.join(timeout_s)
+        if not self.delivery.finished:
+            with interrupts.let_in():
+                self._thread.join(max(timeout_s, 0.0))
         return self._thread.is_alive()
 
     def _ring(self) -> None:

@@ -74,6 +74,153 @@ def test_a_ctrl_c_during_exit_without_an_outbox_says_what_is_lost(sink: Sink) ->
     assert "brain-events: 1 of 1 events were lost: {'unsent': 1}\n" in done.stderr
 
 
+CTRL_C_AGAIN = {
+    "lines are taken": "buffer, 'take'",
+    "a batch is sealed": "_queue, 'seal'",
+    "a directory is made": "_outbox, 'claim'",
+    "a file is written": "os, 'rename'",
+    "the outbox is closed": "worker._outbox, 'close'",
+    "the connection is closed": "worker.delivery._transport, 'close'",
+}
+
+
+@pytest.mark.parametrize("moment", CTRL_C_AGAIN)
+@pytest.mark.parametrize("first", ["while it waits", "not before"])
+def test_a_second_ctrl_c_in_the_middle_of_saving_loses_nothing(sink: Sink, moment: str, first: str) -> None:
+    """It comes before and after each call of one step: what is half done is done first."""
+    sink.always = "hang"
+    done = run_script(
+        f"""
+        import os, signal, brain_events
+        from brain_events import _outbox, _queue
+        brain_events.init(request_timeout_s=3600, interval_s=3600)
+        brain_events.log_system_event("a", "info", "0")
+        brain_events.flush(0.3)
+        for n in range(1, 20):
+            brain_events.log_system_event("a", "info", str(n), {{"more": os.urandom(30_000).hex()}})
+        worker = brain_events._default._current._worker
+        buffer = worker.buffer
+        def interrupt(place, name):
+            call = getattr(place, name)
+            def interrupted(*args, **more):
+                signal.raise_signal(signal.SIGINT)
+                try: return call(*args, **more)
+                finally: signal.raise_signal(signal.SIGINT)
+            setattr(place, name, interrupted)
+        interrupt({CTRL_C_AGAIN[moment]})
+        if {first!r} == "while it waits":
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+        """,
+        sink.url,
+    )
+    assert "were lost" not in done.stderr
+    assert done.stderr.count("KeyboardInterrupt") == done.stderr.count("Traceback") == 1
+    sink.always = None
+    sink.stopping.set()
+    run_script(NEXT, sink.url)
+    assert stored(sink) == sorted(map(str, range(20)))
+    assert len(sink.stored) == len({request.key for request in sink.requests})
+
+
+def test_a_ctrl_c_just_before_the_close_begins_loses_nothing(sink: Sink) -> None:
+    sink.always = (503, {}, b"")
+    done = run_script(
+        """
+        import signal, brain_events
+        brain_events.init(interval_s=3600)
+        for n in range(3):
+            brain_events.log_system_event("a", "info", str(n))
+        worker = brain_events._default._current._worker
+        close = worker.close
+        def interrupted(timeout_s):
+            worker.close = close
+            signal.raise_signal(signal.SIGINT)
+        worker.close = interrupted
+        """,
+        sink.url,
+    )
+    assert "were lost" not in done.stderr
+    assert "KeyboardInterrupt" in done.stderr
+    sink.always = None
+    run_script(NEXT, sink.url)
+    assert stored(sink) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("durable", ["0", "1"])
+@pytest.mark.parametrize("period_s", [0.0007, 0.0031, 0.013])
+def test_a_hail_of_ctrl_c_during_exit_loses_nothing(sink: Sink, durable: str, period_s: float) -> None:
+    sink.always = "hang"
+    done = run_script(
+        f"""
+        import atexit, signal, brain_events
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # after our hook
+        brain_events.init(request_timeout_s=3600, interval_s=3600)
+        brain_events.log_system_event("a", "info", "0")
+        brain_events.flush(0.3)
+        for n in range(1, 2000):
+            brain_events.log_system_event("a", "info", str(n), {{"more": "x" * 700}})
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, {period_s}, {period_s})
+        """,
+        sink.url,
+        BRAIN_EVENTS_DURABLE=durable,
+    )
+    assert done.returncode == 0
+    assert "were lost" not in done.stderr
+    assert "KeyboardInterrupt" in done.stderr
+    sink.always = None
+    sink.stopping.set()
+    run_script(NEXT, sink.url)
+    assert sorted(map(int, stored(sink))) == list(range(2000))
+
+
+def test_a_handler_that_exits_is_heard_when_all_is_saved_and_handlers_are_as_before(sink: Sink) -> None:
+    """SIGTERM in the middle of a close is no Ctrl-C that was pressed twice: its handler runs, once, afterwards."""
+    sink.always = (503, {}, b"")
+    done = run_script(
+        """
+        import os, signal, sys, brain_events
+        heard = []
+        def leave(number, frame):
+            heard.append(brain_events.stats().spooled)
+            sys.exit(7)
+        signal.signal(signal.SIGTERM, leave)
+        brain_events.init(interval_s=3600)
+        for n in range(3):
+            brain_events.log_system_event("a", "info", str(n))
+        rename = os.rename
+        def renamed(*args):
+            signal.raise_signal(signal.SIGTERM)
+            rename(*args)
+        os.rename = renamed
+        try:
+            brain_events.close()
+        except SystemExit as error:
+            print(error.code, heard, signal.getsignal(signal.SIGTERM) is leave, brain_events.stats().in_memory)
+            print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+        """,
+        sink.url,
+    )
+    assert done.stdout == "7 [3] True 0\nTrue\n", done.stderr
+
+
+def test_a_ctrl_c_that_is_repeated_ends_even_a_disk_that_hangs(sink: Sink) -> None:
+    sink.always = (503, {}, b"")
+    done = run_script(
+        """
+        import os, signal, time, brain_events
+        brain_events.init(interval_s=3600)
+        brain_events.log_system_event("a", "info", "")
+        os.rename = lambda *_: time.sleep(3600)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        """,
+        sink.url,
+    )
+    assert "brain-events: 1 of 1 events were lost: {'unsent': 1}\n" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_that_nobody_handles_costs_nothing_in_durable_mode(sink: Sink, number: int) -> None:
     sink.always = (503, {}, b"")

@@ -1,0 +1,88 @@
+"""Ctrl-C while a client closes: what a signal handler raises comes in where the closing thread waits, nowhere else.
+
+Python runs handlers between any two bytecodes of the main thread. One that raises there, as that of Ctrl-C does and one
+that calls `sys.exit`, would lose the lines that were just taken from the buffer and are not on disk yet.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+HOLD_S = 2.0
+"""A disk may hang: who insists for that long is let in anywhere."""
+
+
+class Interrupts:
+    """Stands before the handlers of the application while it is entered; in the main thread, the only one that has any.
+
+    A handler runs at once inside `let_in`, until one raises; else when all is done, unless it has raised already.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._waiting: list[int] = []
+        self._raised: set[int] = set()
+        self._held_since = 0.0
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        try:
+            for number in signal.valid_signals():
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._handlers[number] = handler
+                    signal.signal(number, self._meet)
+        except ValueError:  # another thread, where no handler runs
+            self._restore()
+        except BaseException:
+            self._restore()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+        for number in self._waiting:
+            if number not in self._raised:
+                signal.raise_signal(number)
+
+    @contextmanager
+    def let_in(self) -> Iterator[None]:
+        """Let handlers run, first those that wait; nothing must be half done here."""
+        try:
+            self._is_open = not self._raised
+            while self._is_open and self._waiting:
+                self._meet(self._waiting.pop(0), None)
+            yield
+        finally:
+            self._is_open = False
+
+    def _meet(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._waiting:
+            self._held_since = now
+        if not self._is_open and now - self._held_since < HOLD_S:
+            if number not in self._waiting:
+                self._waiting.append(number)
+            return
+        try:
+            self._handlers[number](number, frame)
+        except BaseException:
+            self._is_open = False
+            self._raised.add(number)
+            raise
+
+    def _restore(self) -> None:
+        try:
+            while self._handlers:
+                number, handler = next(iter(self._handlers.items()))
+                if signal.getsignal(number) == self._meet:  # not if a handler has installed another
+                    signal.signal(number, handler)
+                del self._handlers[number]
+        except BaseException:  # of a handler that is back in its place
+            self._restore()
+            raise
