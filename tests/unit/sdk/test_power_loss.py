@@ -1,10 +1,13 @@
 """With `fsync`, a power loss at any moment costs nothing: shown on a disk that keeps what was synced, and no more."""
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
 
+from tests.unit.sdk.sink import Sink
+from tests.unit.sdk.strict_disk import lay_out
 from tests.unit.sdk.support import run_script
 
 PRELUDE = """
@@ -180,3 +183,50 @@ def test_without_fsync_nothing_is_synced(tmp_path: Path, mode: str) -> None:
         **ENVIRON,
     )
     assert done.stdout == "1 []\n", done.stderr
+
+
+EXITING = """
+    import atexit, os, pickle
+    from pathlib import Path
+    from tests.unit.sdk.strict_disk import StrictDisk
+    import brain_events
+    root = Path(os.environ["ROOT"])
+    disk = StrictDisk(root, lambda: None)
+    def look():
+        disk.look()
+        (root.parent / "medium").write_bytes(pickle.dumps(disk.states[-1].tree))
+    disk.__enter__()
+    atexit.register(look)  # before init: it runs after our exit hook
+    brain_events.init(interval_s=3600)
+    for n in range(3):
+        brain_events.log_system_event("a", "info", str(n))
+"""
+
+
+@pytest.mark.parametrize("end", ["", "\n    raise SystemError", "\n    raise SystemExit(3)"])
+@pytest.mark.parametrize(("durable", "fsync", "kept"), [("0", "1", 3), ("1", "1", 3), ("0", "0", 0), ("1", "0", 0)])
+def test_what_an_exit_leaves_outlives_a_power_loss_with_fsync_and_only_then(
+    sink: Sink, tmp_path: Path, durable: str, fsync: str, kept: int, end: str
+) -> None:
+    """The collector is away when the process ends; then the power is lost, and the next process sends what is left."""
+    (tmp_path / "disk").mkdir()
+    sink.always = (503, {}, b"")
+    environ = {"BRAIN_EVENTS_DURABLE": durable, "BRAIN_EVENTS_FSYNC": fsync, **ENVIRON}
+    spool = str(tmp_path / "disk" / "state" / "spool")
+    done = run_script(EXITING + end, sink.url, ROOT=str(tmp_path / "disk"), BRAIN_EVENTS_SPOOL_DIR=spool, **environ)
+    assert "were lost" not in done.stderr
+    assert len(list(Path(spool).glob("*/*.batch"))) == 1
+    lay_out(pickle.loads((tmp_path / "medium").read_bytes()), tmp_path / "after")
+    sink.always = None
+    run_script(
+        """
+        import brain_events, time
+        brain_events.init()
+        brain_events.log_system_event("next", "info", "")
+        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
+        """,
+        sink.url,
+        BRAIN_EVENTS_SPOOL_DIR=str(tmp_path / "after" / "state" / "spool"),
+    )
+    found = sorted(event.message for event in sink.events if event.event_type == "a")
+    assert found == [str(n) for n in range(kept)]
