@@ -186,12 +186,19 @@ def _close_at_end_of_child() -> None:
     """See to it that a child of `multiprocessing` closes, which ends by `os._exit` and skips atexit (until 3.13).
 
     It runs finalizers, but forgets those that were registered before its own start-up. For that there are "after fork"
-    functions, whatever the start method: they are called when the child has imported what it needs.
+    functions, whatever the start method: they are called when the child has imported what it needs. A process of a
+    Celery worker runs not even finalizers, and says so.
     """
+    if signals := sys.modules.get("celery.signals"):
+        signals.worker_process_shutdown.connect(_close_with_celery, weak=False)
     if util := sys.modules.get("multiprocessing.util"):
         util.register_after_fork(_close_at_exit, lambda _: _finalize(util))
         if sys.modules["multiprocessing.process"].parent_process() is not None:
             _finalize(util)
+
+
+def _close_with_celery(**_: Any) -> None:
+    _close_at_exit()
 
 
 def _finalize(util: Any) -> None:
