@@ -294,6 +294,75 @@ def test_two_adopters_race_over_a_thousand_files_and_each_is_sent_once(sink: Sin
     assert len(sink.requests) == len(sink.stored)
 
 
+ADOPTERS = """
+    import os, threading, time, brain_events
+    from pathlib import Path
+    from brain_events._adoption import Adoption
+
+    def memory(what):  # in bytes: VmRSS is what the process has, VmHWM the most it ever had
+        (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)]
+        return int(line.split()[1]) * 1024
+
+    def adopt():
+        brain_events.init(interval_s=0.01)
+        adopting, logged, adopt_file = threading.Event(), threading.Event(), Adoption._adopt_file
+        def when_logged(*args):
+            adopting.set()
+            assert logged.wait(60)
+            adopt_file(*args)
+        Adoption._adopt_file = when_logged
+        brain_events.log_system_event("b", "info", "the first")
+        assert adopting.wait(60)
+        for n in range(999):  # the worker is in the middle of its first file until these calls have returned
+            brain_events.log_system_event("b", "info", str(n))
+        before = memory("VmRSS")
+        logged.set()
+        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
+        stats = brain_events.stats()
+        growth = memory("VmHWM") - before
+        assert brain_events.close() and not stats.dropped
+        os.write(1, b"%d %d\\n" % (stats.adopted, growth))
+
+    begin, tell = os.pipe()
+    children = []
+    for _ in range(int(os.environ["ADOPTERS"])):
+        if not (pid := os.fork()):
+            os.close(tell)
+            os.read(begin, 1)
+            adopt()
+            os._exit(0)
+        children.append(pid)
+    os.close(tell)
+    assert {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children} == {0}
+"""
+
+
+@pytest.mark.parametrize("adopters", [1, 2])
+def test_ten_thousand_files_are_adopted_in_bounded_memory_and_nobody_who_logs_waits(
+    sink: Sink, tmp_path: Path, adopters: int
+) -> None:
+    spool, weight = tmp_path / "spool", 0
+    for start in range(0, 10_000, 1000):
+        lines = (
+            b'{"event_type":"a","severity":"info","message":"%d","details":{"a":"%s"}}'
+            % (n, os.urandom(6000).hex().encode())
+            for n in range(start, start + 1000)
+        )
+        weight += sum(
+            path.stat().st_size for path in left_behind(spool, *(seal([line]) for line in lines), destination=sink.url)
+        )
+    done = run_script(ADOPTERS, sink.url, BRAIN_EVENTS_SPOOL_DIR=str(spool), ADOPTERS=str(adopters))
+    assert done.returncode == 0, done.stderr
+    told = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert "deliver failed" not in done.stderr
+    if spool.exists() and list(spool.iterdir()):  # a directory that one held while the other looked
+        run_script(NEXT, sink.url, BRAIN_EVENTS_SPOOL_DIR=str(spool))
+    assert sorted(int(event.message) for event in sink.events if event.event_type == "a") == list(range(10_000))
+    assert len(sink.requests) == len(sink.stored)
+    assert len(told) == adopters
+    assert max(growth for _, growth in told) < weight // 4, told
+
+
 NEXT = """
     import brain_events, time
     brain_events.init()
