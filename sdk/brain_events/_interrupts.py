@@ -4,8 +4,10 @@ Python runs handlers between any two bytecodes of the main thread. One that rais
 that calls `sys.exit`, would lose the lines that were just taken from the buffer and are not on disk yet.
 """
 
+import os
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -13,6 +15,8 @@ from typing import Any, Self
 
 HOLD_S = 2.0
 """A disk may hang: who insists for that long is let in anywhere."""
+
+_entered: "weakref.WeakSet[Interrupts]" = weakref.WeakSet()
 
 
 class Interrupts:
@@ -29,6 +33,7 @@ class Interrupts:
         self._is_open = False
 
     def __enter__(self) -> Self:
+        _entered.add(self)
         try:
             for number in signal.valid_signals():
                 handler = signal.getsignal(number)
@@ -36,16 +41,16 @@ class Interrupts:
                     self._handlers[number] = handler
                     signal.signal(number, self._meet)
         except ValueError:  # another thread, where no handler runs
-            self._restore()
+            self.restore()
         except BaseException:
-            self._restore()
+            self.restore()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        self.restore()
         for number in self._waiting:
             if number not in self._raised:
                 signal.raise_signal(number)
@@ -60,6 +65,18 @@ class Interrupts:
             yield
         finally:
             self._is_open = False
+
+    def restore(self) -> None:
+        """Step aside."""
+        try:
+            while self._handlers:
+                number, handler = next(iter(self._handlers.items()))
+                if signal.getsignal(number) == self._meet:  # not if a handler has installed another
+                    signal.signal(number, handler)
+                del self._handlers[number]
+        except BaseException:  # of a handler that is back in its place
+            self.restore()
+            raise
 
     def _meet(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -76,13 +93,11 @@ class Interrupts:
             self._raised.add(number)
             raise
 
-    def _restore(self) -> None:
-        try:
-            while self._handlers:
-                number, handler = next(iter(self._handlers.items()))
-                if signal.getsignal(number) == self._meet:  # not if a handler has installed another
-                    signal.signal(number, handler)
-                del self._handlers[number]
-        except BaseException:  # of a handler that is back in its place
-            self._restore()
-            raise
+
+def _start_anew_in_child() -> None:
+    """In a child that another thread has forked meanwhile, nobody would take the handlers' place again."""
+    for interrupts in list(_entered):
+        interrupts.restore()
+
+
+os.register_at_fork(after_in_child=_start_anew_in_child)

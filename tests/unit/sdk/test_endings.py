@@ -205,6 +205,39 @@ def test_a_handler_that_exits_is_heard_when_all_is_saved_and_handlers_are_as_bef
     assert done.stdout == "7 [3] True 0\nTrue\n", done.stderr
 
 
+def test_a_child_that_another_thread_forks_during_a_close_has_the_handlers_of_the_application(sink: Sink) -> None:
+    sink.always = (503, {}, b"")
+    done = run_script(
+        """
+        import os, signal, threading, brain_events
+        brain_events.init(interval_s=3600)
+        brain_events.log_system_event("a", "info", "0")
+        rename, closing, forked, codes = os.rename, threading.Event(), threading.Event(), []
+        def renamed(*args):
+            closing.set()
+            assert forked.wait(20)
+            rename(*args)
+        os.rename = renamed
+        def fork():
+            assert closing.wait(20)
+            if not (pid := os.fork()):
+                try:
+                    os._exit(signal.getsignal(signal.SIGINT) is not signal.default_int_handler)
+                finally:
+                    os._exit(9)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            forked.set()
+        thread = threading.Thread(target=fork)
+        thread.start()
+        brain_events.close()
+        thread.join()
+        print(codes, signal.getsignal(signal.SIGINT) is signal.default_int_handler, brain_events.stats().spooled)
+        """,
+        sink.url,
+    )
+    assert done.stdout == "[0] True 1\n", done.stderr
+
+
 def test_a_ctrl_c_that_is_repeated_ends_even_a_disk_that_hangs(sink: Sink) -> None:
     sink.always = (503, {}, b"")
     done = run_script(

@@ -111,6 +111,37 @@ def test_workers_of_a_preloading_server_need_nothing(sink: Sink) -> None:
     assert sorted(event.message for event in sink.events) == sorted(expected)
 
 
+def test_a_child_that_ends_by_os_exit_leaves_what_it_had_on_disk_and_its_parents_events_alone(sink: Sink) -> None:
+    sink.always = (503, {}, b"")
+    done = run_script(
+        """
+        import os, time, brain_events
+        brain_events.init(interval_s=0.01)
+        brain_events.log_system_event("a", "info", "parent, before")
+        if not (pid := os.fork()):
+            brain_events.log_system_event("a", "info", "child")
+            while not brain_events.stats().spooled: time.sleep(0.01)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        brain_events.log_system_event("a", "info", "parent, after")
+        """,
+        sink.url,
+    )
+    assert "were lost" not in done.stderr
+    sink.always = None
+    run_script(
+        """
+        import time, brain_events
+        brain_events.init()
+        brain_events.log_system_event("next", "info", "")
+        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
+        """,
+        sink.url,
+    )
+    found = sorted(event.message for event in sink.events if event.event_type == "a")
+    assert found == ["child", "parent, after", "parent, before"]
+
+
 def test_a_child_does_not_hold_the_lock_of_its_parents_outbox(sink: Sink, tmp_path: Path) -> None:
     """Else nobody could adopt the files of a dead parent while a child of it lives."""
     done = run_script(
