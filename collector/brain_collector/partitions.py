@@ -14,6 +14,8 @@ from brain_collector.settings import Settings
 
 _LOCK_JOB: Final = "SELECT name FROM jobs WHERE name = 'maintain' FOR UPDATE"
 
+_NOTE: Final = "UPDATE jobs SET done_at = clock_timestamp() WHERE name = 'maintain'"
+
 _UPPER_BOUNDS: Final = """
     SELECT pg_get_expr(child.relpartbound, child.oid)
     FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
@@ -38,6 +40,7 @@ async def ensure(connection: Connection, settings: Settings) -> list[str]:
         while day <= datetime.now(UTC) + timedelta(days=settings.days_ahead):
             made.append(await _make(connection, day))
             day += timedelta(days=1)
+        await connection.execute(_NOTE)
     return made
 
 
