@@ -120,7 +120,7 @@ class Background:
         """Check the schema, keep partitions ahead, forget old keys."""
         try:
             async with self._using, self._link.use() as connection:
-                problem = await _schema_problem(connection)
+                problem = await schema_problem(connection)
                 if problem is None:
                     await partitions.ensure(connection, self._settings)
                     await quarantine.expire(connection, self._settings)
@@ -149,7 +149,7 @@ class Background:
         return RETRY_INTERVAL_S if self._availability.schema_problem else self._settings.maintain_interval_s
 
 
-async def _schema_problem(connection: asyncpg.Connection) -> str | None:
+async def schema_problem(connection: asyncpg.Connection) -> str | None:
     """Say what is missing; a schema newer than this code is fine, migrations keep the version before running."""
     revision = await migrate.revision_of(connection)
     if revision == migrate.HEAD or (revision is not None and revision not in migrate.KNOWN):

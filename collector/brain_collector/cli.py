@@ -13,10 +13,11 @@ import click
 import msgspec
 
 from brain_collector import VERSION, logs, server
+from brain_collector import doctor as examination
 from brain_collector import migrate as migrations
 from brain_collector import send as sending
 from brain_collector.demo import running
-from brain_collector.errors import CollectorError
+from brain_collector.errors import CollectorError, SettingsError
 from brain_collector.keys_cli import keys
 from brain_collector.settings import ENV_PREFIX, Settings, load
 from brain_events.wire import SEVERITIES
@@ -190,8 +191,43 @@ def doctor(arguments: tuple[str, ...]) -> None:
     """Find out why an application's events do not arrive.
 
     It checks the SDK's settings in this environment, the way to the collector, the API key, the outbox on disk.
+    With --deep it is the collector's database that is looked at.
     """
+    if "--deep" in arguments:
+        given = [argument for argument in arguments if argument != "--deep"]
+        deep.main(given, prog_name="brain-events doctor --deep")
     sys.exit(import_module("brain_events.__main__").main(["doctor", *arguments], prog="brain-events"))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@setting("database_url", "redis_url", "data_dir")
+@click.option("--days", type=click.IntRange(min=1), metavar="N", help="Recount only the last N days.  [default: all]")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(min=0.001, max=86_400),
+    default=examination.Bounds().timeout_s,
+    show_default=True,
+    help="Longest time for one look.",
+)
+@click.option(
+    "--transaction-s",
+    type=click.FloatRange(min=0),
+    default=examination.Bounds().transaction_s,
+    show_default=True,
+    help="From what age a transaction is told.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For a program: one object.")
+def deep(days: int | None, timeout_s: float, transaction_s: float, *, as_json: bool, **flags: Any) -> None:
+    """Look at a collector's database: counts against events, partitions, indexes, what it can lose, what is left.
+
+    It changes nothing. The exit code is 0 if there is no problem, 1 if there is one, 2 for a wrong usage.
+    """
+    try:
+        settings = load(os.environ, **flags)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    bounds = examination.Bounds(days, timeout_s, transaction_s)
+    sys.exit(asyncio.run(examination.run(settings, bounds, sys.stdout, as_json=as_json)))
 
 
 def _object(details: str | None) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ from brain_events import doctor
 DESCRIPTION = """Check settings, the way to the collector, the API key, the spool directory and the clock of this
 machine. Nothing is changed, and no secret is shown. The exit code is 0 if all is well, 1 if something is wrong."""
 
+DEEP = "--deep is the collector's: pip install 'brain-events[collector]', then `brain-events doctor --deep`"
+
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m brain_events") -> int:
     """Run the command that `arguments` name; return the exit code. Raises `SystemExit` (2) for a wrong usage."""
@@ -23,7 +25,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m brain_ev
     command.add_argument("--spool-dir", metavar="DIR", help="or `none`, in place of BRAIN_EVENTS_SPOOL_DIR")
     command.add_argument("--timeout-s", type=_seconds, default=5.0, metavar="S", help="longest wait for an answer (5)")
     command.add_argument("--json", action="store_true", help="for a program")
+    command.add_argument("--deep", action="store_true", help="look at the collector's database; see --deep --help")
     given = parser.parse_args(arguments)
+    if given.deep:
+        command.exit(2, f"{DEEP}\n")
     flags = {"url": given.url, "ca_bundle": given.ca_bundle, "spool_dir": given.spool_dir}
     return doctor.run(os.environ, flags, sys.stdout, timeout_s=given.timeout_s, as_json=given.json)
 

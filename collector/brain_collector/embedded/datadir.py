@@ -102,12 +102,17 @@ def private_dir(path: Path, owner: Owner) -> Path:
 
 
 def socket_dir(data_dir: Path, owner: Owner) -> Path:
+    """Make, if need be, the directory of the sockets."""
+    return private_dir(socket_path(data_dir), owner)
+
+
+def socket_path(data_dir: Path) -> Path:
     """Where the sockets are: in the data directory, or under /tmp where its path is too long for a socket."""
     directory = data_dir / "run"
     if len(os.fsencode(directory / LONGEST_SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
         name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
         directory = Path("/tmp") / f"brain-events-{name}"  # noqa: S108 - private_dir checks owner and mode
-    return private_dir(directory, owner)
+    return directory
 
 
 def wheel_dir(package: str) -> Path | None:
