@@ -21,7 +21,8 @@ class Stopping:
 
 def is_draining(connection: HTTPConnection) -> bool:
     """Tell whether the collector that answers this request is about to stop."""
-    return bool(connection.scope.get(_DRAINING))
+    stopping: Stopping | None = connection.scope.get(_DRAINING)
+    return stopping is not None and stopping.begun
 
 
 class Draining:
@@ -42,5 +43,5 @@ class Draining:
                 MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        scope[_DRAINING] = self._stopping.begun
+        scope[_DRAINING] = self._stopping
         await self._app(scope, receive, send_and_close)

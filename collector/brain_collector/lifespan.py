@@ -28,6 +28,7 @@ from brain_collector.selflog import SelfLog
 from brain_collector.settings import Settings
 from brain_collector.store import Store
 from brain_collector.submission import Stored, Submission
+from brain_collector.tail import Tail
 from brain_collector.validate import Limits
 from brain_collector.writer import Writer
 
@@ -89,6 +90,9 @@ async def opened(
         tasks.create_task(_critical("quarantine", every(lambda: INTERVAL_S, quarantine.flush, stop)))
         stack.callback(background.abort)
         stack.callback(stop.set)
+        tail = Tail(store, settings)
+        tasks.create_task(_critical("tail", tail.run()))
+        stack.callback(tail.close)
         writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(settings.writers)]
         stack.push_async_callback(_ended, writing)
         stack.callback(writer.close)
@@ -109,7 +113,19 @@ async def opened(
         budget = Budget(settings)
         quota = Quota(settings, cache.evaluate)
         yield Resources(
-            settings, limits, budget, quota, store, writer, cache, selflog, availability, keys, quarantine, metrics
+            settings,
+            limits,
+            budget,
+            quota,
+            store,
+            writer,
+            cache,
+            selflog,
+            availability,
+            keys,
+            quarantine,
+            metrics,
+            tail,
         )
 
 

@@ -14,6 +14,7 @@ from brain_collector.quota import Quota
 from brain_collector.selflog import SelfLog
 from brain_collector.settings import Settings
 from brain_collector.store import Store
+from brain_collector.tail import Tail
 from brain_collector.validate import Limits
 from brain_collector.writer import Writer
 
@@ -33,6 +34,7 @@ class Resources(NamedTuple):
     keys: KeyTable
     quarantine: Quarantine
     metrics: Metrics
+    tail: Tail
 
 
 def resources(request: Request) -> Resources:

@@ -77,6 +77,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_details_keys: Annotated[int, _Positive, _help("Most keys in details, of all levels.")] = DETAILS_MAX_KEYS
     max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = DETAILS_KEY_MAX_CHARS
 
+    max_streams: Annotated[int, Meta(ge=0), _help("Most streams of events open at once; beyond: 503.")] = 100
+    max_stream_bytes: Annotated[
+        int, _Positive, _help("Most bytes that wait for one stream's client; beyond, it is told of a gap.")
+    ] = 2**20
+    max_stream_lag: Annotated[
+        int, _Positive, _help("Most events that a stream may be behind; beyond, it is told of a gap.")
+    ] = 20_000
+    stream_poll_s: Annotated[float, _Positive, _help("How often streams look for events that arrived.")] = 0.1
+    stream_heartbeat_s: Annotated[float, _Positive, _help("Longest silence of a stream.")] = 15.0
+
     max_rejected_lines: Annotated[int, Meta(ge=0), _help("Most refused lines kept to look at; 0 keeps none.")] = 10_000
     max_rejected_bytes: Annotated[int, _Positive, _help("Most bytes of refused lines kept.")] = 64 * 2**20
     max_rejected_line_bytes: Annotated[int, _Positive, _help("How much of a refused line is kept.")] = 16 * 2**10

@@ -67,12 +67,12 @@ class Store:
     async def page(self, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
         """Return up to `limit` events, newest first, after `offset` events or after a position."""
         query = newest_first(wanted, limit=limit, offset=offset, after=after)
-        return [_event(row) for row in await self._search(query, "narrow it with `from` and `to`")]
+        return [to_event(row) for row in await self._search(query, "narrow it with `from` and `to`")]
 
     async def get(self, event_id: int) -> Event | None:
         """Return one event."""
         rows = await self.fetch(select(system_events).where(_columns.id == event_id))
-        return _event(rows[0]) if rows else None
+        return to_event(rows[0]) if rows else None
 
     async def update(self, event_id: int, changes: dict[str, Any], check: Check | None = None) -> Event | None:
         """Change columns of one event, and the counts with it; return it as it is then.
@@ -89,7 +89,7 @@ class Store:
             after = (await connection.execute(query)).one()
             await _journal(connection, (before, -1), (after, +1))
             await connection.commit()
-            return _event(after)
+            return to_event(after)
 
     async def delete(self, event_id: int, check: Check | None = None) -> bool:
         """Delete one event, and take it off the counts; return whether it was there. `check` is as for `update`."""
@@ -198,7 +198,7 @@ async def _lock(connection: AsyncConnection, event_id: int, check: Check | None)
     place = and_(_columns.id == event_id, _columns.timestamp == moment)
     row = (await connection.execute(query.where(place).with_for_update())).one_or_none()
     if row is not None and check is not None:
-        check(_event(row))
+        check(to_event(row))
     return row
 
 
@@ -221,6 +221,6 @@ async def _journal(connection: AsyncConnection, *changes: tuple[Any, int]) -> No
         await connection.execute(insert(event_deltas), rows)
 
 
-def _event(row: Any) -> Event:
+def to_event(row: Any) -> Event:
     details = _NULL if row.details is None else msgspec.Raw(row.details)
     return Event(row.id, row.event_type, row.severity, row.message, details, row.source, row.timestamp, row.created_at)

@@ -58,3 +58,19 @@ def test_requests_that_wait_for_a_postgres_that_hangs_do_not_keep_the_collector_
         proxy.freeze()
         with waiting_requests(collector.url, one_key=one_key):
             assert exit_code(collector) == 0
+
+
+def test_open_streams_end_whole_and_keep_no_collector_from_stopping(database_url: str) -> None:
+    with collector_process("--database-url", database_url, "--redis-url", "none") as collector, ExitStack() as stack:
+        streams = [
+            stack.enter_context(httpx.stream("GET", f"{collector.url}/api/events/stream?source=s", timeout=30))
+            for _ in range(5)
+        ]
+        parts = [stream.iter_text() for stream in streams]
+        heard = ["".join(next(part) for _ in range(2)) for part in parts]
+        assert all("event: ready" in text for text in heard)
+        assert httpx.post(collector.url + "/api/events", json=event(source="s", message="last")).status_code == 201
+        heard = [text + next(part) for text, part in zip(heard, parts, strict=True)]
+        assert exit_code(collector) == 0
+        ends = [text + "".join(part) for text, part in zip(heard, parts, strict=True)]  # a cut would raise
+        assert all('"message":"last"' in text and text.endswith("\n\n") for text in ends)

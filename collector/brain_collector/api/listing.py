@@ -92,16 +92,23 @@ def _names(parameters: Iterable[Parameter]) -> list[str]:
     return [parameter.name for parameter in parameters]
 
 
-_STATS_PARAMETERS: Final = (
+_KIND_PARAMETERS: Final = (
     Parameter(name="event_type", type=list[str], description="Only events of this type; repeat it for several."),
     Parameter(name="severity", type=Severity, description="Only events of this severity."),
     Parameter(name="severity_min", type=Severity, description="Only events of this severity or a higher one."),
+)
+_SOURCE_PARAMETER: Final = Parameter(name="source", type=str, description="Only events of this source.")
+FILTER_PARAMETERS: Final = (*_KIND_PARAMETERS, _SOURCE_PARAMETER)
+"""What narrows events as they arrive."""
+
+_STATS_PARAMETERS: Final = (
+    *_KIND_PARAMETERS,
     Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
     Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
 )
 _LIST_PARAMETERS: Final = (
     *_STATS_PARAMETERS,
-    Parameter(name="source", type=str, description="Only events of this source."),
+    _SOURCE_PARAMETER,
     Parameter(
         name="id",
         type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}(,[0-9]{1,19})*$")],

@@ -1,0 +1,200 @@
+"""The live tail: one reader a collector follows the arrivals, and hands them to whoever listens.
+
+Listeners with the same filter share its statement and its encoded events. What a listener does not take in time is not
+kept for it: it is told of the gap. So neither a slow listener nor many of them cost the collector more than so much.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, NamedTuple
+
+import msgspec
+
+from brain_collector import arrival
+from brain_collector.arrival import Arrival, Piece, Span
+from brain_collector.errors import Problem, Unavailable
+from brain_collector.filter import Filter
+from brain_collector.settings import Settings
+from brain_collector.store import Store
+
+RETRY_S: Final = 1.0
+STEP_IDS: Final = 2_000
+"""About how many arrivals are read at once."""
+
+logger: Final = logging.getLogger(__name__)
+_encode: Final = msgspec.json.encode
+
+
+class Frame(NamedTuple):
+    """What a listener gets at once: a JSON array of events, or a gap; and the place that it has then seen all of."""
+
+    place: Arrival
+    events: bytes
+    gap: Span | None = None
+
+
+class Listener:
+    """One who follows the tail, and what it has not taken yet. `place` is where that begins, once it is known."""
+
+    def __init__(self, wanted: Filter, max_bytes: int) -> None:
+        self.wanted = wanted
+        self.place: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
+        self.seen = Arrival(0, 0)
+        """Up to here there was nothing else for it."""
+        self._max_bytes = max_bytes
+        self._frames: deque[tuple[Frame, Span]] = deque()
+        self._bytes = 0
+        self._ready = asyncio.Event()
+
+    def put(self, frame: Frame, instead: Span) -> None:
+        """Add a frame; if that is too much, a gap takes the place of all that waits. `instead` is this frame's own."""
+        self._frames.append((frame, instead))
+        self._bytes += len(frame.events)
+        if len(self._frames) > 1 and (frame.gap is not None or self._bytes > self._max_bytes):
+            gap = sum((each for _, each in self._frames), start=Span(0, None, None))
+            self._frames.clear()
+            self._frames.append((Frame(frame.place, b"", gap), gap))
+            self._bytes = 0
+        self._ready.set()
+
+    async def next(self, timeout_s: float) -> Frame | None:
+        """Return what is next, None if there is nothing for that long."""
+        if not self._frames:
+            self._ready.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._ready.wait()
+        if not self._frames:
+            return None
+        frame, _ = self._frames.popleft()
+        self._bytes -= len(frame.events)
+        return frame
+
+
+class Tail:
+    """Who listens, and the reader for all of them. `run()` is its one task."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._new: list[Listener] = []
+        self._listeners: dict[Filter, set[Listener]] = {}
+        self._called = asyncio.Event()
+        self._closing = False
+
+    @property
+    def listeners(self) -> int:
+        """How many there are."""
+        return len(self._new) + sum(map(len, self._listeners.values()))
+
+    def refuse_if_full(self) -> None:
+        """Refuse one more listener than may be.
+
+        Raises:
+            Unavailable: as said.
+        """
+        if self.listeners >= self._settings.max_streams:
+            after_s = self._settings.retry_after_s
+            raise Unavailable(
+                f"{self.listeners} streams are open, as many as may be (BRAIN_COLLECTOR_MAX_STREAMS); "
+                f"try again in {after_s} s",
+                retry_after_s=after_s,
+            )
+
+    @contextmanager
+    def listening(self, wanted: Filter) -> Iterator[Listener]:
+        """Yield a listener, which gets everything that arrives after its `place`."""
+        listener = Listener(wanted, self._settings.max_stream_bytes)
+        self._new.append(listener)
+        self._called.set()
+        try:
+            yield listener
+        finally:
+            if listener in self._new:
+                self._new.remove(listener)
+            group = self._listeners.get(wanted, set())
+            group.discard(listener)
+            if not group:
+                self._listeners.pop(wanted, None)
+
+    async def missed(self, wanted: Filter, after: Arrival, until: Arrival) -> Frame | None:
+        """Return the first of what arrived between two places, None if that is nothing; a gap if it is very much."""
+        span = await arrival.span(self._store, after, until)
+        if not span.arrived:
+            return None
+        if span.arrived > self._settings.max_stream_lag:
+            return Frame(until, b"", span)
+        arrived = _first(await arrival.pieces(self._store, after, until))
+        return Frame(arrived[-1].end, _encode(await arrival.events(self._store, wanted, arrived)))
+
+    def close(self) -> None:
+        """Let `run` end."""
+        self._closing = True
+        self._called.set()
+
+    async def run(self) -> None:
+        """Read for those who listen, as long as there are any, until `close`."""
+        place: Arrival | None = None
+        while not self._closing:
+            if not self.listeners:
+                place = None
+                self._called.clear()
+                await self._called.wait()
+                continue
+            try:
+                place = await self._step(place or await arrival.head(self._store))
+            except Problem as error:  # the monitor tells of a database that is away
+                logger.info("the tail waits: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _step(self, place: Arrival) -> Arrival:
+        """Hand out what arrived after a place; return the place after it."""
+        for listener in self._new:
+            self._listeners.setdefault(listener.wanted, set()).add(listener)
+            listener.seen = place
+            listener.place.set_result(place)
+        self._new.clear()
+        arrived = await arrival.pieces(self._store, place)
+        if not arrived:
+            self._called.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.stream_poll_s):
+                    await self._called.wait()
+            return place
+        if sum(piece.n for piece in arrived) > self._settings.max_stream_lag:
+            return await self._skip(place)
+        arrived = _first(arrived)
+        found = {
+            wanted: _encode(await arrival.events(self._store, wanted, arrived)) for wanted in list(self._listeners)
+        }  # all of it before any is handed out: after an error, the same is read again
+        self._hand_out(arrived[-1].end, found, arrival.span_of(arrived))
+        return arrived[-1].end
+
+    def _hand_out(self, place: Arrival, found: dict[Filter, bytes], span: Span) -> None:
+        for wanted, events in found.items():
+            for listener in self._listeners.get(wanted, ()):
+                listener.seen = place
+                if events != b"[]":
+                    listener.put(Frame(place, events), span)
+
+    async def _skip(self, place: Arrival) -> Arrival:
+        """Give up what cannot be read as fast as it arrives."""
+        end = await arrival.head(self._store)
+        gap = await arrival.span(self._store, place, end)
+        for listener in [each for group in self._listeners.values() for each in group]:
+            listener.seen = end
+            listener.put(Frame(end, b"", gap), gap)
+        return end
+
+
+def _first(arrived: list[Piece]) -> list[Piece]:
+    """Return as many pieces as are read at once."""
+    n = 0
+    for place, piece in enumerate(arrived):
+        n += piece.n
+        if n >= STEP_IDS:
+            return arrived[: place + 1]
+    return arrived
