@@ -18,6 +18,7 @@ import asyncpg
 import httpx
 import msgspec
 
+from brain_collector.api.operation import Operation
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON
 from tests.integration.engines import SuiteEngines
 
@@ -166,3 +167,13 @@ def collector_process(*flags: str, **environ: str) -> Iterator[Process]:
         yield process
     finally:
         process.stop()
+
+
+async def answer_of(
+    client: httpx.AsyncClient, operation: Operation, id: int, headers: dict[str, str]
+) -> httpx.Response:
+    """Call an operation; of an answer that does not end, only the head is read."""
+    async with client.stream(operation.method, operation.path.replace("{id}", str(id)), headers=headers) as answer:
+        if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+            await answer.aread()
+        return answer

@@ -26,7 +26,7 @@ from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.engines import SuiteEngines
 from tests.integration.proxy import proxied
-from tests.integration.support import collector_process, event, eventually, new_database, own_events, sql
+from tests.integration.support import answer_of, collector_process, event, eventually, new_database, own_events, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -68,9 +68,7 @@ async def test_a_key_opens_what_its_scope_says_and_nothing_else(
     answers = {}
     for scope in SCOPES:
         key = await made(locked, scope)
-        answers[scope] = await locked.request(
-            operation.method, operation.path.replace("{id}", "77"), headers=bearer(key["key"])
-        )
+        answers[scope] = await answer_of(locked, operation, 77, bearer(key["key"]))
 
     assert {scope for scope, answer in answers.items() if answer.status_code not in {401, 403}} == (
         {operation.scope} if operation.scope else set(SCOPES)
@@ -180,7 +178,7 @@ async def test_no_answer_lets_another_origin_in(settings: Settings, serve: Serve
             asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": operation.method}
             answers = [
                 await client.options(path, headers=asked | {"Access-Control-Request-Headers": "content-type"}),
-                await client.request(operation.method, path, headers=asked),
+                await answer_of(client, operation, 1, asked),
             ]
 
             assert answers[0].status_code == 405
