@@ -26,6 +26,8 @@ from brain_collector.statistics import totals
 from brain_collector.tables import event_deltas, system_events
 
 _columns: Final = system_events.c
+PAGE_SPAN: Final = timedelta(days=1)
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 CLOSE_S: Final = 1.0
 _NULL: Final = msgspec.Raw(b"null")
 
@@ -66,8 +68,12 @@ class Store:
 
     async def page(self, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
         """Return up to `limit` events, newest first, after `offset` events or after a position."""
-        query = newest_first(wanted, limit=limit, offset=offset, after=after)
-        return [to_event(row) for row in await self._search(query, "narrow it with `from` and `to`")]
+        for narrowed in _from_its_end(wanted, after):  # the last of them is the whole filter
+            query = newest_first(narrowed, limit=limit, offset=offset, after=after)
+            found = await self._search(query, "narrow it with `from` and `to`")
+            if len(found) == limit:
+                break
+        return [to_event(row) for row in found]
 
     async def get(self, event_id: int) -> Event | None:
         """Return one event."""
@@ -219,6 +225,18 @@ async def _journal(connection: AsyncConnection, *changes: tuple[Any, int]) -> No
     ]
     if rows:
         await connection.execute(insert(event_deltas), rows)
+
+
+def _from_its_end(wanted: Filter, after: Position | None) -> list[Filter]:
+    """Return the filter for the last day that a page may begin on, then the filter itself.
+
+    A page that is full with the first is the page. It is usual, and for a day Postgres plans two partitions, not all.
+    """
+    ends = [moment for moment in (wanted.until, after and after.timestamp) if moment]
+    end = min(ends, default=datetime.now(UTC))
+    if wanted.ids or end - _EARLIEST < PAGE_SPAN or (wanted.since and wanted.since >= end - PAGE_SPAN):
+        return [wanted]
+    return [msgspec.structs.replace(wanted, since=end - PAGE_SPAN), wanted]
 
 
 def to_event(row: Any) -> Event:

@@ -7,6 +7,7 @@ collector's loop, would at times be given up on.
 import asyncio
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -21,7 +22,9 @@ pytestmark = pytest.mark.anyio
 READERS = 100
 BOUND_S = 120.0
 MARK = "no-event-has-this-type"
-URL = f"/api/events?event_type=wanted&event_type={MARK}"
+TODAY = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+URL = f"/api/events?event_type=wanted&event_type={MARK}&from={TODAY}"
+"""Of the last day, which is one query."""
 
 
 class Gate:
