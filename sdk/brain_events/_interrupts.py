@@ -6,6 +6,7 @@ that calls `sys.exit`, would lose the lines that were just taken from the buffer
 
 import os
 import signal
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._replaced: set[int] = set()
         self._waiting: list[int] = []
         self._raised: set[int] = set()
         self._held_since = 0.0
@@ -39,21 +41,19 @@ class Interrupts:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     self._handlers[number] = handler
+                    self._replaced.add(number)
                     signal.signal(number, self._meet)
         except ValueError:  # another thread, where no handler runs
             self.restore()
         except BaseException:
-            self.restore()
+            self._end()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.restore()
-        for number in self._waiting:
-            if number not in self._raised:
-                signal.raise_signal(number)
+        self._end()
 
     @contextmanager
     def let_in(self) -> Iterator[None]:
@@ -61,7 +61,7 @@ class Interrupts:
         try:
             self._is_open = not self._raised
             while self._is_open and self._waiting:
-                self._meet(self._waiting.pop(0), None)
+                self._meet(self._waiting.pop(0), sys._getframe())  # noqa: SLF001 -- some handlers look at it
             yield
         finally:
             self._is_open = False
@@ -69,16 +69,44 @@ class Interrupts:
     def restore(self) -> None:
         """Step aside."""
         try:
-            while self._handlers:
-                number, handler = next(iter(self._handlers.items()))
+            while self._replaced:
+                number = next(iter(self._replaced))
                 if signal.getsignal(number) == self._meet:  # not if a handler has installed another
-                    signal.signal(number, handler)
-                del self._handlers[number]
+                    signal.signal(number, self._handlers[number])
+                self._replaced.remove(number)
         except BaseException:  # of a handler that is back in its place
             self.restore()
             raise
 
+    def _end(self) -> None:
+        try:
+            self.restore()
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Run what waits, each signal to the handler that it has by now; one that raises does not lose the others.
+
+        Not by raising signals: an event loop has been woken by the first ones, and would see each twice.
+        """
+        try:
+            while self._waiting:
+                number = self._waiting.pop(0)
+                if number in self._raised:
+                    continue
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    handler(number, sys._getframe())  # noqa: SLF001 -- as above
+                else:
+                    signal.raise_signal(number)
+        except BaseException:
+            self._pass_on()
+            raise
+
     def _meet(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._replaced:  # a handler that was installed meanwhile calls the one that it found: this
+            self._handlers[number](number, frame)
+            return
         now = time.monotonic()
         if not self._waiting:
             self._held_since = now
