@@ -50,7 +50,7 @@ class Budget:
             self.held += n
             return
         if len(self._waiting) >= self._settings.max_waiting_requests:
-            raise self.too_much(answer_after_s=self._settings.admission_wait_s)
+            raise self.too_much()
         admitted = asyncio.get_running_loop().create_future()
         self._waiting.append((n, admitted))
         try:
@@ -59,7 +59,7 @@ class Budget:
         except (TimeoutError, asyncio.CancelledError) as error:
             self.give_back(0 if admitted.cancelled() else n)  # admitted in the moment in which it gave up
             if isinstance(error, TimeoutError):
-                raise self.too_much() from None
+                raise self.too_much(has_waited=True) from None
             raise
 
     def give_back(self, n: int) -> None:
@@ -74,14 +74,14 @@ class Budget:
                 self.held += n
                 admitted.set_result(None)
 
-    def too_much(self, *, answer_after_s: float = 0.0) -> Unavailable:
-        """Return the refusal."""
+    def too_much(self, *, has_waited: bool = False) -> Unavailable:
+        """Return the refusal; who has not waited for it waits for its answer."""
         after_s = self._settings.retry_after_s
         return Unavailable(
             f"{self.held:,} bytes of other requests are being worked on; "
             f"send it again in {after_s} s, with the same Idempotency-Key",
             retry_after_s=after_s,
-            answer_after_s=answer_after_s,
+            answer_after_s=0.0 if has_waited else self._settings.admission_wait_s,
         )
 
 

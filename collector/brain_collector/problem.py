@@ -46,6 +46,7 @@ async def on_problem(request: Request, error: Exception) -> Response:
     """Answer an error of ours, at once or when it is time."""
     assert isinstance(error, Problem)
     if error.answer_after_s:
+        error.with_traceback(None)  # its frames hold the body, which counts no more
         await _drop_body(request, error.answer_after_s)
     return response(error)
 

@@ -60,8 +60,9 @@ async def test_who_has_waited_for_long_is_refused_and_the_next_has_its_turn() ->
     own = budget(admission_wait_s=0.05)
     with own.share() as first, own.share() as second, own.share() as third:
         await first.admit(80)
-        with pytest.raises(Unavailable, match="80 bytes of other requests"):
+        with pytest.raises(Unavailable, match="80 bytes of other requests") as refused:
             await second.admit(30)
+        assert refused.value.answer_after_s == 0.0
         assert own.waiting == 0
         await third.admit(20)
         assert (second.taken, third.taken, own.held) == (0, 20, 100)
@@ -105,8 +106,9 @@ async def test_who_holds_bytes_does_not_wait_for_more() -> None:
     with own.share() as first, own.share() as second:
         await first.admit(60)
         await second.admit(30)
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable) as refused:
             second.resize(41)
+        assert refused.value.answer_after_s == 5.0  # its bytes are given back by then
         assert (second.taken, own.held) == (30, 90)
         second.resize(40)
         assert own.held == 100

@@ -1,12 +1,15 @@
 """Errors and the wire: codes are unique, written down, and those that the SDK gives up on are among them."""
 
 import re
+import weakref
 from typing import get_args
 
 import pytest
+from starlette.requests import Request
 
 from brain_collector import errors
 from brain_collector.errors import CollectorError, Problem, Unavailable
+from brain_collector.problem import on_problem
 from brain_collector.schema import Severity
 from brain_collector.selflog import OWN_EVENTS
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, FINAL_CODES, SEVERITIES
@@ -58,3 +61,30 @@ def test_every_own_event_has_a_type_that_fits_and_a_sentence(event_type: str) ->
 
 def test_being_unavailable_is_the_only_server_error() -> None:
     assert [each for each in ANSWERED if each.status >= 500] == [Unavailable]
+
+
+class _Body:
+    """Stands in the frame that refuses, as a request's body does."""
+
+
+async def _refused(bodies: "list[weakref.ref[_Body]]") -> None:
+    body = _Body()
+    bodies.append(weakref.ref(body))
+    raise Unavailable("too much", retry_after_s=1, answer_after_s=5.0)
+
+
+@pytest.mark.anyio
+async def test_a_refusal_that_is_held_back_holds_no_body() -> None:
+    bodies: list[weakref.ref[_Body]] = []
+    held: list[object] = []
+
+    async def receive() -> dict[str, str]:
+        held.append(bodies[0]())
+        return {"type": "http.disconnect"}
+
+    try:
+        await _refused(bodies)
+    except Unavailable as error:
+        await on_problem(Request({"type": "http"}, receive), error)
+
+    assert held == [None]
