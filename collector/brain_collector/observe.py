@@ -13,6 +13,8 @@ from structlog.contextvars import bind_contextvars
 from brain_collector.metrics import REQUEST_SECONDS, REQUESTS, Metrics
 from brain_collector.problem import REQUEST_ID_HEADER
 
+MAX_PATH_CHARS: Final = 200
+"""How much of a path is logged: anyone may send 64 KiB of it."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -58,5 +60,6 @@ class Observe:
         self._metrics.add(REQUESTS, method, route, status)
         self._metrics.observe(REQUEST_SECONDS, took_s, method, route)
         if logger.isEnabledFor(logging.INFO):
-            extra = {"method": method, "path": scope["path"], "status": status, "ms": round(took_s * 1000, 1)}
+            path = scope["path"][:MAX_PATH_CHARS]
+            extra = {"method": method, "path": path, "status": status, "ms": round(took_s * 1000, 1)}
             logger.info("request", extra=extra)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from brain_collector import logs
 from brain_collector.app import create_app
+from brain_collector.observe import MAX_PATH_CHARS
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 
@@ -101,7 +102,7 @@ async def test_the_command_logs_a_request_as_one_line_of_json(settings: Settings
             assert process.stdout is not None
             found = re.search(r"serves at (http://\S+)", process.stdout.readline())
             assert found is not None
-            answer = httpx.get(f"{found[1]}/x%0d%0aforged", headers={"X-Request-ID": "r-9"})
+            answer = httpx.get(f"{found[1]}/x%0d%0aforged{'%0a' * 10_000}", headers={"X-Request-ID": "r-9"})
             assert answer.status_code == 404
         finally:
             process.terminate()
@@ -111,4 +112,5 @@ async def test_the_command_logs_a_request_as_one_line_of_json(settings: Settings
 
     records = [msgspec.json.decode(line) for line in log.read_text().splitlines()]
     (request,) = [record for record in records if record.get("request_id") == "r-9"]
-    assert (request["event"], request["path"], request["status"]) == ("request", "/x\r\nforged", "404")
+    assert (request["event"], request["status"]) == ("request", "404")
+    assert request["path"] == "/x\r\nforged".ljust(MAX_PATH_CHARS, "\n")
