@@ -64,7 +64,7 @@ def create_app(settings: Settings, engines: Engines | None = None, stopping: Sto
         routes=[*_routes(), *docs.routes(OPERATIONS), Route("/", _home)],
         middleware=[
             Middleware(Observe, metrics=metrics),
-            Middleware(Draining, stopping=stopping or Stopping()),
+            Middleware(Draining, stopping=stopping or Stopping(), retry_after_s=settings.retry_after_s),
             Middleware(Guard, settings=settings, keyring=keyring, operations=sorted(OPERATIONS, key=_order)),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},

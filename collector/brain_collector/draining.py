@@ -3,11 +3,15 @@
 So load balancers take it out before it stops, and clients send nothing down a connection that is about to end.
 """
 
+import asyncio
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from brain_collector.errors import Unavailable
+from brain_collector.problem import response
 
 _DRAINING: Final = "brain_collector.draining"
 
@@ -26,11 +30,12 @@ def is_draining(connection: HTTPConnection) -> bool:
 
 
 class Draining:
-    """ASGI middleware: once stopping has begun, every answer ends its connection."""
+    """ASGI middleware: once stopping has begun, every answer ends its connection; what takes too long is a 503."""
 
-    def __init__(self, app: ASGIApp, *, stopping: Stopping) -> None:
+    def __init__(self, app: ASGIApp, *, stopping: Stopping, retry_after_s: int) -> None:
         self._app = app
         self._stopping = stopping
+        self._retry_after_s = retry_after_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Mark the request, and its answer as it is when it begins: stopping may begin in between."""
@@ -38,10 +43,24 @@ class Draining:
             await self._app(scope, receive, send)
             return
 
+        is_begun = False
+
         async def send_and_close(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
             if message["type"] == "http.response.start" and self._stopping.begun:
                 MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         scope[_DRAINING] = self._stopping
-        await self._app(scope, receive, send_and_close)
+        try:
+            await self._app(scope, receive, send_and_close)
+        except asyncio.CancelledError:  # by uvicorn, after `drain_s`
+            if is_begun or not self._stopping.begun:
+                raise
+            await response(self._refusal())(scope, receive, send_and_close)
+
+    def _refusal(self) -> Unavailable:
+        after_s = self._retry_after_s
+        said = f"the collector stops; send it again in {after_s} s, with the same Idempotency-Key"
+        return Unavailable(said, retry_after_s=after_s)

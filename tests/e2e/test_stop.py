@@ -60,6 +60,13 @@ def test_requests_that_wait_for_a_postgres_that_hangs_do_not_keep_the_collector_
             assert exit_code(collector) == 0
 
 
+def heard_until(sign: str, parts: Iterator[str]) -> str:
+    text = ""
+    while sign not in text:
+        text += next(parts)
+    return text
+
+
 def test_open_streams_end_whole_and_keep_no_collector_from_stopping(database_url: str) -> None:
     with collector_process("--database-url", database_url, "--redis-url", "none") as collector, ExitStack() as stack:
         streams = [
@@ -67,10 +74,29 @@ def test_open_streams_end_whole_and_keep_no_collector_from_stopping(database_url
             for _ in range(5)
         ]
         parts = [stream.iter_text() for stream in streams]
-        heard = ["".join(next(part) for _ in range(2)) for part in parts]
-        assert all("event: ready" in text for text in heard)
+        heard = [heard_until("event: ready", part) for part in parts]
         assert httpx.post(collector.url + "/api/events", json=event(source="s", message="last")).status_code == 201
-        heard = [text + next(part) for text, part in zip(heard, parts, strict=True)]
+        heard = [text + heard_until('"message":"last"', part) for text, part in zip(heard, parts, strict=True)]
         assert exit_code(collector) == 0
         ends = [text + "".join(part) for text, part in zip(heard, parts, strict=True)]  # a cut would raise
-        assert all('"message":"last"' in text and text.endswith("\n\n") for text in ends)
+        assert all(text.endswith("\n\n") for text in ends)
+
+
+def test_who_still_waits_for_a_turn_when_the_collector_stops_is_told_to_come_again(database_url: str) -> None:
+    longest = {"BRAIN_COLLECTOR_MAX_PENDING_BYTES": "1000", "BRAIN_COLLECTOR_ADMISSION_WAIT_S": "5"}
+    head = (
+        "POST /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with (
+        ExitStack() as stack,
+        collector_process("--database-url", database_url, "--redis-url", "none", **longest) as collector,
+    ):
+        address = ("127.0.0.1", int(collector.url.rpartition(":")[2]))
+        sending = [stack.enter_context(socket.create_connection(address)) for _ in range(5)]
+        for each in sending:
+            each.sendall(head.encode())
+        assert httpx.get(collector.url + "/livez").status_code == 200  # it came after them
+
+        assert exit_code(collector) == 0
+        answers = [each.recv(1_000) for each in sending]
+        assert all(answer.startswith(b"HTTP/1.1 503 ") and b"retry-after" in answer.lower() for answer in answers)
