@@ -270,13 +270,26 @@ async def test_head_ends(collector: httpx.AsyncClient) -> None:
 
 
 async def test_silence_is_broken_by_a_heartbeat_that_can_be_gone_on_from(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, stream_heartbeat_s=0.3) as client, listening(client, "?source=nobody") as tail:
+    async with serve(settings, stream_heartbeat_s=0.3) as client:
+        await post_batch(client, numbered(1))
+        async with listening(client, "?source=nobody") as tail:
+            await post_batch(client, numbered(2))  # it wants it not, and is past it when the heartbeat comes
 
-        async def beaten() -> bool:
-            return any(message.name == "heartbeat" for message in tail.messages)
+            async def past_it() -> bool:
+                beats = [message.id for message in tail.messages if message.name == "heartbeat"]
+                return bool(beats) and place(beats[-1]) > place(tail.messages[0].id)
 
-        await eventually(beaten, "a heartbeat has come")
-        assert tail.events == []
+            await eventually(past_it, "a heartbeat has come")
+            assert tail.events == []
+            last = tail.last_id
+        await post_batch(client, numbered(3))
+        async with listening(client, after=last) as again:
+            await again.until(1)
+        assert again.numbers == [3]
+
+
+def place(token: str) -> tuple[int, ...]:
+    return tuple(map(int, token.split("-")))
 
 
 async def test_a_client_that_does_not_read_costs_a_bounded_number_of_bytes_and_is_told_when_it_reads(

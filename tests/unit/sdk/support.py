@@ -27,6 +27,15 @@ def fast_client(url: str = "http://collector.invalid", transport: Transport | No
     return Client(Config(url=url, **(quick | settings)), transport)
 
 
+NEXT = """
+    import brain_events, time
+    brain_events.init()
+    brain_events.log_system_event("next", "info", "")
+    while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
+"""
+"""The next process of an application: it adopts and delivers what those before it left."""
+
+
 def run_script(script: str, url: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """Run `script` in a fresh interpreter that is configured by the environment, as an application is."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BRAIN_EVENTS_")}

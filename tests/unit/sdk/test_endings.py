@@ -15,14 +15,7 @@ import pytest
 from brain_events import Client
 from brain_events.testing import MemoryTransport
 from tests.unit.sdk.sink import Sink
-from tests.unit.sdk.support import fast_client, run_script, wait_until
-
-NEXT = """
-    import brain_events, time
-    brain_events.init()
-    brain_events.log_system_event("next", "info", "")
-    while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
-"""
+from tests.unit.sdk.support import NEXT, fast_client, run_script, wait_until
 
 
 def stored(sink: Sink) -> list[str]:
@@ -480,7 +473,7 @@ def test_a_finalizer_a_weak_reference_and_a_warning_may_log_anywhere(client: Cli
     gc.set_threshold(5)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = log  # type: ignore[assignment]
+        warnings.showwarning = log  # type: ignore[assignment]  # any function will do, whatever typeshed says
         for n in range(1000):
             noisy = Noisy()
             reference = weakref.ref(noisy, log)

@@ -10,19 +10,13 @@ import pytest
 from brain_events import Client
 from brain_events.testing import MemoryTransport
 from tests.unit.sdk.sink import Sink
-from tests.unit.sdk.support import fast_client, run_script
+from tests.unit.sdk.support import NEXT, fast_client, run_script
 
 LOG = """
     import os, brain_events
     brain_events.init(request_timeout_s=3600)
     for n in range(3):
         brain_events.log_system_event("a", "info", str(n))
-"""
-NEXT = """
-    import brain_events, time
-    brain_events.init()
-    brain_events.log_system_event("next", "info", "")
-    while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
 """
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.sdk.sink import Sink
-from tests.unit.sdk.support import run_script
+from tests.unit.sdk.support import NEXT, run_script
 
 
 def test_a_fork_at_any_moment_after_the_first_event_is_safe(sink: Sink) -> None:
@@ -130,12 +130,7 @@ def test_a_child_that_ends_by_os_exit_leaves_what_it_had_on_disk_and_its_parents
     assert "were lost" not in done.stderr
     sink.always = None
     run_script(
-        """
-        import time, brain_events
-        brain_events.init()
-        brain_events.log_system_event("next", "info", "")
-        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
-        """,
+        NEXT,
         sink.url,
     )
     found = sorted(event.message for event in sink.events if event.event_type == "a")

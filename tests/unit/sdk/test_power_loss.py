@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.sdk.sink import Sink
 from tests.unit.sdk.strict_disk import lay_out
-from tests.unit.sdk.support import run_script
+from tests.unit.sdk.support import NEXT, run_script
 
 PRELUDE = """
     import os, sys, time
@@ -219,12 +219,7 @@ def test_what_an_exit_leaves_outlives_a_power_loss_with_fsync_and_only_then(
     lay_out(pickle.loads((tmp_path / "medium").read_bytes()), tmp_path / "after")
     sink.always = None
     run_script(
-        """
-        import brain_events, time
-        brain_events.init()
-        brain_events.log_system_event("next", "info", "")
-        while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
-        """,
+        NEXT,
         sink.url,
         BRAIN_EVENTS_SPOOL_DIR=str(tmp_path / "after" / "state" / "spool"),
     )
