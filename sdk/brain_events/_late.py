@@ -1,12 +1,15 @@
 """After the exit hook: a later hook, or what `logging` flushes at its own shutdown, may still log."""
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from brain_events._stats import Stats
 from brain_events._worker import INTERRUPTED_S
 from brain_events.client import Client
 
+ATTEMPTS = 100
+"""At closing, while a Ctrl-C comes each time before it has begun."""
 LATE_S = 0.2
 """For each event: then it goes to the outbox."""
 
@@ -36,7 +39,10 @@ def close_and_tell(client: Client, timeout_s: float) -> None:
     try:
         is_delivered = client.close(timeout_s)
     except BaseException:  # a Ctrl-C, perhaps before it had begun; else this is done at once
-        client.close(INTERRUPTED_S)
+        for _ in range(ATTEMPTS):
+            with suppress(BaseException):  # the next one, in the moment before it is held back
+                client.close(INTERRUPTED_S)
+                break
         raise
     finally:  # after a Ctrl-C, too
         if not is_delivered:

@@ -147,13 +147,18 @@ def test_a_hail_of_ctrl_c_during_exit_loses_nothing(sink: Sink, durable: str, pe
     done = run_script(
         f"""
         import atexit, signal, brain_events
-        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # after our hook
+        hits = []
+        def hit(*_):
+            hits.append(1)
+            raise KeyboardInterrupt
+        atexit.register(lambda: print(len(hits)))  # the last
+        atexit.register(signal.signal, signal.SIGALRM, signal.SIG_IGN)  # after our hook
         brain_events.init(request_timeout_s=3600, interval_s=3600)
         brain_events.log_system_event("a", "info", "0")
         brain_events.flush(0.3)
         for n in range(1, 2000):
             brain_events.log_system_event("a", "info", str(n), {{"more": "x" * 700}})
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.signal(signal.SIGALRM, hit)
         atexit.register(signal.setitimer, signal.ITIMER_REAL, {period_s}, {period_s})
         """,
         sink.url,
@@ -161,7 +166,7 @@ def test_a_hail_of_ctrl_c_during_exit_loses_nothing(sink: Sink, durable: str, pe
     )
     assert done.returncode == 0
     assert "were lost" not in done.stderr
-    assert "KeyboardInterrupt" in done.stderr
+    assert int(done.stdout) > 0  # Python's own words on stderr may be cut by the next one
     sink.always = None
     sink.stopping.set()
     run_script(NEXT, sink.url)
