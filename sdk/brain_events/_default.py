@@ -107,6 +107,7 @@ def init(
     previous, _current = _current, client
     if isinstance(previous, Early):
         atexit.register(_close_at_exit)
+        atexit.register(_close_at_exit)  # a Ctrl-C in its first instant ends one; else the other does nothing
         _close_at_end_of_child()
         previous.pass_on(client)
     else:
