@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from brain_collector.api import batch, docs, events, health, keys, listing, rejections, stream
+from brain_collector.api import batch, breakdown, docs, events, health, keys, listing, rejections, stream
 from brain_collector.api import metrics as metrics_api
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.auth import LOOPBACK, Guard
@@ -30,6 +30,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *events.OPERATIONS,
     *batch.OPERATIONS,
     *listing.OPERATIONS,
+    *breakdown.OPERATIONS,
     *stream.OPERATIONS,
     *rejections.OPERATIONS,
     *health.OPERATIONS,

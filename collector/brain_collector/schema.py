@@ -79,6 +79,67 @@ class Stats(msgspec.Struct, frozen=True):
     last_event_timestamp: datetime | None
 
 
+class Series(msgspec.Struct, frozen=True):
+    """Counts of one value (null: the events that have none), one a bucket."""
+
+    value: str | None
+    counts: list[int]
+    total: int
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """Counts of all other values together, one a bucket."""
+
+    counts: list[int]
+    total: int
+
+
+class Histogram(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"}):
+    """Counts of the events between two moments, in buckets of `step_s` that begin at `starts`.
+
+    `partial`: the time was spent, and only the events from `counted_from` on are counted.
+    """
+
+    since: datetime
+    until: datetime
+    step_s: int
+    starts: list[datetime]
+    series: list[Series]
+    other: Rest
+    total: int
+    counted_from: datetime
+    partial: bool
+
+
+class FacetValue(msgspec.Struct, frozen=True):
+    """How many events have a value (null: none)."""
+
+    value: str | None
+    n: int
+
+
+class Facet(msgspec.Struct, frozen=True):
+    """The most frequent values of a field, and how many events have another one.
+
+    `partial`: of this field, only the events from `counted_from` on are counted.
+    """
+
+    values: list[FacetValue]
+    other: int
+    partial: bool
+
+
+class Facets(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"}):
+    """The values of the events between two moments, by field. `partial`: of some field, only a part is counted."""
+
+    since: datetime
+    until: datetime
+    total: int
+    fields: dict[Literal["severity", "event_type", "source"], Facet]
+    counted_from: datetime
+    partial: bool
+
+
 class Rejection(msgspec.Struct, frozen=True):
     """A line that was refused. `index` is its place in the batch under `key`; null: it came alone.
 

@@ -72,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_filter_values: Annotated[
         int, _Positive, _help("Most values of `event_type`, and most filters on `details`, of a list.")
     ] = 10
+    max_histogram_buckets: Annotated[int, _Positive, _help("Most buckets of a histogram.")] = 1_000
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
     max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = DETAILS_MAX_DEPTH
     max_details_keys: Annotated[int, _Positive, _help("Most keys in details, of all levels.")] = DETAILS_MAX_KEYS

@@ -70,7 +70,7 @@ class Store:
         """Return up to `limit` events, newest first, after `offset` events or after a position."""
         for narrowed in _from_its_end(wanted, after):  # the last of them is the whole filter
             query = newest_first(narrowed, limit=limit, offset=offset, after=after)
-            found = await self._search(query, "narrow it with `from` and `to`")
+            found = await self.search(query, "narrow it with `from` and `to`")
             if len(found) == limit:
                 break
         return [to_event(row) for row in found]
@@ -113,7 +113,7 @@ class Store:
         """Return exact counts, as of one snapshot; of a filter, its types, severities and time range are heeded."""
         since = datetime.now(UTC) - timedelta(hours=24)
         if wanted is not None and wanted != Filter():
-            rows = await self._search(totals(wanted, since), "let `from` and `to` lie on full hours")
+            rows = await self.search(totals(wanted, since), "let `from` and `to` lie on full hours")
             groups = [(row.event_type, row.severity, int(row.n)) for row in rows]
             recent, last = (int(rows[0].recent), rows[0].last) if rows else (0, None)
         else:
@@ -128,8 +128,12 @@ class Store:
             by_type[event_type] = by_type.get(event_type, 0) + n
         return Stats(sum(by_type.values()), by_severity, by_type, recent, last)
 
-    async def _search(self, query: Any, remedy: str) -> list[Any]:
-        """Run a read that a client can make too large; the time-out is then the client's to remedy."""
+    async def search(self, query: Any, remedy: str) -> list[Any]:
+        """Run a read that a client can make too large; the time-out is then the client's to remedy.
+
+        Raises:
+            QueryTooBroad: it took too long.
+        """
         try:
             return await self.fetch(query)
         except _TooSlow:

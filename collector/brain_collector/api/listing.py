@@ -101,11 +101,11 @@ _SOURCE_PARAMETER: Final = Parameter(name="source", type=str, description="Only 
 FILTER_PARAMETERS: Final = (*_KIND_PARAMETERS, _SOURCE_PARAMETER)
 """What narrows events as they arrive."""
 
-_STATS_PARAMETERS: Final = (
-    *_KIND_PARAMETERS,
+RANGE_PARAMETERS: Final = (
     Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
     Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
 )
+_STATS_PARAMETERS: Final = (*_KIND_PARAMETERS, *RANGE_PARAMETERS)
 _LIST_PARAMETERS: Final = (
     *_STATS_PARAMETERS,
     _SOURCE_PARAMETER,
