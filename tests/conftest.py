@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -16,6 +17,7 @@ import pytest
 import uvicorn
 
 from brain_collector import migrate
+from brain_collector.api import page
 from brain_collector.server import configured
 from brain_collector.settings import Settings
 from tests.integration.engines import SuiteEngines, running_engines
@@ -89,8 +91,10 @@ def serve() -> Serve:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-    server = uvicorn.Server(configured(msgspec.structs.replace(settings, **changes)))
+async def _serving(
+    settings: Settings, *, page_directory: Path = page.DIRECTORY, **changes: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    server = uvicorn.Server(configured(msgspec.structs.replace(settings, **changes), page_directory=page_directory))
     serving = asyncio.create_task(server.serve())
     while not server.started:
         assert not serving.done(), serving

@@ -3,16 +3,29 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import Final, TypedDict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from brain_collector.api import batch, breakdown, docs, events, health, keys, listing, rejections, stream
+from brain_collector.api import (
+    batch,
+    breakdown,
+    docs,
+    events,
+    health,
+    keys,
+    listing,
+    page,
+    rejections,
+    session,
+    stream,
+)
 from brain_collector.api import metrics as metrics_api
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.auth import LOOPBACK, Guard
@@ -35,6 +48,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *rejections.OPERATIONS,
     *health.OPERATIONS,
     *keys.OPERATIONS,
+    *session.OPERATIONS,
     *metrics_api.OPERATIONS,
 )
 """Every operation there is. Routes, OpenAPI and the scope that each needs are made from it."""
@@ -46,8 +60,15 @@ class State(TypedDict):
     resources: Resources
 
 
-def create_app(settings: Settings, engines: Engines | None = None, stopping: Stopping | None = None) -> Starlette:
+def create_app(
+    settings: Settings,
+    engines: Engines | None = None,
+    stopping: Stopping | None = None,
+    page_directory: Path = page.DIRECTORY,
+) -> Starlette:
     """Return the application; `stopping` is where it learns that it is about to stop.
+
+    The page is the one that was built into `page_directory`.
 
     Raises:
         SettingsError: it would be open to the network without a key.
@@ -62,11 +83,17 @@ def create_app(settings: Settings, engines: Engines | None = None, stopping: Sto
             yield {"resources": resources}
 
     return Starlette(
-        routes=[*_routes(), *docs.routes(OPERATIONS), Route("/", _home)],
+        routes=[*_routes(), *docs.routes(OPERATIONS), *page.routes(page_directory)],
         middleware=[
             Middleware(Observe, metrics=metrics),
             Middleware(Draining, stopping=stopping or Stopping(), retry_after_s=settings.retry_after_s),
-            Middleware(Guard, settings=settings, keyring=keyring, operations=sorted(OPERATIONS, key=_order)),
+            Middleware(
+                Guard,
+                settings=settings,
+                keyring=keyring,
+                operations=sorted(OPERATIONS, key=_order),
+                open_paths=page.PATHS,
+            ),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},
         lifespan=lifespan,
@@ -107,7 +134,3 @@ def _dispatch(by_method: dict[str, Endpoint]) -> Endpoint:
 def _order(operation: Operation) -> tuple[bool, str]:
     """Fixed paths before those with a parameter, which would match them too."""
     return "{" in operation.path, operation.path
-
-
-async def _home(_request: Request) -> RedirectResponse:
-    return RedirectResponse("docs")

@@ -14,7 +14,8 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brain_collector.api.operation import Operation
-from brain_collector.errors import Forbidden, HostRefused, Problem, Unauthorized
+from brain_collector.browser import refuse_foreign, session_key
+from brain_collector.errors import Forbidden, HostRefused, Problem, Unauthorized, Unavailable
 from brain_collector.keys import NOBODY, SCOPES, Caller, Keyring
 from brain_collector.problem import SECURITY_HEADERS, response
 from brain_collector.schema import KeyScope
@@ -23,8 +24,14 @@ from brain_collector.settings import Settings
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _CALLER: Final = "brain_collector.caller"
 _TRUSTED: Final = "brain_collector.trusted"
+_REFUSAL: Final = "brain_collector.refusal"
 _SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-_CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'}
+_READS: Final = frozenset({"GET", "HEAD"})
+CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="brain-events"'}
+_CHALLENGE_BROWSER: Final = {
+    "WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'
+}
+"""Where a person goes, as to `/docs`. Elsewhere a browser would ask for a password in the middle of the page."""
 
 
 def caller_of(scope: Scope) -> str:
@@ -33,18 +40,43 @@ def caller_of(scope: Scope) -> str:
     return found.name
 
 
+def recognised(scope: Scope) -> Caller | None:
+    """Return who sent the request, also where nobody needs to be known; None: it would need a key, and has none.
+
+    Raises:
+        Unavailable: that cannot be told.
+    """
+    refusal = scope.get(_REFUSAL)
+    if isinstance(refusal, Unavailable):
+        raise refusal
+    found: Caller = scope[_CALLER]
+    return found if refusal is None else None
+
+
 def is_trusted(connection: HTTPConnection) -> bool:
     """Tell whether the caller may read, or nothing is known of keys: it may see what a probe without a key may not."""
     return bool(connection.scope.get(_TRUSTED))
 
 
 class Guard:
-    """ASGI middleware that lets in who may ask. `operations` come in the router's order: the first that fits counts."""
+    """ASGI middleware that lets in who may ask. `operations` come in the router's order: the first that fits counts.
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, keyring: Keyring, operations: Iterable[Operation]) -> None:
+    Beside them anyone may get `open_paths`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        keyring: Keyring,
+        operations: Iterable[Operation],
+        open_paths: Iterable[str] = (),
+    ) -> None:
         self._app = app
         self._keyring = keyring
         self._needed = [(each.method, compile_path(each.path)[0], each.scope) for each in operations]
+        self._open = [compile_path(path)[0] for path in open_paths]
         self._hosts = _hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +100,7 @@ class Guard:
         scope[_CALLER] = NOBODY
         try:
             self._check_host(headers.get("host", ""))
-            self._check_caller(scope, headers.get("authorization"))
+            self._check_caller(scope, headers)
         except Problem as problem:
             return response(problem)
         return None
@@ -79,30 +111,57 @@ class Guard:
                 f"the Host header names {host[:80]!r}; add the name to BRAIN_COLLECTOR_ALLOWED_HOSTS if it is yours"
             )
 
-    def _check_caller(self, scope: Scope, authorization: str | None) -> None:
-        needed = self._scope_for(scope["method"], scope["path"])
-        given = None if authorization is None else _given_key(authorization, scope["method"])
+    def _check_caller(self, scope: Scope, headers: Headers) -> None:
+        method = scope["method"]
+        operation, needed = self._scope_for(method, scope["path"])
         try:
-            scope[_CALLER] = caller = self._keyring.caller(given)
+            scope[_CALLER] = caller = self._caller(method, headers)
         except Problem as problem:
             if needed is None:
+                scope[_REFUSAL] = problem
                 scope[_TRUSTED] = self._keyring.needs_none
                 return
             if isinstance(problem, Unauthorized):
-                problem.headers |= _CHALLENGE
+                challenge = CHALLENGE if operation else _CHALLENGE_BROWSER
+                raise Unauthorized(problem.detail + _SEND, headers=challenge) from None
             raise
         scope[_TRUSTED] = "read" in caller.scopes
         if needed is not None and needed not in caller.scopes:
             has = ", ".join(each for each in SCOPES if each in caller.scopes)
             raise Forbidden(f"this needs a key with the scope {needed}; yours has {has}")
 
-    def _scope_for(self, method: str, path: str) -> KeyScope | None:
-        """Return what a request needs, found as the router finds its handler. All that is no operation needs `read`."""
+    def _caller(self, method: str, headers: Headers) -> Caller:
+        """Return who asks. A session comes before Basic, which a browser may remember for longer; Bearer is alone."""
+        authorization, session = headers.get("authorization"), session_key(headers)
+        given = None if authorization is None else _given_key(authorization, method)
+        if session is None or (authorization is not None and not _is_basic(authorization)):
+            return self._keyring.caller(given)
+        if method not in _READS and not self._keyring.needs_none:
+            refuse_foreign(headers, without_origin=False)
+        try:
+            return self._keyring.caller(session)
+        except Unauthorized:
+            if given:
+                return self._keyring.caller(given)
+            raise
+
+    def _scope_for(self, method: str, path: str) -> tuple[bool, KeyScope | None]:
+        """Return whether it is an operation, and what it needs, found as the router finds its handler.
+
+        All that is no operation needs `read`, but for the paths that are open.
+        """
         method = "GET" if method == "HEAD" else method
         for known, pattern, needed in self._needed:
             if known == method and pattern.match(path):
-                return needed
-        return "read"
+                return True, needed
+        return False, None if method == "GET" and any(pattern.match(path) for pattern in self._open) else "read"
+
+
+_SEND: Final = "; send it as `Authorization: Bearer <API key>`"
+
+
+def _is_basic(authorization: str) -> bool:
+    return authorization.partition(" ")[0].lower() == "basic"
 
 
 def _given_key(authorization: str, method: str) -> str:
@@ -113,7 +172,7 @@ def _given_key(authorization: str, method: str) -> str:
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
-    if scheme.lower() == "basic" and method in {"GET", "HEAD"}:
+    if _is_basic(authorization) and method in _READS:
         try:
             return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
         except ValueError:  # no base64, no ASCII or no UTF-8

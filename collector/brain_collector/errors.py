@@ -10,6 +10,7 @@ CollectorError
     ├── HostRefused        400  host_refused
     ├── Unauthorized       401  unauthorized
     ├── Forbidden          403  forbidden
+    ├── OriginRefused      403  origin_refused
     ├── EventNotFound      404  event_not_found
     ├── ApiKeyNotFound     404  api_key_not_found
     ├── TooManyApiKeys     409  too_many_api_keys
@@ -142,6 +143,15 @@ class Forbidden(Problem):
     """
 
     status, code, title = 403, "forbidden", "The key does not have the scope"
+
+
+class OriginRefused(Problem):
+    """The request has a browser's session, but is not from the collector's own page (guards against CSRF).
+
+    Send `Authorization: Bearer <key>`; a proxy has to pass the Host header as the browser sent it.
+    """
+
+    status, code, title = 403, "origin_refused", "The request is not from the collector's own page"
 
 
 class EventNotFound(Problem):

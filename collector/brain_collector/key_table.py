@@ -10,7 +10,7 @@ import asyncpg
 
 from brain_collector.database import GONE, Link, reason_of
 from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unavailable
-from brain_collector.keys import SCOPES, Key, Keyring, Secret
+from brain_collector.keys import SCOPES, Caller, Key, Keyring, Secret
 from brain_collector.schema import ApiKey, KeyCreate
 from brain_collector.settings import Settings
 
@@ -68,6 +68,10 @@ class KeyTable:
     def is_away(self) -> bool:
         """Whether the table could not be read when it was tried last."""
         return self._keyring.is_away
+
+    def caller(self, given: str) -> Caller:
+        """Return who has this key, as `Keyring.caller` does."""
+        return self._keyring.caller(given)
 
     def interval_s(self) -> float:
         """Return how long to wait before the next `refresh`."""

@@ -137,10 +137,10 @@ class Keyring:
                 raise self._unavailable("whether keys are needed cannot be told")
             return OPEN
         if given is None:
-            raise Unauthorized("there is no API key" + _SEND)
+            raise Unauthorized("there is no API key")
         if self._away and prefix is not None and key is None:
             raise self._unavailable(f"the API key be_{prefix} is not known here, and may be new")
-        raise Unauthorized("the API key is wrong or revoked" + _SEND)
+        raise Unauthorized("the API key is wrong or revoked")
 
     def _known(self, key: Key) -> Caller:
         if not self._table_holds:
@@ -175,9 +175,6 @@ class Keyring:
         return Unavailable(
             f"{why}: the table of keys cannot be read; try again", retry_after_s=self._settings.retry_after_s
         )
-
-
-_SEND: Final = "; send it as `Authorization: Bearer <API key>`"
 
 
 def _digest(text: str) -> bytes:

@@ -225,6 +225,21 @@ class ApiKey(msgspec.Struct, frozen=True):
     last_used_at: datetime | None
 
 
+class SessionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The API key that a browser's session is to have."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=1_000)]
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Who asks: `key:<prefix>`, `bootstrap`, `open` where no key is needed, or null where one is, and is not there."""
+
+    caller: str | None
+    scopes: list[KeyScope]
+    needs_key: bool
+    version: str
+
+
 class KeyCreated(ApiKey, frozen=True, kw_only=True):
     """An API key that was just made: `key` is its text, shown this once."""
 

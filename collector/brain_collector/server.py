@@ -17,7 +17,8 @@ import msgspec
 import uvicorn
 
 from brain_collector import logs, migrate
-from brain_collector.app import OPERATIONS, create_app, refuse_to_be_open
+from brain_collector.api import health, page
+from brain_collector.app import create_app, refuse_to_be_open
 from brain_collector.connection import Connection
 from brain_collector.door import Door, most_connections
 from brain_collector.draining import Stopping
@@ -125,17 +126,22 @@ def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
             runner.run(server.until_signal(listener))
 
 
-def configured(settings: Settings, engines: Engines | None = None, stopping: Stopping | None = None) -> uvicorn.Config:
+def configured(
+    settings: Settings,
+    engines: Engines | None = None,
+    stopping: Stopping | None = None,
+    page_directory: Path = page.DIRECTORY,
+) -> uvicorn.Config:
     """Return how uvicorn is to serve the collector.
 
     Raises:
         SettingsError: there are to be more connections than the process may have, or anyone could come in.
     """
     door = Door(most_connections(settings.max_connections))
-    open_paths = frozenset(operation.path for operation in OPERATIONS if operation.scope is None)
+    open_paths = frozenset(operation.path for operation in health.OPERATIONS)
     connection = partial(Connection, settings, door, open_paths)
     return uvicorn.Config(
-        create_app(settings, engines, stopping),
+        create_app(settings, engines, stopping, page_directory),
         host=settings.host,
         port=settings.port,
         http=cast("type[asyncio.Protocol]", connection),  # it is only called

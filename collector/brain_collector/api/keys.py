@@ -1,7 +1,7 @@
 """API keys: make one, list them, revoke one. For callers with the scope `admin`."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from brain_collector.resources import resources
 from brain_collector.schema import ApiKey, KeyCreate, KeyCreated
 
 PATH: Final = "/api/keys"
+T = TypeVar("T")
 
 
 async def create(request: Request) -> Response:
@@ -25,7 +26,7 @@ async def create(request: Request) -> Response:
     query.only(request, ())
     media_type(request, JSON)
     async with body_of(request, own.settings, own.budget) as body:
-        wanted = _decode(body)
+        wanted = decode(body, KeyCreate)
     by = caller_of(request.scope)
     if by == keys.OPEN.name and "admin" not in wanted.scopes:
         raise _invalid("scopes", "lack `admin`: from the first key on keys are needed, and nobody could make another")
@@ -54,9 +55,14 @@ async def revoke(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _decode(body: bytes) -> KeyCreate:
+def decode(body: bytes, type: type[T]) -> T:
+    """Return a body about keys as the struct that it should be.
+
+    Raises:
+        ApiKeyInvalid, BodyUndecodable: it is not. What was in it is not in the message.
+    """
     try:
-        return msgspec.json.decode(body, type=KeyCreate)
+        return msgspec.json.decode(body, type=type)
     except msgspec.ValidationError as error:
         said, _, place = str(error).partition(" - at `$.")
         found = re.match(r"\w+", place) or re.search(r"(?<=field `)\w+", said)

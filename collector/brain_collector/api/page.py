@@ -1,0 +1,120 @@
+"""The page: `/` and its files, as they were built into the package (`hatch_build.py`). They hold no data.
+
+All are read at the start, and only they are served, by their names: a request never becomes a path.
+"""
+
+import gzip
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from brain_collector.api.preconditions import etag, is_known
+
+DIRECTORY: Final = Path(__file__).parents[1] / "dashboard"
+PATHS: Final = ("/", "/assets/{name}")
+"""What is answered without a key."""
+
+CSP: Final = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+_MEDIA_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".ico": "image/x-icon",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
+}
+_PACKED: Final = {".css", ".html", ".js", ".json", ".svg"}
+_INDEX: Final = "index.html"
+
+_UNBUILT: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>brain-events: no page</title>
+<link rel="icon" href="data:,">
+</head>
+<body>
+<h1>This collector was installed without its page</h1>
+<p>Everything else works; <a href="docs">the API</a> describes itself.</p>
+<p>To have the page, in a checkout: <code>pip install -e .</code> without BRAIN_EVENTS_SKIP_DASHBOARD
+(or <code>npm ci &amp;&amp; npm run build</code> in <code>dashboard/</code>), and start the collector again.
+It was looked for in <code>{directory}</code>.</p>
+</body>
+</html>
+"""
+
+
+class File(NamedTuple):
+    """A file as it is served; `packed` is its gzip, where that is smaller."""
+
+    content: bytes
+    packed: bytes | None
+    media_type: str
+    tag: str
+
+
+@cache
+def files_in(directory: Path) -> dict[str, File]:
+    """Return the files of a page by their names; none if it was not built."""
+    index = directory / _INDEX
+    found = [index, *sorted((directory / "assets").glob("*"))] if index.is_file() else []
+    return {path.name: _file(path) for path in found if path.is_file()}
+
+
+def _file(path: Path) -> File:
+    content = path.read_bytes()
+    packed = gzip.compress(content, mtime=0) if path.suffix in _PACKED else content
+    media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+    return File(content, packed if len(packed) < len(content) else None, media_type, etag(content))
+
+
+def routes(directory: Path = DIRECTORY) -> list[Route]:
+    """Return the routes of the page in `directory`."""
+    files = files_in(directory)
+    assets = {name: file for name, file in files.items() if name != _INDEX}
+
+    async def page(request: Request) -> Response:
+        if _INDEX not in files:
+            return HTMLResponse(_UNBUILT.format(directory=escape(str(directory))), 503)
+        return _answer(request, files[_INDEX], "no-cache")
+
+    async def asset(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in assets:
+            raise HTTPException(404)
+        return _answer(request, assets[name], "public, max-age=31536000, immutable")  # another content, another name
+
+    return [Route(path, endpoint) for path, endpoint in zip(PATHS, (page, asset), strict=True)]
+
+
+def _answer(request: Request, file: File, caching: str) -> Response:
+    headers = {
+        "Cache-Control": caching,
+        "Content-Security-Policy": CSP,
+        "ETag": f"W/{file.tag}",  # weak: packed or not, it is the same
+        "Vary": "Accept-Encoding",
+    }
+    if is_known(request, file.tag):
+        return Response(status_code=304, headers=headers)
+    content = file.content
+    if file.packed is not None and _takes_gzip(request):
+        content = file.packed
+        headers["Content-Encoding"] = "gzip"
+    return Response(content, headers=headers | {"Content-Type": file.media_type})
+
+
+def _takes_gzip(request: Request) -> bool:
+    codings = request.headers.get("accept-encoding", "").lower().replace(" ", "").split(",")
+    return any(coding.partition(";")[0] == "gzip" and not coding.endswith(("q=0", "q=0.0")) for coding in codings)
