@@ -5,10 +5,11 @@ ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
+COPY pyproject.toml README.md LICENSE CHANGELOG.md hatch_build.py ./
 COPY sdk sdk
 COPY collector collector
 COPY migrations migrations
+COPY dashboard dashboard
 RUN pip install --no-cache-dir build && python -m build --wheel --outdir /dist
 
 FROM python:${PYTHON}-slim

@@ -12,6 +12,8 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1"}  # e2e and build look at the page, the others need none
+MAX_WHEEL_BYTES = 2_000_000
 AT_ONCE = ["-n", "4", "--dist", "worksteal"]  # each process has its own Postgres and Valkey; most of a test is waiting
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -24,7 +26,7 @@ def group(name: str) -> list[str]:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, formatting, and who may import whom."""
-    session.install("-e", ".[collector]", *group("lint"))
+    session.install("-e", ".[collector]", *group("lint"), env=NO_PAGE)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
@@ -33,7 +35,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, in code and tests."""
-    session.install("-e", ".[embedded]", *group("types"))
+    session.install("-e", ".[embedded]", *group("types"), env=NO_PAGE)
     session.run("mypy")
 
 
@@ -43,7 +45,7 @@ def tests(session: nox.Session) -> None:
 
     Everything runs on the interpreter that runs nox, the SDK's tests on every other one that is installed.
     """
-    session.install("-e", ".[embedded]", *group("test"))
+    session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
     everything = session.python == HERE or bool(session.posargs)
     session.run("pytest", *(session.posargs or [*AT_ONCE, *([] if everything else ["tests/unit"])]))
 
@@ -59,14 +61,14 @@ def e2e(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, hangs and losses under load. BRAIN_TEST_FAULT_ROUNDS=50 makes more of them."""
-    session.install("-e", ".[embedded]", *group("test"))
+    session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
     session.run("pytest", *AT_ONCE, "tests/faults", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """The SDK and the collector beside their peers, as ratios; asserts nothing. `-- --quick` shows that it runs."""
-    session.install("-e", ".[embedded]", *group("bench"))
+    session.install("-e", ".[embedded]", *group("bench"), env=NO_PAGE)
     session.run("python", "benchmarks/sdk.py", *session.posargs)
     session.run("python", "benchmarks/ingest.py", *session.posargs)
     session.run("python", "benchmarks/queries.py", *session.posargs)
@@ -74,8 +76,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """The wheel and the sdist can be built, and the wheel alone needs msgspec and urllib3 only."""
+    """The wheel and the sdist can be built, the page in both; the wheel alone needs msgspec and urllib3 only."""
     wheel = _wheel(session)
+    if (size := wheel.stat().st_size) >= MAX_WHEEL_BYTES:
+        session.error(f"{wheel.name} is {size:,} bytes, of at most {MAX_WHEEL_BYTES:,}: look at what the page brings")
     session.install(wheel)
     session.run("python", "-I", "-c", "import brain_events, brain_events.wire; print(brain_events.__all__)")
     session.run("brain-events", success_codes=[1])

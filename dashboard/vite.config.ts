@@ -7,6 +7,7 @@ export default defineConfig({
     outDir: "../collector/brain_collector/dashboard",
     emptyOutDir: true,
     assetsInlineLimit: 0, // a data: address would need an exception in the Content-Security-Policy
+    license: { fileName: "THIRD_PARTY_LICENSES.md" },
     modulePreload: { polyfill: false },
     target: "es2023",
   },

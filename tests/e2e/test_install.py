@@ -1,13 +1,16 @@
 """The built wheel, alone, in a fresh virtual environment: what an application that embeds the SDK gets."""
 
 import os
+import re
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
+PAGE = "brain_collector/dashboard/"
 WHEEL = os.environ.get("BRAIN_TEST_WHEEL")
 
 needs_wheel = pytest.mark.skipif(WHEEL is None, reason="BRAIN_TEST_WHEEL names no wheel; `nox -s e2e` builds one")
@@ -51,6 +54,23 @@ def test_the_command_says_in_one_line_what_to_install(python: Path) -> None:
     assert said.returncode == 1
     assert said.stderr.count("\n") == 1
     assert "pip install 'brain-events[embedded]'" in said.stderr
+
+
+@needs_wheel
+def test_the_wheel_has_the_page_and_what_it_is_made_of() -> None:
+    with zipfile.ZipFile(str(WHEEL)) as wheel:
+        names = {name.removeprefix(PAGE) for name in wheel.namelist() if name.startswith(PAGE)}
+        index = wheel.read(PAGE + "index.html").decode()
+        licences = wheel.read(PAGE + "THIRD_PARTY_LICENSES.md").decode()
+        everything = wheel.namelist()
+
+    asked = set(re.findall(r'(?:src|href)="(?:\./)?(assets/[^"]*)"', index))
+    assert asked
+    assert asked <= names
+    assert all(re.fullmatch(r"assets/.+-[\w-]{8}\.\w+", name) for name in names if name.startswith("assets/"))
+    assert "preact" in licences
+    assert [name for name in everything if "node_modules" in name or name.startswith("dashboard/")] == []
+    assert Path(str(WHEEL)).stat().st_size < 2_000_000
 
 
 @needs_wheel
