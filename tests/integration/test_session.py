@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 KEY = 's3cret;,key="%41'
 SESSION = "/api/session"
 NAME = "brain_events_key"
-NOBODY = {"caller": None, "scopes": [], "needs_key": True, "version": VERSION}
+NOBODY: dict[str, Any] = {"caller": None, "scopes": [], "needs_key": True, "version": VERSION}
 FOREIGN = [
     "https://evil.example",
     "http://127.0.0.1",
@@ -203,7 +203,7 @@ async def test_a_cookie_that_is_not_good_locks_nobody_out(settings: Settings, se
             assert outcome(await client.get("/api/events", headers=headers)) == (401, "unauthorized")
             basic = {b"Authorization": b"Basic " + base64.b64encode(f"u:{KEY}".encode())}
             assert (await client.get("/docs", headers=headers | basic)).status_code == 200
-            begun = await client.post(SESSION, json={"key": KEY}, headers=headers)  # type: ignore[arg-type]
+            begun = await client.post(SESSION, json={"key": KEY}, headers=headers)
             assert begun.status_code == 200
             client.cookies.clear()
             assert (await client.delete(SESSION, headers=headers)).status_code == 204
