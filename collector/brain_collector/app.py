@@ -26,6 +26,7 @@ from brain_collector.api import (
     session,
     stream,
 )
+from brain_collector.api import export as export_api
 from brain_collector.api import metrics as metrics_api
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.auth import LOOPBACK, Guard
@@ -44,6 +45,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *batch.OPERATIONS,
     *listing.OPERATIONS,
     *breakdown.OPERATIONS,
+    *export_api.OPERATIONS,
     *stream.OPERATIONS,
     *rejections.OPERATIONS,
     *health.OPERATIONS,

@@ -17,6 +17,7 @@ from brain_collector.background import Background, every
 from brain_collector.budget import Budget
 from brain_collector.cache import Scope, open_cache
 from brain_collector.canary import Canary
+from brain_collector.export import Exports
 from brain_collector.key_table import KeyTable
 from brain_collector.keys import Keyring
 from brain_collector.metrics import Metrics
@@ -126,6 +127,7 @@ async def opened(
             quarantine,
             metrics,
             tail,
+            Exports(store, settings),
         )
 
 

@@ -87,7 +87,9 @@ def _parameter(parameter: Parameter, schema_of: dict[str, Any]) -> dict[str, Any
 def _answer(answer: Answer, schema_of: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"description": answer.description}
     if answer.type is not None:
-        found["content"] = {answer.media_type: {"schema": schema_of[repr(answer.type)]}}
+        found["content"] = {answer.media_type: {"schema": schema_of[repr(answer.type)]}} | {
+            media_type: {} for media_type in answer.other_media
+        }
     if answer.headers:
         found["headers"] = {
             name: {"description": description, "schema": {"type": "string"}}

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from brain_collector.availability import Availability
 from brain_collector.budget import Budget
 from brain_collector.cache import Cache
+from brain_collector.export import Exports
 from brain_collector.key_table import KeyTable
 from brain_collector.metrics import Metrics
 from brain_collector.quarantine import Quarantine
@@ -35,6 +36,7 @@ class Resources(NamedTuple):
     quarantine: Quarantine
     metrics: Metrics
     tail: Tail
+    exports: Exports
 
 
 def resources(request: Request) -> Resources:

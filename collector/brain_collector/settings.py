@@ -73,6 +73,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, _Positive, _help("Most values of `event_type`, and most filters on `details`, of a list.")
     ] = 10
     max_histogram_buckets: Annotated[int, _Positive, _help("Most buckets of a histogram.")] = 1_000
+    max_export_events: Annotated[int, _Positive, _help("Most events of one export; then it is gone on with.")] = (
+        1_000_000
+    )
+    max_exports: Annotated[int, Meta(ge=0), _help("Most exports under way at once; beyond: 503.")] = 4
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
     max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = DETAILS_MAX_DEPTH
     max_details_keys: Annotated[int, _Positive, _help("Most keys in details, of all levels.")] = DETAILS_MAX_KEYS

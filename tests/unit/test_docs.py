@@ -22,7 +22,7 @@ def shown(default: object) -> str:
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
-    if isinstance(default, int) and default > 100_000:
+    if isinstance(default, int) and default > 100_000 and default % 2**10 == 0:
         return (
             f"`{default}` ({default // 2**20} MiB)" if default % 2**20 == 0 else f"`{default}` ({default // 2**10} KiB)"
         )

@@ -110,3 +110,9 @@ def media_type(request: Request, *accepted: str) -> str:
     if found not in accepted:
         raise UnsupportedMedia(f"Content-Type is {given[:80]!r}; send {' or '.join(accepted)}")
     return found
+
+
+def takes_gzip(request: Request) -> bool:
+    """Tell whether the answer may be gzip."""
+    codings = request.headers.get("accept-encoding", "").lower().replace(" ", "").split(",")
+    return any(coding.partition(";")[0] == "gzip" and not coding.endswith(("q=0", "q=0.0")) for coding in codings)

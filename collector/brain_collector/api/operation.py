@@ -29,11 +29,12 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One documented answer; `type` None has no body."""
+    """One documented answer; `type` None has no body. `other_media` are further media types it may come as."""
 
     description: str
     type: Any = None
     media_type: str = JSON
+    other_media: tuple[str, ...] = ()
     headers: dict[str, str] = {}
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from brain_collector.api.body import takes_gzip
 from brain_collector.api.preconditions import etag, is_known
 
 DIRECTORY: Final = Path(__file__).parents[1] / "dashboard"
@@ -109,12 +110,7 @@ def _answer(request: Request, file: File, caching: str) -> Response:
     if is_known(request, file.tag):
         return Response(status_code=304, headers=headers)
     content = file.content
-    if file.packed is not None and _takes_gzip(request):
+    if file.packed is not None and takes_gzip(request):
         content = file.packed
         headers["Content-Encoding"] = "gzip"
     return Response(content, headers=headers | {"Content-Type": file.media_type})
-
-
-def _takes_gzip(request: Request) -> bool:
-    codings = request.headers.get("accept-encoding", "").lower().replace(" ", "").split(",")
-    return any(coding.partition(";")[0] == "gzip" and not coding.endswith(("q=0", "q=0.0")) for coding in codings)

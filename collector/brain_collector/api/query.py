@@ -171,10 +171,20 @@ def moment(request: Request, name: str) -> datetime | None:
     if given is None:
         return None
     try:
-        found = msgspec.convert(given.replace(" ", "+"), datetime)  # an unescaped + arrives as a space
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        return as_moment(given)
     except (msgspec.ValidationError, OverflowError):
         raise _invalid(name, f"is {given[:40]!r}, must be RFC 3339, as 2026-01-02T23:45:12Z") from None
+
+
+def as_moment(given: str) -> datetime:
+    """Return a moment in UTC, which one without an offset is in.
+
+    Raises:
+        ValidationError: of msgspec; it is none.
+        OverflowError: it is beyond the calendar.
+    """
+    found = msgspec.convert(given.replace(" ", "+"), datetime)  # an unescaped + arrives as a space
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _invalid(name: str, problem: str) -> ParameterInvalid:
