@@ -1,7 +1,7 @@
 """Every error the collector raises, and how each looks over HTTP (RFC 9457, `application/problem+json`).
 
 CollectorError
-├── SettingsError               the command ends with this one line, as with MigrationError, SendError, DemoError
+├── SettingsError               the command ends with this one line, as with MigrationError, ClientError, DemoError
 │                               and the EmbeddedErrors, which stand beside what raises them
 └── Problem                     an answer; `code` is stable, `detail` says what happened, the value, and what to do
     ├── RequestMalformed   400  request_malformed
@@ -39,6 +39,9 @@ import msgspec
 
 class CollectorError(Exception):
     """The root of the tree."""
+
+    exit_code: ClassVar[int] = 1
+    """What the command line ends with."""
 
 
 class SettingsError(CollectorError):

@@ -5,19 +5,17 @@ JSON escapes it, and in text every control character is shown as its escape, tra
 """
 
 import logging
-import re
 import sys
-from typing import Final, Literal, TextIO
+from typing import Literal, TextIO
 
 import structlog
 from structlog.dev import plain_traceback
 from structlog.typing import EventDict, Processor
 
+from brain_collector import printable
+
 LogFormat = Literal["auto", "json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_CONTROL_IN_LINES: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def configure(log_format: LogFormat = "auto", log_level: LogLevel = "warning", stream: TextIO | None = None) -> None:
@@ -52,12 +50,7 @@ def _one_line(_logger: object, _method: str, record: EventDict) -> EventDict:
     """Leave no character in a text line that could end it, move the cursor, or turn the direction of writing."""
     for name, value in record.items():
         if name == "exception":
-            escaped = _CONTROL_IN_LINES.sub(_escaped, str(value))
-            record[name] = "\n".join(f"    {line}" for line in escaped.split("\n"))
+            record[name] = "\n".join(f"    {line}" for line in printable.lines(str(value)).split("\n"))
         elif isinstance(value, str):
-            record[name] = _CONTROL.sub(_escaped, value)
+            record[name] = printable.one_line(value)
     return record
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -139,8 +140,35 @@ def test_send_says_what_is_wrong(collector: CollectorProcess, arguments: list[st
 def test_send_gives_up_on_a_collector_that_is_not_there() -> None:
     sent = run("send", "deployment", "info", "m", "--url", "http://127.0.0.1:9", "--timeout-s", "1")
 
-    assert sent.returncode == 1
-    assert "no answer" in sent.stderr
+    assert sent.returncode == 5
+    assert "no connection" in sent.stderr
+
+
+def test_a_ctrl_c_ends_with_its_own_exit_code_and_no_traceback() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [*COMMAND, "send", "deployment", "info", "m", "--url", url], stderr=subprocess.PIPE, text=True
+        )
+        asked, _ = silent.accept()
+        with asked:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+
+    assert (process.returncode, said.strip()) == (130, "")
+
+
+def test_a_reader_that_leaves_is_no_error_to_tell() -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "migrate", "--sql"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        process.stdout.close()
+        said = process.stderr.read()
+
+    assert (process.wait(60), said) == (141, "")
 
 
 def test_migrate_shows_upgrades_and_downgrades_the_embedded_database() -> None:
@@ -185,5 +213,5 @@ def test_a_key_guards_the_collector_and_send_carries_it() -> None:
             without = run("send", "deployment", "info", "m", "--url", collector.url)
             with_key = run("send", "deployment", "info", "m", "--url", collector.url, BRAIN_EVENTS_API_KEY="s3cret")
 
-    assert (without.returncode, with_key.returncode) == (1, 0)
+    assert (without.returncode, with_key.returncode) == (4, 0)
     assert "401" in without.stderr

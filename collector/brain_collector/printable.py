@@ -1,0 +1,22 @@
+"""Text that others wrote, made safe to show: what would move a terminal's cursor, or turn its writing, is escaped."""
+
+import re
+from typing import Final
+
+_FORMATTING: Final = r"\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_CONTROL: Final = re.compile(rf"[\x00-\x1f\x7f-\x9f{_FORMATTING}\ud800-\udfff]")
+_CONTROL_IN_LINES: Final = re.compile(rf"[\x00-\x09\x0b-\x1f\x7f-\x9f{_FORMATTING}\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    r"""Return `text` as one line: every control character is shown as its escape, as \x1b or \n."""
+    return _CONTROL.sub(_escaped, text)
+
+
+def lines(text: str) -> str:
+    """Return `text` with its line breaks, and every other control character as its escape."""
+    return _CONTROL_IN_LINES.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
