@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import click
 
-from brain_collector.commands.group import LazyGroup
+from brain_collector.commands.group import EXIT_CODES, LazyGroup
 from brain_collector.commands.options import CONTEXT
 
 _HERE: Final = "brain_collector.commands."
@@ -31,7 +31,7 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: Any) -> None:
     cls=LazyGroup,
     places={name: (_HERE + place, summary) for name, (place, summary) in COMMANDS.items()},
     context_settings=CONTEXT,
-    epilog="Exit codes, and every command in full: docs/cli.md.",
+    epilog="\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()),
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."

@@ -12,14 +12,12 @@ from click.shell_completion import CompletionItem
 
 from brain_collector.errors import CollectorError
 
-NOT_FOUND: Final = 3
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141
 EXIT_CODES: Final = {
     0: "It is done.",
     1: "It failed; stderr says why. `doctor`: there is a problem.",
     2: "Wrong usage.",
-    NOT_FOUND: "Nothing was found (`get`; `query` with `--fail-empty`).",
     4: "The collector refused the API key, or wants one.",
     5: "The collector cannot be reached.",
     INTERRUPTED: "Interrupted by Ctrl-C.",
