@@ -13,7 +13,7 @@ export default defineConfig({
   },
   server: {
     proxy: Object.fromEntries(
-      ["/api", "/health", "/docs", "/openapi.json"].map((path) => [path, process.env["BRAIN_EVENTS_URL"] ?? "http://127.0.0.1:8000"]),
+      ["/api", "/health", "/docs", "/openapi.json"].map((path) => [path, process.env["BRAIN_EVENTS_URL"] ?? "http://127.0.0.1:8001"]),
     ),
   },
 });
