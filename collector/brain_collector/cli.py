@@ -11,6 +11,9 @@ _HERE: Final = "brain_collector.commands."
 COMMANDS: Final = {
     "serve": ("serving:serve", "Run the collector."),
     "send": ("sending:send", "Send one event and print it as it was stored."),
+    "query": ("reading:query", "List events, newest first."),
+    "get": ("reading:get", "Show events in full, by their ids."),
+    "stats": ("reading:stats", "Count events by severity and by type."),
     "keys": ("keys:keys", "Make, list and revoke API keys."),
     "doctor": ("doctoring:doctor", "Find out why an application's events do not arrive."),
     "migrate": ("migrating:migrate", "Upgrade the schema, show what it is at, or downgrade it."),

@@ -14,6 +14,7 @@ import msgspec
 from brain_collector.cursor import Position
 from brain_collector.errors import Unavailable
 from brain_collector.filter import Filter
+from brain_collector.printable import no_formula
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
 from brain_collector.store import Store
@@ -25,7 +26,6 @@ LARGEST_PAGE: Final = 2_000
 PAGE_BYTES: Final = 2 * 2**20
 """About how large a page is, by the size of the events in the one before."""
 COLUMNS: Final = ("id", "timestamp", "severity", "event_type", "source", "message", "details", "created_at")
-_FORMULA: Final = tuple("=+-@\t\r\n" + "\uff1d\uff0b\uff0d\uff20")
 
 _encode: Final = msgspec.json.encode
 
@@ -103,8 +103,3 @@ def _cells(event: Event) -> list[str | int]:
 
 def _moment(moment: object) -> str:
     return _encode(moment).decode().strip('"')
-
-
-def no_formula(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would run (OWASP, CSV injection)."""
-    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show: what would move a terminal's cursor, or turn its writing, is escaped."""
+"""Text that others wrote, made safe to show: it moves no cursor, turns no writing, and is no formula."""
 
 import re
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 _FORMATTING: Final = r"\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _CONTROL: Final = re.compile(rf"[\x00-\x1f\x7f-\x9f{_FORMATTING}\ud800-\udfff]")
 _CONTROL_IN_LINES: Final = re.compile(rf"[\x00-\x09\x0b-\x1f\x7f-\x9f{_FORMATTING}\ud800-\udfff]")
+_FORMULA: Final = tuple("=+-@\t\r\n" + "\uff1d\uff0b\uff0d\uff20")
 
 
 def one_line(text: str) -> str:
@@ -20,3 +21,8 @@ def lines(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
+
+
+def no_formula(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would run (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -18,6 +18,7 @@ EXIT_CODES: Final = {
     0: "It is done.",
     1: "It failed; stderr says why. `doctor`: there is a problem.",
     2: "Wrong usage.",
+    3: "There is no such event (`get`; `query --fail-empty`).",
     4: "The collector refused the API key, or wants one.",
     5: "The collector cannot be reached.",
     INTERRUPTED: "Interrupted by Ctrl-C.",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -109,11 +110,6 @@ filter_options: Final = several(
     kind_options,
     click.option("--source", help="Only this source."),
     click.option(
-        "--grep",
-        metavar="WORDS",
-        help='Only events with these words in message, type, source or details. Also "a phrase", or, -without.',
-    ),
-    click.option(
         "--details",
         multiple=True,
         metavar="PATH=VALUE",
@@ -145,3 +141,29 @@ def coloured(color: str, *, is_terminal: bool) -> bool:
     if os.environ.get("FORCE_COLOR"):
         return True
     return is_terminal and os.environ.get("TERM") != "dumb"
+
+
+def asked(
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    severity: str | None = None,
+    severity_min: str | None = None,
+    types: tuple[str, ...] = (),
+    source: str | None = None,
+    details: tuple[str, ...] = (),
+) -> list[tuple[str, str]]:
+    """Return the API's parameters for the options of a filter."""
+    given = {
+        "from": since.isoformat() if since else None,
+        "to": until.isoformat() if until else None,
+        "severity": severity,
+        "severity_min": severity_min,
+        "source": source,
+    }
+    found = [(name, value) for name, value in given.items() if value is not None]
+    found += [("event_type", each) for each in types]
+    for each in details:
+        path, _, value = each.partition("=")
+        found.append((f"details.{path}", value))
+    return found
