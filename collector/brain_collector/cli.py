@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "query": ("reading:query", "List events, newest first."),
     "get": ("reading:get", "Show events in full, by their ids."),
     "stats": ("reading:stats", "Count events by severity and by type."),
+    "histogram": ("charting:histogram", "Count events over time: of the last 24 hours, unless told."),
     "keys": ("keys:keys", "Make, list and revoke API keys."),
     "doctor": ("doctoring:doctor", "Find out why an application's events do not arrive."),
     "migrate": ("migrating:migrate", "Upgrade the schema, show what it is at, or downgrade it."),

@@ -1,9 +1,10 @@
-"""`query`, `get` and `stats` against a collector: as its users run them."""
+"""`query`, `get`, `stats` and `histogram` against a collector: as its users run them."""
 
 import asyncio
 import csv
 import io
 import sys
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import msgspec
@@ -80,12 +81,18 @@ async def test_no_event_can_write_to_the_terminal(collector: httpx.AsyncClient) 
     attack = "\x1b]0;owned\x07\x1b[2J\u202eabc\x9b31m\r\n\b"
     stored = await create(
         collector,
-        event_type="x\x1b[1m",
+        event_type="x\x07\x1b[1m",
         message=attack,
-        source="s\x1b[1m",
+        source="s\x07\x1b[1m",
         details={f"k{attack}": attack, "n": [attack]},
     )
-    for arguments in (("query",), ("query", "--color", "never"), ("get", str(stored["id"])), ("stats",)):
+    for arguments in (
+        ("query",),
+        ("query", "--color", "never"),
+        ("get", str(stored["id"])),
+        ("stats",),
+        ("histogram", "--by", "source"),
+    ):
         code, out, _ = await command(collector, *arguments)
         assert code == 0
         assert not [c for c in out if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e")], out
@@ -108,6 +115,27 @@ async def test_stats_are_those_of_the_collector(collector: httpx.AsyncClient) ->
     assert msgspec.json.decode(out)["events_by_type"] == {"deployment": 1}
     _, out, _ = await command(collector, "stats", "--type", "deployment")
     assert "deployment" in out
+
+
+async def test_a_histogram_is_drawn_with_each_count(collector: httpx.AsyncClient) -> None:
+    begin = datetime(2026, 3, 1, tzinfo=UTC)
+    for hour, severity, n in ((0, "error", 120), (0, "info", 1), (2, "info", 40)):
+        moment = (begin + timedelta(hours=hour)).isoformat()
+        await post_batch(collector, ndjson(*[event(severity=severity, timestamp=moment) for _ in range(n)]))
+    span = ("--since", "2026-03-01T00:00:00Z", "--until", "2026-03-01T03:00:00Z", "--step", "1h", "--tz", "utc")
+    code, out, err = await command(collector, "histogram", *span)
+    assert (code, err) == (0, "")
+    first, second, third, total = out.splitlines()
+    assert first.startswith("2026-03-01 00:00:00       121 ███")
+    assert (
+        first.count("█") + first.count("▓") == 61
+    )  # one error is two thirds of a column; one info is seen all the same
+    assert first.endswith("▓")
+    assert second == "2026-03-01 01:00:00         0"
+    assert third.count("▓") == 20
+    assert total == "total                     161 █ error 120  ▓ info 41"
+    _, out, _ = await command(collector, "histogram", *span, "--json")
+    assert msgspec.json.decode(out)["total"] == 161
 
 
 @pytest.mark.parametrize(

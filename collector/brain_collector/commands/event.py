@@ -15,7 +15,7 @@ FIELDS: Final = ("id", "timestamp", "severity", "event_type", "source", "message
 VALUE_CHARS: Final = 120
 """Longest value of a detail in a line of text; `get` and --json have it whole."""
 
-_COLOURS: Final = {"critical": "bright_red", "error": "red", "warning": "yellow", "info": "green"}
+COLOURS: Final = {"critical": "bright_red", "error": "red", "warning": "yellow", "info": "green"}
 
 
 class Found(msgspec.Struct, gc=False):
@@ -79,7 +79,7 @@ class Look:
         )
         parts = (
             self.style(self.moment(found.timestamp), dim=True),
-            self.style(f"{found.severity:<8}", fg=_COLOURS.get(found.severity), bold=found.severity == "critical"),
+            self.style(f"{found.severity:<8}", fg=COLOURS.get(found.severity), bold=found.severity == "critical"),
             self.style(printable.one_line(found.event_type), bold=True),
             self.style(f"[{printable.one_line(found.source)}]", fg="cyan") if found.source else "",
             self._marked(found),
@@ -94,7 +94,7 @@ class Look:
         rows = {
             "id": str(found.id),
             "timestamp": self.moment(found.timestamp),
-            "severity": self.style(found.severity, fg=_COLOURS.get(found.severity)),
+            "severity": self.style(found.severity, fg=COLOURS.get(found.severity)),
             "type": printable.one_line(found.event_type),
             "source": printable.one_line(found.source or "none"),
             "message": printable.lines(found.message).replace("\n", "\n           "),
