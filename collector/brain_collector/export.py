@@ -72,7 +72,11 @@ class Exports:
             if len(found) < size or not limit:
                 return
             after = Position(found[-1].timestamp, found[-1].id)
-            size = max(1, min(LARGEST_PAGE, PAGE_BYTES * len(found) // len(_encode(found))))
+            size = max(1, min(LARGEST_PAGE, PAGE_BYTES * len(found) // sum(map(_bytes_about, found))))
+
+
+def _bytes_about(event: Event) -> int:
+    return 200 + len(event.message) + memoryview(event.details).nbytes
 
 
 def lines(events: list[Event], form: Format, *, first: bool) -> bytes:

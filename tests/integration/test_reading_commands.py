@@ -134,8 +134,12 @@ async def test_a_histogram_is_drawn_with_each_count(collector: httpx.AsyncClient
     assert second == "2026-03-01 01:00:00         0"
     assert third.count("▓") == 20
     assert total == "total                     161 █ error 120  ▓ info 41"
+    for severity in ("warning", "critical"):
+        await create(collector, severity=severity, timestamp=begin.isoformat())
+    _, out, _ = await command(collector, "histogram", *span)
+    assert out.splitlines()[-1].endswith("█ critical 1  ▓ error 120  ▒ warning 1  ░ info 41")
     _, out, _ = await command(collector, "histogram", *span, "--json")
-    assert msgspec.json.decode(out)["total"] == 161
+    assert msgspec.json.decode(out)["total"] == 163
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """`brain-events histogram`: how many events there were when, as bars in the terminal."""
 
 import sys
-from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -11,37 +10,14 @@ from brain_collector import printable
 from brain_collector.client import Client
 from brain_collector.commands.event import COLOURS, Look
 from brain_collector.commands.options import CONTEXT, asked, coloured, connected, filter_options, look_options
+from brain_collector.schema import Histogram, Series
 
 WIDTH: Final = 60
 """Columns of the longest bar."""
 _MARKS: Final = "█▓▒░"
+_SHOWN: Final = {"severity": "4", "event_type": "3", "source": "3", "none": "1"}
+"""How many values have a mark of their own: every severity, else as many as leave one for all others."""
 _HUES: Final = ("cyan", "magenta", "blue", "yellow", "green", "red")
-
-
-class Series(msgspec.Struct):
-    """The counts of one value."""
-
-    value: str | None
-    counts: list[int]
-    total: int
-
-
-class Rest(msgspec.Struct):
-    """The counts of all other values together."""
-
-    counts: list[int]
-    total: int
-
-
-class Histogram(msgspec.Struct):
-    """The part of the answer that is drawn."""
-
-    starts: list[datetime]
-    series: list[Series]
-    other: Rest
-    total: int
-    counted_from: datetime
-    partial: bool
 
 
 @click.command(context_settings=CONTEXT)
@@ -59,7 +35,9 @@ class Histogram(msgspec.Struct):
 @connected
 def histogram(client: Client, *, step: str, by: str, as_json: bool, color: str, tz: str, **wanted: Any) -> None:
     """Count events over time: of the last 24 hours, unless told."""
-    answer = client.get("/api/events/histogram", [*asked(**wanted), ("step", step), ("by", by), ("by_limit", "3")])
+    answer = client.get(
+        "/api/events/histogram", [*asked(**wanted), ("step", step), ("by", by), ("by_limit", _SHOWN[by])]
+    )
     if as_json:
         click.echo(answer)
         return

@@ -19,7 +19,7 @@ COLOURS: Final = {"critical": "bright_red", "error": "red", "warning": "yellow",
 
 
 class Found(msgspec.Struct, gc=False):
-    """An event of an answer: `matches` are the places in its message that a search found."""
+    """An event of an answer."""
 
     id: int
     event_type: str
@@ -29,7 +29,6 @@ class Found(msgspec.Struct, gc=False):
     source: str | None
     timestamp: datetime
     created_at: datetime
-    matches: list[tuple[int, int]] = []
     line: bytes = b""
     """The event's own JSON, as it came."""
 
@@ -82,7 +81,7 @@ class Look:
             self.style(f"{found.severity:<8}", fg=COLOURS.get(found.severity), bold=found.severity == "critical"),
             self.style(printable.one_line(found.event_type), bold=True),
             self.style(f"[{printable.one_line(found.source)}]", fg="cyan") if found.source else "",
-            self._marked(found),
+            printable.one_line(found.message),
             details,
             self.style(f"#{found.id}", dim=True),
         )
@@ -102,17 +101,6 @@ class Look:
             "created": self.moment(found.created_at),
         }
         return "\n".join(f"{self.style(f'{name:<10}', dim=True)} {value}" for name, value in rows.items())
-
-    def _marked(self, found: Found) -> str:
-        """Return the message with what a search found in reverse."""
-        if not self.colour or not found.matches:
-            return printable.one_line(found.message)
-        parts, at = [], 0
-        for start, end in found.matches:
-            parts.append(printable.one_line(found.message[at:start]))
-            parts.append(click.style(printable.one_line(found.message[start:end]), reverse=True))
-            at = end
-        return "".join([*parts, printable.one_line(found.message[at:])])
 
 
 def shown(value: Any) -> str:
