@@ -5,23 +5,23 @@ of its transaction, and nothing below `pg_snapshot_xmin` is still under way: wha
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, BindParameter, Text, and_, bindparam, or_, select, text
+from sqlalchemy import BigInteger, BindParameter, Text, bindparam, select, text
 
+from brain_collector.box import MAX_BOXES, Box, among, joined
 from brain_collector.errors import ParameterInvalid
 from brain_collector.filter import Filter, conditions
 from brain_collector.schema import Event
 from brain_collector.store import Store, to_event
 from brain_collector.tables import system_events
+from brain_collector.words import mark
 
 PIECE_IDS: Final = 1_000
 """Most ids that are looked up at once."""
-MAX_RUNS: Final = 8
-"""Most ranges of ids in one statement: each is planned for every partition."""
 _MOST_BATCHES: Final = 2_000
 _MAX_ID: Final = 2**63 - 1
 _TICK: Final = timedelta(microseconds=1)
@@ -132,18 +132,13 @@ def span_of(arrived: list[Piece]) -> Span:
 async def events(store: Store, wanted: Filter, arrived: list[Piece]) -> list[Event]:
     """Return the events of these pieces that the filter wants and that are still there, in the order of the pieces."""
     found: dict[int, Event] = {}
-    runs = list(_runs(arrived))
-    for start in range(0, len(runs), MAX_RUNS):
-        among = or_(
-            *(
-                and_(system_events.c.id.between(run.first_id, run.last_id), _within(run))
-                for run in runs[start : start + MAX_RUNS]
-            )
-        )
-        query = select(system_events).where(among, *conditions(wanted))
+    runs = list(joined(Box(piece.first_id, piece.last_id, piece.since, piece.until) for piece in arrived))
+    for start in range(0, len(runs), MAX_BOXES):
+        query = select(system_events).where(among(runs[start : start + MAX_BOXES]), *conditions(wanted))
         found |= {row.id: to_event(row) for row in await store.fetch(query)}
     ids = (id for piece in arrived for id in range(piece.first_id, piece.last_id + 1))
-    return [found[id] for id in ids if id in found]
+    events = [found[id] for id in ids if id in found]
+    return [mark(event, wanted.words) for event in events] if wanted.words else events
 
 
 def _bounds(after: Arrival, until: Arrival) -> list[BindParameter[Any]]:
@@ -164,22 +159,3 @@ def _pieces(row: Any, after: Arrival) -> Iterator[Piece]:
     first = max(row.first_id, after.id + 1) if row.xid == after.xid else row.first_id
     for start in range(first, row.last_id + 1, PIECE_IDS):
         yield Piece(row.xid, start, min(start + PIECE_IDS - 1, row.last_id), row.min_ts, row.max_ts)
-
-
-def _runs(arrived: Iterable[Piece]) -> Iterator[Piece]:
-    """Join pieces whose ids follow each other."""
-    run: Piece | None = None
-    for piece in sorted(arrived, key=lambda piece: piece.first_id):
-        if run is not None and piece.first_id == run.last_id + 1:
-            since, until = min(run.since, piece.since), max(run.until, piece.until)
-            run = Piece(run.xid, run.first_id, piece.last_id, since, until)
-        else:
-            if run is not None:
-                yield run
-            run = piece
-    if run is not None:
-        yield run
-
-
-def _within(run: Piece) -> Any:
-    return system_events.c.timestamp.between(run.since, run.until)

@@ -16,6 +16,7 @@ class Survey(NamedTuple):
     at_s: float
     folded_s_before: float
     journal_rows: int
+    unindexed_events: int
     last_partition_ends: datetime
 
     @property

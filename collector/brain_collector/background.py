@@ -1,4 +1,4 @@
-"""The collector's periodic work: fold the counts, keep partitions ahead, forget old keys, look what is up.
+"""The collector's periodic work: fold the counts, index words, keep partitions ahead, forget old keys, see what is up.
 
 Each loop runs until `stop` is set, is never cancelled in the middle of its work, and outlives a lost database.
 """
@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector import counts, migrate, partitions, quarantine
+from brain_collector import counts, indexer, migrate, partitions, quarantine
 from brain_collector.availability import Availability, Survey
 from brain_collector.cache import Cache
 from brain_collector.canary import Canary
@@ -25,6 +25,8 @@ MONITOR_INTERVAL_S: Final = 1.0
 MONITOR_DEADLINE_S: Final = 3.0
 SURVEY_INTERVAL_S: Final = 5.0
 RETRY_INTERVAL_S: Final = 1.0
+INDEX_INTERVAL_S: Final = 1.0
+LONG_STEP_S: Final = 1.0
 
 _AWAY: Final = (*GONE, asyncpg.PostgresError)
 
@@ -39,7 +41,10 @@ _WRITE_MUCH: Final = """
 _PRUNE_KEYS: Final = """
     WITH job AS MATERIALIZED (SELECT 1 FROM jobs WHERE name = 'maintain' FOR UPDATE SKIP LOCKED)
     DELETE FROM batches WHERE EXISTS (SELECT FROM job) AND ctid = ANY(ARRAY(
-        SELECT ctid FROM batches WHERE received_at < now() - make_interval(days => $1) LIMIT 10000
+        SELECT batches.ctid FROM batches, search_progress AS progress
+        WHERE received_at < now() - make_interval(days => $1)
+            AND (batches.xid::text::bigint, first_id + n - 1) <= (progress.xid, progress.id)
+        LIMIT 10000
     ))
 """
 
@@ -73,6 +78,9 @@ class Background:
         self._canary = canary
         self._link = Link(settings)
         self._watch_link = Link(settings, deadline_s=MONITOR_DEADLINE_S)
+        self._index_link = Link(settings)
+        self._index_ids = indexer.STEP_IDS
+        self._index_rest_s = INDEX_INTERVAL_S
         self._using = asyncio.Lock()
 
     def loops(self, stop: asyncio.Event) -> dict[str, Awaitable[None]]:
@@ -80,6 +88,7 @@ class Background:
         settings = self._settings
         return {
             "fold": every(lambda: settings.fold_interval_s, self.fold, stop),
+            "index": every(lambda: self._index_rest_s, self.index, stop),
             "maintain": every(self._maintain_interval_s, self.maintain, stop),
             "canary": every(lambda: settings.canary_interval_s, self.canary, stop),
             "survey": every(lambda: SURVEY_INTERVAL_S, self.survey, stop),
@@ -90,17 +99,33 @@ class Background:
         """Break off what is under way: all of it is done again at the next start."""
         self._link.abort()
         self._watch_link.abort()
+        self._index_link.abort()
 
     async def close(self) -> None:
         """Close the connections."""
         await self._link.close()
         await self._watch_link.close()
+        await self._index_link.close()
 
     async def fold(self) -> None:
         """Fold the journal of counts, if no other collector is at it."""
         with _told("fold"):
             async with self._using, self._link.use() as connection:
                 await counts.fold(connection)
+
+    async def index(self) -> None:
+        """Make blocks for the search; as long as there are more to make, rest as long as it took: ingest goes first."""
+        began_s = time.monotonic()
+        is_more = False
+        with _told("index"):
+            async with self._index_link.use() as connection:
+                is_more = await indexer.step(connection, self._index_ids)
+        spent_s = time.monotonic() - began_s
+        if spent_s > LONG_STEP_S:  # large events; a step that the deadline ends would never be done
+            self._index_ids = max(indexer.LEAST_IDS, self._index_ids // 2)
+        elif is_more:
+            self._index_ids = min(indexer.STEP_IDS, self._index_ids * 2)
+        self._index_rest_s = spent_s if is_more else INDEX_INTERVAL_S
 
     async def canary(self) -> None:
         """Read back what this collector stored of its own; what cannot be read now is read next time."""
@@ -113,8 +138,9 @@ class Background:
         with _told("survey"):
             async with self._using, self._link.use() as connection:
                 folded_s_before, journal_rows = await counts.lag(connection)
+                index = await indexer.lag(connection)
                 ends = await partitions.end(connection)
-                self._availability.survey = Survey(time.monotonic(), folded_s_before, journal_rows, ends)
+                self._availability.survey = Survey(time.monotonic(), folded_s_before, journal_rows, index.waiting, ends)
 
     async def maintain(self) -> None:
         """Check the schema, keep partitions ahead, forget old keys."""
@@ -124,6 +150,7 @@ class Background:
                 if problem is None:
                     await partitions.ensure(connection, self._settings)
                     await quarantine.expire(connection, self._settings)
+                    await indexer.step(connection, self._index_ids)  # a batch that is in no block is not forgotten
                     while await _pruned(connection, self._settings):
                         pass
         except _AWAY as error:

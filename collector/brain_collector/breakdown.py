@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, cast, func, literal_column, null, select, union_all
 
+from brain_collector import search
+from brain_collector.box import among
 from brain_collector.errors import QueryTooBroad
 from brain_collector.filter import Filter, conditions, kinds
 from brain_collector.statistics import DAY, HOUR, spans, totals
@@ -79,9 +81,12 @@ def is_kept(wanted: Filter) -> bool:
 
 
 async def _pieces(store: Store, wanted: Filter, query: Callable[[Filter], Select[Any]]) -> Counted:
-    """Count piece by piece, from the newest back, each the larger the faster it goes."""
+    """Count piece by piece, from the newest back, each the larger the faster it goes; rare words, where they may be."""
     assert wanted.since
     assert wanted.until
+    if wanted.words is not None and (boxes := await search.all_places(store, wanted, wanted.words)) is not None:
+        rows = await store.search(_limited(query(wanted).where(among(boxes))), _REMEDY) if boxes else []
+        return Counted(_added(Counter(), rows), wanted.since)
     groups: Counter[tuple[Any, ...]] = Counter()
     end = max(min(wanted.until, datetime.now(UTC) + _AHEAD), wanted.since)
     span = FIRST_PIECE

@@ -13,7 +13,7 @@ VERSION: Final = b"\x02"
 _CHECK_BYTES: Final = 4
 
 
-class Position(msgspec.Struct, frozen=True, array_like=True):
+class Position(msgspec.Struct, frozen=True, array_like=True, order=True):
     """The last row of a page; the next page begins after it."""
 
     timestamp: datetime

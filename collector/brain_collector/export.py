@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from brain_collector import search
 from brain_collector.cursor import Position
 from brain_collector.errors import Unavailable
 from brain_collector.filter import Filter
@@ -66,13 +67,13 @@ class Exports:
         """
         size = FIRST_PAGE
         while True:
-            found = await self._store.page(wanted, limit=min(size, limit), after=after)
+            found, after = await search.page(self._store, wanted, limit=min(size, limit), after=after)
             yield found
             limit -= len(found)
-            if len(found) < size or not limit:
+            if after is None or not limit:
                 return
-            after = Position(found[-1].timestamp, found[-1].id)
-            size = max(1, min(LARGEST_PAGE, PAGE_BYTES * len(found) // sum(map(_bytes_about, found))))
+            if found:
+                size = max(1, min(LARGEST_PAGE, PAGE_BYTES * len(found) // sum(map(_bytes_about, found))))
 
 
 def _bytes_about(event: Event) -> int:

@@ -4,12 +4,29 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ARRAY, BigInteger, Select, Text, any_, bindparam, literal_column, or_, select, tuple_, union_all
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Select,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
 from brain_collector.cursor import Position
 from brain_collector.tables import system_events
+from brain_collector.words import Term, Words
 from brain_events.wire import SEVERITIES
 
 URGENT: Final = frozenset({"error", "critical"})
@@ -38,6 +55,7 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True):
     details: tuple[DetailsMatch, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
+    words: Words | None = None
 
 
 def at_least(severity: str) -> tuple[str, ...]:
@@ -49,13 +67,13 @@ def at_least(severity: str) -> tuple[str, ...]:
 def newest_first(wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> Select[Any]:
     """Return the query for up to `limit` events, newest first, after `offset` events or after a position."""
     if wanted.ids:  # found by their ids before they are put in order: a walk down the timestamps meets them late
-        query = select(_matching(wanted, after).cte("named").prefix_with("MATERIALIZED"))
+        query = select(matching(wanted, after).cte("named").prefix_with("MATERIALIZED"))
     elif len(legs := _legs(wanted)) > 1:  # each walks its index in order and stops early; the sorted legs are merged
-        ends = [_in_order(_matching(leg, after)).limit(limit + offset) for leg in legs]
+        ends = [in_order(matching(leg, after)).limit(limit + offset) for leg in legs]
         query = select(union_all(*ends).subquery("legs"))
     else:
-        query = _matching(wanted, after)
-    return _in_order(query).limit(limit).offset(offset)
+        query = matching(wanted, after)
+    return in_order(query).limit(limit).offset(offset)
 
 
 def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
@@ -70,6 +88,8 @@ def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         found.append(_events.timestamp >= wanted.since)
     if wanted.until is not None:
         found.append(_events.timestamp < wanted.until)
+    if wanted.words is not None:
+        found += _have_words(wanted.words)
     return found
 
 
@@ -96,6 +116,22 @@ def _matches(match: DetailsMatch) -> ColumnElement[bool]:
     return or_(same, _events.details.op("#>", return_type=JSONB())(path) == literal_column("'null'::jsonb"))
 
 
+def _have_words(words: Words) -> list[ColumnElement[bool]]:
+    """Look for pieces of text first: that is twenty times cheaper, and leaves out nothing that matches."""
+    columns = _events.event_type, _events.message, _events.source, _events.details
+    query = func.websearch_to_tsquery(literal_column("'simple'"), words.query)
+    exact = func.event_words(*columns).op("@@", return_type=Boolean())(query)
+    if not all(words.wanted):
+        return [exact]
+    texts = func.concat_ws(" ", *columns[:-1], cast(_events.details, Text))
+    return [or_(*(and_(*(_holds(texts, term) for term in group)) for group in words.wanted)), exact]
+
+
+def _holds(texts: Any, term: Term) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = texts.ilike(f"%{max(term.words, key=len)}%")  # a word holds no wildcard
+    return found
+
+
 def _legs(wanted: Filter) -> list[Filter]:
     """Split a filter into ones that each have an index to walk in order; no event is in two of them."""
     if len(wanted.event_types) > 1:
@@ -105,7 +141,8 @@ def _legs(wanted: Filter) -> list[Filter]:
     return [wanted]
 
 
-def _matching(wanted: Filter, after: Position | None) -> Select[Any]:
+def matching(wanted: Filter, after: Position | None) -> Select[Any]:
+    """Return the query for the events that the filter wants, after a position, in no order."""
     query = select(system_events).where(*conditions(wanted))
     if after is None:
         return query
@@ -116,6 +153,7 @@ def _matching(wanted: Filter, after: Position | None) -> Select[Any]:
     )
 
 
-def _in_order(query: Select[Any]) -> Select[Any]:
+def in_order(query: Select[Any]) -> Select[Any]:
+    """Return a query with the newest events first."""
     columns = query.selected_columns
     return query.order_by(columns.timestamp.desc(), columns.id.desc())

@@ -89,6 +89,9 @@ ENGINE_RESTARTS: Final = Metric(
     at_scrape=True,
 )
 FOLD_LAG: Final = _gauge("fold_lag_seconds", "Time since any collector folded the journal of counts.")
+UNINDEXED: Final = _gauge(
+    "search_unindexed_events", "Events that a search has to look through itself; up to 2048 wait on purpose."
+)
 JOURNAL_ROWS: Final = _gauge("journal_rows", "Rows of the journal that wait to be folded; 100000 is that or more.")
 DAYS_AHEAD: Final = _gauge("partition_days_ahead", "Whole days after today that have a partition. 0 is an emergency.")
 DATA_FREE: Final = _gauge("data_dir_free_bytes", "Disk left for the embedded engines; absent where none are embedded.")
@@ -127,6 +130,7 @@ METRICS: Final = (
     ENGINE_RESTARTS,
     FOLD_LAG,
     JOURNAL_ROWS,
+    UNINDEXED,
     DAYS_AHEAD,
     DATA_FREE,
     DATA_SIZE,

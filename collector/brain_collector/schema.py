@@ -43,7 +43,8 @@ class EventCreate(msgspec.Struct, gc=False):
 class EventUpdate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """A partial update: absent fields stay as they are.
 
-    So that an event can be sent back as it was got: `id` and `created_at` are ignored, `timestamp` must be the event's.
+    So that an event can be sent back as it was got: `id`, `created_at` and `matches` are ignored, `timestamp` must be
+    the event's.
     """
 
     event_type: EventType | msgspec.UnsetType = msgspec.UNSET
@@ -54,10 +55,19 @@ class EventUpdate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     timestamp: Annotated[datetime, Meta(tz=True)] | msgspec.UnsetType = msgspec.UNSET
     id: int | msgspec.UnsetType = msgspec.UNSET
     created_at: datetime | msgspec.UnsetType = msgspec.UNSET
+    matches: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Match(msgspec.Struct, gc=False):
+    """Where a search found what it looked for: characters `start` to before `end` of the text that `at` points to."""
+
+    at: str
+    start: int
+    end: int
 
 
 class Event(msgspec.Struct, gc=False):
-    """An event as it is stored. `created_at` is the time of its commit's transaction."""
+    """An event as it is stored. `created_at` is the time of its commit's transaction; `matches` come with `q`."""
 
     id: int
     event_type: str
@@ -67,6 +77,7 @@ class Event(msgspec.Struct, gc=False):
     source: str | None
     timestamp: datetime
     created_at: datetime
+    matches: list[Match] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Stats(msgspec.Struct, frozen=True):

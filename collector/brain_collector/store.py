@@ -20,12 +20,15 @@ from brain_collector.cursor import Position
 from brain_collector.database import GONE, connect, deadline, reason_of
 from brain_collector.errors import ParameterInvalid, QueryTooBroad, Unavailable
 from brain_collector.filter import Filter, newest_first
+from brain_collector.indexer import ADD_CHANGED
 from brain_collector.schema import Event, Stats
 from brain_collector.settings import Settings
 from brain_collector.statistics import totals
 from brain_collector.tables import event_deltas, system_events
 
 _columns: Final = system_events.c
+WORDED: Final = frozenset({"event_type", "message", "source", "details"})
+"""What a search looks at."""
 PAGE_SPAN: Final = timedelta(days=1)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 CLOSE_S: Final = 1.0
@@ -93,6 +96,8 @@ class Store:
             change = update(system_events).values(changes).returning(system_events)
             query = (change if changes else select(system_events)).where(_same(before))
             after = (await connection.execute(query)).one()
+            if WORDED.intersection(changes):
+                await connection.execute(text(ADD_CHANGED).bindparams(id=after.id, timestamp=after.timestamp))
             await _journal(connection, (before, -1), (after, +1))
             await connection.commit()
             return to_event(after)

@@ -21,7 +21,7 @@ from brain_events.wire import (
     SOURCE_MAX_CHARS,
 )
 
-READ_ONLY: Final = frozenset({"id", "created_at"})
+READ_ONLY: Final = frozenset({"id", "created_at", "matches"})
 REPLACEMENT: Final = "\ufffd"
 ADJUSTED_TEXT: Final = "_adjusted_text"
 ADJUSTED_TIMESTAMP: Final = "_adjusted_timestamp"

@@ -46,6 +46,11 @@ async def post_batch(
     return await client.post(BATCH_PATH, content=body, headers={name.title(): value for name, value in sent.items()})
 
 
+def outcome(answer: httpx.Response) -> tuple[int, str]:
+    """Return the status and the code of a problem."""
+    return answer.status_code, answer.json()["code"]
+
+
 async def create(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
     """Create an event, which must work; return it as answered."""
     answer = await client.post("/api/events", json=event(**fields))

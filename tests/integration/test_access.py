@@ -15,7 +15,7 @@ from brain_collector.errors import SettingsError
 from brain_collector.problem import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.integration.support import create, event, ndjson, post_batch
+from tests.integration.support import create, event, ndjson, outcome, post_batch
 
 pytestmark = pytest.mark.anyio
 
@@ -28,10 +28,6 @@ PROBES = ["/livez", "/readyz", "/health", "/health/db"]
 
 def basic(password: str, user: str = "any") -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 @pytest.fixture

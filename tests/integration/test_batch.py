@@ -26,6 +26,7 @@ from tests.integration.support import (
     event,
     eventually,
     ndjson,
+    outcome,
     own_events,
     post_batch,
     sql,
@@ -37,10 +38,6 @@ pytestmark = pytest.mark.anyio
 JSON = "application/json"
 GOOD = ndjson(event(message="0"), event(message="1"), event(message="2"))
 STORED = f"SELECT message FROM system_events WHERE {FOREIGN} ORDER BY id"
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def all_taken(n: int, *, duplicate: bool = False, adjusted: int = 0) -> dict[str, Any]:

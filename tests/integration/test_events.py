@@ -12,7 +12,7 @@ import pytest
 from brain_collector.settings import Settings
 from brain_events.wire import KEY_HEADER, SEVERITIES
 from tests.conftest import Serve
-from tests.integration.support import FOREIGN, count_foreign, create, event, sql, started
+from tests.integration.support import FOREIGN, count_foreign, create, event, outcome, sql, started
 
 pytestmark = pytest.mark.anyio
 
@@ -28,10 +28,6 @@ FULL = {
 
 async def stats(client: httpx.AsyncClient) -> Any:
     return (await client.get("/api/events/stats")).json()
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def outcomes_of_bodies(client: httpx.AsyncClient, method: str, url: str, *bodies: bytes) -> set[tuple[int, str]]:

@@ -30,6 +30,7 @@ from tests.integration.support import (
     event,
     eventually,
     ndjson,
+    outcome,
     post_batch,
     sql,
     started,
@@ -50,10 +51,6 @@ def key_of(moment: datetime) -> UUID:
 
 def days_ago(days: float) -> datetime:
     return datetime.now(UTC) - timedelta(days=days)
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 # -- keys that are too old

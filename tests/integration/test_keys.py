@@ -26,7 +26,16 @@ from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.engines import SuiteEngines
 from tests.integration.proxy import proxied
-from tests.integration.support import answer_of, collector_process, event, eventually, new_database, own_events, sql
+from tests.integration.support import (
+    answer_of,
+    collector_process,
+    event,
+    eventually,
+    new_database,
+    outcome,
+    own_events,
+    sql,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -36,10 +45,6 @@ BOOTSTRAP = {"Authorization": f"Bearer {KEY}"}
 
 def bearer(text: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def made(client: httpx.AsyncClient, *scopes: str, **fields: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.integration.engines import SuiteEngines
 from tests.integration.support import connected, new_database, sql
 
 TABLES = {"alembic_version", "api_keys", "batches", "event_counts", "event_deltas", "jobs", "system_events"}
-TABLES |= {"rejected_lines", "system_events_before"}
+TABLES |= {"rejected_lines", "search_blocks", "search_progress", "system_events_before"}
 INSERT = "INSERT INTO system_events (event_type, severity, message, timestamp) VALUES ('t', 'info', 'm', $1)"
 
 

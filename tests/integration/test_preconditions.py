@@ -8,7 +8,7 @@ import pytest
 
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.integration.support import connected, create, sql
+from tests.integration.support import connected, create, outcome, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -23,10 +23,6 @@ async def tag_of(client: httpx.AsyncClient, url: str) -> str:
     answer = await client.get(url)
     assert answer.status_code == 200
     return str(answer.headers["etag"])
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 async def test_the_tag_is_the_same_as_long_as_the_event_is(collector: httpx.AsyncClient, settings: Settings) -> None:

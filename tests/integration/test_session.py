@@ -12,7 +12,7 @@ import pytest
 from brain_collector import VERSION
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.integration.support import create, event, eventually
+from tests.integration.support import create, event, eventually, outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -31,10 +31,6 @@ FOREIGN = [
     "null",
     "",
 ]
-
-
-def outcome(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
 
 
 def own(client: httpx.AsyncClient) -> dict[str, str]:

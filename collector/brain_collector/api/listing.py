@@ -9,10 +9,11 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector import cursor
+from brain_collector import cursor, search, words
 from brain_collector.api import query
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
 from brain_collector.cache import Scope
+from brain_collector.errors import ParameterInvalid
 from brain_collector.filter import Filter
 from brain_collector.resources import Resources, resources
 from brain_collector.schema import Event, Severity, Stats
@@ -45,6 +46,8 @@ async def list_events(request: Request) -> Response:
         ),
         after=cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None,
     )
+    if wanted.words and page.offset:
+        raise ParameterInvalid("offset cannot be given with `q`; follow the Link header")
     key = _encode([wanted, page]).decode()
     cached = await own.cache.get_or_fill(
         Scope.EVENTS, f"list:{key}", own.settings.list_ttl_s, lambda: _fill_page(own, wanted, page)
@@ -61,12 +64,9 @@ class _Page(msgspec.Struct, frozen=True):
 
 async def _fill_page(own: Resources, wanted: Filter, page: _Page) -> bytes:
     """Return the next page's cursor (empty on the last one), a newline, and this page's JSON."""
-    found = await own.store.page(wanted, limit=page.limit + 1, offset=page.offset, after=page.after)
-    shown = found[: page.limit]
-    token = ""
-    if len(found) > page.limit:
-        token = cursor.encode(cursor.Position(shown[-1].timestamp, shown[-1].id), wanted)
-    return token.encode() + b"\n" + _encode(shown)
+    found = await search.page(own.store, wanted, limit=page.limit, offset=page.offset, after=page.after)
+    token = cursor.encode(found.after, wanted) if found.after else ""
+    return token.encode() + b"\n" + _encode(found.events)
 
 
 async def stats(request: Request) -> Response:
@@ -97,8 +97,16 @@ _KIND_PARAMETERS: Final = (
     Parameter(name="severity", type=Severity, description="Only events of this severity."),
     Parameter(name="severity_min", type=Severity, description="Only events of this severity or a higher one."),
 )
-_SOURCE_PARAMETER: Final = Parameter(name="source", type=str, description="Only events of this source.")
-FILTER_PARAMETERS: Final = (*_KIND_PARAMETERS, _SOURCE_PARAMETER)
+_MORE_PARAMETERS: Final = (
+    Parameter(name="source", type=str, description="Only events of this source."),
+    Parameter(
+        name="q",
+        type=Annotated[str, Meta(min_length=1, max_length=words.MAX_CHARS)],
+        description="Only events that have these words in their type, message, source or the texts of their details: "
+        '`timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case.',
+    ),
+)
+FILTER_PARAMETERS: Final = (*_KIND_PARAMETERS, *_MORE_PARAMETERS)
 """What narrows events as they arrive."""
 
 RANGE_PARAMETERS: Final = (
@@ -108,7 +116,7 @@ RANGE_PARAMETERS: Final = (
 _STATS_PARAMETERS: Final = (*_KIND_PARAMETERS, *RANGE_PARAMETERS)
 _LIST_PARAMETERS: Final = (
     *_STATS_PARAMETERS,
-    _SOURCE_PARAMETER,
+    *_MORE_PARAMETERS,
     Parameter(
         name="id",
         type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}(,[0-9]{1,19})*$")],
@@ -127,7 +135,8 @@ OPERATIONS: Final = (
         summary="List events",
         description="Newest first. Follow the Link header (`rel=next`) for the next page. Events can be narrowed "
         "by their details, too: `details.user.id=42` wants the value at a path of keys and array indexes, as text, to "
-        "be 42.",
+        "be 42. With `q`, each event has `matches`, and a page can be short, even empty, although there is a next one: "
+        "the time of a search is bounded.",
         tag="events",
         scope="read",
         parameters=_LIST_PARAMETERS,

@@ -39,6 +39,7 @@ def _readings(own: Resources) -> Iterator[Reading]:
     if availability.survey is not None:
         yield Reading(metrics.FOLD_LAG, availability.survey.fold_lag_s)
         yield Reading(metrics.JOURNAL_ROWS, availability.survey.journal_rows)
+        yield Reading(metrics.UNINDEXED, availability.survey.unindexed_events)
         yield Reading(metrics.DAYS_AHEAD, availability.survey.days_ahead)
     if availability.engines and own.settings.data_dir is not None:
         with suppress(OSError):

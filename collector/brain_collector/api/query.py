@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.requests import Request
 
+from brain_collector import words
 from brain_collector.errors import EventNotFound, FieldError, ParameterInvalid
 from brain_collector.filter import DetailsMatch, Filter, at_least
 from brain_collector.settings import Settings
@@ -49,6 +50,7 @@ def event_filter(request: Request, settings: Settings) -> Filter:
         details=_details(request, settings),
         since=since,
         until=until,
+        words=None if (given := text(request, "q")) is None else words.parse(given),
     )
 
 

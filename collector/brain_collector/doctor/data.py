@@ -10,17 +10,19 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector import counts
+from brain_collector import counts, indexer
 from brain_collector.doctor.case import Case, Check, Status, judged
 
 SHOWN: Final = 20
 MIN_DAYS_AHEAD: Final = 2
 MAX_JOURNAL_ROWS: Final = 100_000
+MAX_UNINDEXED: Final = 1_000_000
 
 INDEXES: Final = (
     "api_keys_pkey", "api_keys_prefix_key", "batches_pkey", "event_counts_pkey", "idx_batches_received_at",
-    "idx_batches_xid",    "idx_rejected_lines_received_at", "idx_system_events_severity", "idx_system_events_timestamp",
-    "idx_system_events_type", "jobs_pkey", "rejected_lines_pkey", "system_events_pkey",
+    "idx_batches_xid", "idx_rejected_lines_received_at", "idx_search_blocks_max_ts", "idx_search_blocks_words",
+    "idx_system_events_severity", "idx_system_events_timestamp", "idx_system_events_type", "jobs_pkey",
+    "rejected_lines_pkey", "system_events_pkey",
 )  # fmt: skip
 """What the migrations make; partitions have those of `system_events`."""
 
@@ -221,4 +223,13 @@ async def jobs(case: Case) -> list[Check]:
     fine = maintained_s < 60 + 3 * settings.maintain_interval_s
     advice = "does a collector run? Its log says why it does not; days are made and old keys removed by it"
     detail = f"partitions were looked after {maintained_s:.0f} s ago"
-    return [*found, judged("maintain", "ok" if fine else "warning", detail, advice)]
+    found.append(judged("maintain", "ok" if fine else "warning", detail, advice))
+    index = await indexer.lag(case.connection)
+    fine = index.seconds < 60 and index.waiting < MAX_UNINDEXED and index.older is None
+    detail = f"words were gathered {index.seconds:.0f} s ago, {index.waiting} events wait for it"
+    if index.older:
+        detail += f"; what was stored before the upgrade, from {index.older.isoformat()} down, is not done yet"
+    advice = (
+        "searches are right, but slower; after an upgrade or a flood it takes a while, else the log says what hinders"
+    )
+    return [*found, judged("index", "ok" if fine else "warning", detail, advice)]

@@ -1,0 +1,317 @@
+"""Search by words: exact whatever the index is up to, newest first, page by page, and never unbounded."""
+
+import itertools
+import random
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+from brain_collector import background, indexer, search
+from brain_collector.settings import Settings
+from tests.conftest import Serve
+from tests.integration.support import connected, create, event, ndjson, outcome, post_batch, sql
+
+pytestmark = pytest.mark.anyio
+
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+WORDS = ["alpha", "Beta", "gamma", "delta", "disk", "8e9f", "ÉTÉ", "straße", "w_1", "db1.example.com", "/api/orders"]
+QUERIES = [
+    "alpha",
+    "BETA gamma",
+    '"alpha beta"',
+    "alpha -beta",
+    "-alpha",
+    "disk or delta",
+    'gamma "disk delta" or -alpha 8e9f',
+    "straße",
+    "w_1",
+    "orders",
+    '"api/orders"',
+    "example.com alpha",
+    "nowhere",
+    "alpha -nowhere or nowhere",
+]
+
+
+def words_of(text: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[0-9A-Za-z\x80-\U0010ffff]+", text)]
+
+
+def texts_of(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for each in inner for text in texts_of(each)]
+
+
+def holds(event: dict[str, Any], query: str) -> bool:
+    """Tell by the rules of the documentation whether an event matches; phrases here lie within one text."""
+    texts = [event["event_type"], event["message"], event["source"] or "", *texts_of(event["details"])]
+    found = [words_of(text) for text in texts]
+
+    def there(term: str) -> bool:
+        wanted = words_of(term)
+        return any(wanted == words[i : i + len(wanted)] for words in found for i in range(len(words)))
+
+    return any(
+        all(there(term) != bool(minus) for minus, term in re.findall(r'(-?)("[^"]*"|\S+)', group))
+        for group in query.split(" or ")
+    )
+
+
+async def store(client: httpx.AsyncClient, seed: int, n: int, *, late: int = 10**6) -> None:
+    """Store events in batches of several sizes, out of order by up to `late` minutes, some with one timestamp."""
+    draw = random.Random(seed)
+    events = [
+        event(
+            event_type=draw.choice(["alpha_done", "test"]),
+            message=" ".join(draw.choices(WORDS, k=draw.randint(0, 4))) or "-",
+            source=draw.choice(["shop", "beta.shop", None]),
+            details=draw.choice([None, {"a": draw.choice(WORDS), "n": 8, "deep": [{"b": draw.choice(WORDS)}]}]),
+            timestamp=(DAY + timedelta(minutes=max(0, i // 3 - draw.randint(0, min(late, i // 3))))).isoformat(),
+        )
+        for i in range(n)
+    ]
+    rest = iter(events)
+    while batch := list(itertools.islice(rest, draw.choice([1, 1, 2, 30]))):
+        assert (await post_batch(client, ndjson(*batch))).status_code == 200
+
+
+async def walked(client: httpx.AsyncClient, **parameters: Any) -> list[dict[str, Any]]:
+    """Return all pages of a list."""
+    found: list[dict[str, Any]] = []
+    answer = await client.get("/api/events", params={"to": "2027-01-01T00:00:00Z", **parameters})
+    while True:
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()) <= int(parameters.get("limit", 100))
+        found += answer.json()
+        if "next" not in answer.links:
+            return found
+        answer = await client.get(answer.links["next"]["url"])
+
+
+async def index(dsn: str, ids: int, steps: int) -> None:
+    """Make blocks of what waits, however little it is."""
+    async with connected(dsn) as connection:
+        for _ in range(steps):
+            await indexer.step(connection, ids)
+
+
+async def assert_exact(client: httpx.AsyncClient, queries: list[str]) -> None:
+    everything = await walked(client, limit=1000)
+    for query in queries:
+        found = await walked(client, q=query, limit=random.Random(query).choice([7, 50, 1000]))
+        for each in found:
+            each.pop("matches", None)
+        assert found == [each for each in everything if holds(each, query)], query
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let few events be many blocks."""
+    monkeypatch.setattr(indexer, "BLOCK_IDS", 8)
+    monkeypatch.setattr(search, "MOST_IDS", 10)
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_a_search_finds_what_matches_however_far_the_index_is(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
+    await store(collector, 1, 150)
+    await assert_exact(collector, QUERIES)  # nothing is indexed
+    await index(settings.dsn, 40, 2)
+    await store(collector, 2, 60)
+    await assert_exact(collector, QUERIES)  # a part of it, up to the middle of a batch
+    await index(settings.dsn, 40, 20)
+    await assert_exact(collector, QUERIES)
+    ((blocks, places),) = await sql(
+        settings.dsn,
+        "SELECT count(*), (SELECT count(*) FROM batches, search_progress p WHERE batches.xid::text::bigint > p.xid) "
+        "FROM search_blocks",
+    )
+    assert blocks > 20
+    assert places < 40
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_pages_are_short_when_the_time_is_spent_and_lose_nothing(
+    collector: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(collector, 3, 200, late=2)
+    await index(settings.dsn, 50, 3)
+    monkeypatch.setattr(search, "BUDGET_S", 1e-9)
+    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
+    first = await collector.get("/api/events", params={"q": "nowhere", "to": "2027-01-01T00:00:00Z"})
+    assert first.json() == []
+    assert "next" in first.links
+    await assert_exact(collector, QUERIES)
+    monkeypatch.setattr(search, "MOST_BOXES", 12)
+    await assert_exact(collector, QUERIES)
+
+
+async def test_a_changed_event_is_found_by_its_new_words_only(collector: httpx.AsyncClient, settings: Settings) -> None:
+    made = await create(collector, message="red lamp", details={"a": "x"})
+    await create(collector, message="other")
+    await index(settings.dsn, 1, 10)
+    path = f"/api/events/{made['id']}"
+    assert (await collector.put(path, json={"message": "green lamp", "details": {"a": "yellow"}})).status_code == 200
+    assert await walked(collector, q="red") == []
+    assert [each["id"] for each in await walked(collector, q="green yellow")] == [made["id"]]
+    assert (await collector.delete(path)).status_code == 204
+    assert await walked(collector, q="green") == []
+
+
+async def test_events_from_before_the_search_are_gathered_from_the_newest_down(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
+    await store(collector, 4, 100)
+    await sql(  # as the migration leaves a database that has events
+        settings.dsn,
+        "UPDATE search_progress SET xid = pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, id = 2^62, "
+        "(older_ts, older_id) = (SELECT max(timestamp), 9223372036854775807 FROM system_events)",
+    )
+    refused = await collector.get("/api/events", params={"q": "alpha"})
+    assert outcome(refused) == (503, "unavailable")
+    assert "cannot be searched yet" in refused.json()["detail"]
+    await index(settings.dsn, 30, 3)
+    ((older,),) = await sql(settings.dsn, "SELECT older_ts FROM search_progress")
+    everything = await walked(collector, limit=1000)
+    since = (older + timedelta(seconds=1)).isoformat()
+    found = await walked(collector, q="alpha", **{"from": since}, limit=1000)
+    assert [each["id"] for each in found] == [
+        each["id"] for each in everything if datetime.fromisoformat(each["timestamp"]) > older and holds(each, "alpha")
+    ]
+    assert found
+    await index(settings.dsn, 30, 3)
+    assert await sql(settings.dsn, "SELECT older_ts, older_id FROM search_progress") == [(None, None)]
+    await assert_exact(collector, QUERIES)
+
+
+async def test_the_collector_indexes_what_is_enough_and_forgets_no_batch_before(
+    settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer, "STEP_IDS", 64)
+    async with serve(settings) as client:
+        await store(client, 5, 300)
+        async with connected(settings.dsn) as connection:
+            while await connection.fetchval(WAITING) >= 64:
+                await connection.execute("SELECT pg_sleep(0.05)")
+            await connection.execute("UPDATE batches SET received_at = now() - interval '30 days'")
+            await connection.execute(background._PRUNE_KEYS, settings.key_life_days)
+        left = await sql(settings.dsn, "SELECT first_id FROM batches ORDER BY 1")
+        assert left == await sql(
+            settings.dsn, f"SELECT first_id FROM batches, search_progress p WHERE {BEHIND} ORDER BY 1"
+        )
+        await assert_exact(client, QUERIES)
+
+
+BEHIND = "(batches.xid::text::bigint, first_id + n - 1) > (p.xid, p.id)"
+WAITING = f"SELECT coalesce(sum(n), 0) FROM batches, search_progress p WHERE {BEHIND}"
+
+
+async def test_two_collectors_index_each_event_once(settings: Settings, serve: Serve) -> None:
+    async with serve(settings) as client, connected(settings.dsn) as one, connected(settings.dsn) as other:
+        await store(client, 6, 50)
+        async with one.transaction():
+            await one.execute("SELECT FROM jobs WHERE name = 'index' FOR UPDATE")
+            assert not await indexer.step(other, 10)
+        assert await indexer.step(other, 10)
+
+
+async def test_matches_tell_where_the_words_are(collector: httpx.AsyncClient) -> None:
+    await create(
+        collector,
+        event_type="payment_failed",
+        message="🔥 Payment failed: payments fail, PAYMENT",
+        source="shop",
+        details={"a/b": ["no", {"c": "the payment"}], "payment": 1},
+    )
+    (found,) = await walked(collector, q='payment "payment failed" -refund')
+    assert found["matches"] == [
+        {"at": "/event_type", "start": 0, "end": 14},
+        {"at": "/message", "start": 2, "end": 16},
+        {"at": "/message", "start": 33, "end": 40},
+        {"at": "/details/a~1b/1/c", "start": 4, "end": 11},
+    ]
+    assert "matches" not in (await walked(collector))[0]
+    again = await collector.put(f"/api/events/{found['id']}", json=found)
+    assert again.status_code == 200, again.text
+
+
+async def test_a_search_is_narrowed_like_any_list(collector: httpx.AsyncClient) -> None:
+    await store(collector, 7, 120)
+    everything = await walked(collector, limit=1000)
+    span = {"from": (DAY + timedelta(minutes=10)).isoformat(), "to": (DAY + timedelta(minutes=30)).isoformat()}
+    for parameters in ({"source": "shop"}, {"event_type": "alpha_done"}, {"details.a": "disk"}, span):
+        narrowed = await walked(collector, limit=1000, **parameters)
+        found = await walked(collector, q="alpha or disk", limit=10, **parameters)
+        assert [each["id"] for each in found] == [each["id"] for each in narrowed if holds(each, "alpha or disk")]
+        assert 0 < len(found) < len(everything)
+
+
+async def test_histogram_facets_and_export_search_too(collector: httpx.AsyncClient, settings: Settings) -> None:
+    await store(collector, 8, 120)
+    await index(settings.dsn, 50, 1)
+    for query in ("alpha", "-alpha disk", "nowhere"):
+        span = {"from": DAY.isoformat(), "to": (DAY + timedelta(days=1)).isoformat(), "q": query}
+        found = await walked(collector, **span)
+        assert (await collector.get("/api/events/histogram", params=span)).json()["total"] == len(found)
+        assert (await collector.get("/api/events/facets", params=span)).json()["total"] == len(found)
+        exported = await collector.get("/api/events/export", params=span)
+        assert [msgspec.json.decode(line) for line in exported.content.splitlines()] == found
+
+
+@pytest.mark.parametrize("query", ["", "   ", '""', "-", "!?", "or", "x" * 257, "a\0b"])
+async def test_a_search_for_nothing_is_refused(collector: httpx.AsyncClient, query: str) -> None:
+    assert outcome(await collector.get("/api/events", params={"q": query})) == (422, "parameter_invalid")
+
+
+@pytest.mark.parametrize(
+    "query", ["'", "a'b", "\\", ":*", "a:*b & !c | <-> (", '"unclosed phrase', "%", "a%b_c", "-- x", "ﬁ İ", "a" * 256]
+)
+async def test_whatever_is_typed_is_words(collector: httpx.AsyncClient, query: str) -> None:
+    await create(collector, message=f"it reads {query} x")
+    answer = await collector.get("/api/events", params={"q": query})
+    if re.search(r"[^\W_]", query):
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()) == 1
+    else:
+        assert outcome(answer) == (422, "parameter_invalid")
+
+
+async def test_an_offset_goes_with_no_search(collector: httpx.AsyncClient) -> None:
+    answer = await collector.get("/api/events", params={"q": "a", "offset": 1})
+    assert outcome(answer) == (422, "parameter_invalid")
+    assert "Link" in answer.json()["detail"]
+
+
+async def test_words_that_postgres_cannot_hold_cost_only_themselves(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
+    long = "z" * 3000
+    made = await create(collector, message=f"before {long} after", details={"n": 10**40, "f": 1e300})
+    await index(settings.dsn, 1, 5)
+    assert [each["id"] for each in await walked(collector, q="before after")] == [made["id"]]
+
+
+async def test_a_word_is_the_same_to_the_query_and_to_postgres(
+    settings: Settings, collector: httpx.AsyncClient
+) -> None:
+    """What the parser of Postgres makes of a run of letters and digits, it makes of it in both."""
+    draw = random.Random(9)
+    signs = "abcXYZ0123456789éß" + "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ \n\t" * 2
+    texts = ["".join(draw.choices(signs, k=draw.randint(1, 60))) for _ in range(2000)]
+    connection: asyncpg.Connection
+    async with connected(settings.dsn) as connection:
+        for text in texts:
+            for word in words_of(text):
+                assert await connection.fetchval(
+                    "SELECT event_words('t', $1, NULL, NULL) @@ websearch_to_tsquery('simple', '\"' || $2 || '\"')",
+                    text,
+                    word,
+                ), (text, word)
