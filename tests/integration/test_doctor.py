@@ -391,7 +391,11 @@ async def test_a_job_that_is_not_done_is_told(stored: Settings) -> None:
     await sql(stored.dsn, "UPDATE jobs SET done_at = now() - interval '1 day'")
     found = await looked(stored)
 
-    assert {name: checks[0].status for name, checks in found.items()} == {"fold": "warning", "maintain": "warning"}
+    assert {name: checks[0].status for name, checks in found.items()} == {
+        "fold": "warning",
+        "maintain": "warning",
+        "index": "warning",
+    }
 
 
 async def test_a_collector_notes_that_it_looked_after_partitions(settings: Settings, serve: Serve) -> None:
@@ -401,7 +405,7 @@ async def test_a_collector_notes_that_it_looked_after_partitions(settings: Setti
         return await looked(settings) == {}
 
     async with serve(settings):
-        await eventually(noted, "both jobs are done again")
+        await eventually(noted, "all jobs are done again")
 
 
 async def test_places_for_connections_and_room_for_locks_are_counted(stored: Settings) -> None:
@@ -409,7 +413,7 @@ async def test_places_for_connections_and_room_for_locks_are_counted(stored: Set
     check = one(await looked(many), "connections")
 
     assert check.status == "warning"
-    assert "one takes up to 507" in check.detail
+    assert "one takes up to 508" in check.detail
 
 
 async def test_a_statement_that_takes_too_long_is_a_problem_and_not_silence(stored: Settings) -> None:
