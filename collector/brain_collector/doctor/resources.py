@@ -20,7 +20,7 @@ OLD_IDS: Final = 500_000_000
 ANCIENT_IDS: Final = 1_500_000_000
 """At 2^31 Postgres takes no more writes."""
 OTHER_CONNECTIONS: Final = 5
-"""Of a collector, beside writers and readers: background, monitor, keys, quarantine."""
+"""Of a collector, beside writers and readers: background, monitor, index, keys, quarantine."""
 CACHE_PATIENCE_S: Final = 3.0
 
 _CONNECTIONS: Final = """
