@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector import counts, indexer, migrate, partitions, quarantine
+from brain_collector import counts, indexer, migrate, partitions, quarantine, restored
 from brain_collector.availability import Availability, Survey
 from brain_collector.cache import Cache
 from brain_collector.canary import Canary
@@ -149,6 +149,7 @@ class Background:
                 problem = await schema_problem(connection)
                 if problem is None:
                     await partitions.ensure(connection, self._settings)
+                    await restored.renumber(connection)
                     await quarantine.expire(connection, self._settings)
                     await indexer.step(connection, self._index_ids)  # a batch that is in no block is not forgotten
                     while await _pruned(connection, self._settings):

@@ -26,6 +26,7 @@ By = Literal["severity", "event_type", "source", "none"]
 MOST_GROUPS: Final = 100_000
 """Most groups (a bucket and a value) that one statement may find."""
 FIRST_PIECE: Final = timedelta(hours=1)
+FIRST_SEARCH: Final = timedelta(minutes=1)
 GROWTH: Final = 4
 BUDGET_S: Final = 2.0
 """How long pieces are begun; the last one ends with the read deadline."""
@@ -89,7 +90,7 @@ async def _pieces(store: Store, wanted: Filter, query: Callable[[Filter], Select
         return Counted(_added(Counter(), rows), wanted.since)
     groups: Counter[tuple[Any, ...]] = Counter()
     end = max(min(wanted.until, datetime.now(UTC) + _AHEAD), wanted.since)
-    span = FIRST_PIECE
+    span = FIRST_PIECE if wanted.words is None else FIRST_SEARCH
     give_up_at_s = time.monotonic() + BUDGET_S
     while end > wanted.since:
         start = wanted.since if end - wanted.since <= span else end - span
