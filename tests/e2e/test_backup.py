@@ -75,10 +75,12 @@ def newest_id(database_url: str) -> int:
 
 
 def resumes(collector: CollectorProcess, backed_up: int) -> None:
-    """Ingest goes on: the key of before is a duplicate, new ids are new, the statistics are exact."""
+    """Ingest goes on: the key of before is a duplicate, new ids are new, all is found, the statistics are exact."""
     assert post(collector)["duplicate"] is True
     created = httpx.post(collector.url + "/api/events", json=event(event_type="after")).json()
     assert created["id"] > backed_up
+    assert [each["id"] for each in collector.get("/api/events?q=after")] == [created["id"]]
+    assert [each["details"]["n"] for each in collector.get("/api/events?q=kept+499")] == [499]
     stats = collector.get("/api/events/stats")["events_by_type"]
     ((counted,),) = collector.sql("SELECT count(*) FROM system_events WHERE event_type = 'test'")
     assert stats["test"] == counted

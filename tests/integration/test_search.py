@@ -212,7 +212,8 @@ async def test_the_collector_indexes_what_is_enough_and_forgets_no_batch_before(
 
 
 WAITING = """
-    SELECT coalesce(sum(CASE WHEN batches.xid::text::bigint = p.xid THEN least(n, first_id + n - 1 - p.id) ELSE n END), 0)
+    SELECT coalesce(sum(
+        CASE WHEN batches.xid::text::bigint = p.xid THEN least(n, first_id + n - 1 - p.id) ELSE n END), 0)
     FROM batches, search_progress p WHERE (batches.xid::text::bigint, first_id + n - 1) > (p.xid, p.id)
 """
 
