@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "serve": ("serving:serve", "Run the collector."),
     "send": ("sending:send", "Send one event and print it as it was stored."),
     "query": ("reading:query", "List events, newest first."),
+    "tail": ("tailing:tail", "Show the newest events, oldest of them first; with -f, go on."),
     "get": ("reading:get", "Show events in full, by their ids."),
     "stats": ("reading:stats", "Count events by severity and by type."),
     "histogram": ("charting:histogram", "Count events over time: of the last 24 hours, unless told."),

@@ -136,6 +136,35 @@ class Client:
             time.sleep(pause_s)
         raise AssertionError
 
+    @contextmanager
+    def streamed(
+        self, path: str, query: Query = (), *, headers: Mapping[str, str] | None = None, silence_s: float
+    ) -> Iterator[Iterator[bytes]]:
+        """Yield the pieces of an answer as they arrive; it may be silent for so long.
+
+        Raises:
+            ClientError: as `ask`; within the block too, when the answer breaks off.
+        """
+        with self._asking():
+            answer = self._pool.request(
+                "GET",
+                self._address(path, query),
+                headers=self._headers | dict(headers or {}),
+                timeout=urllib3.Timeout(connect=self.timeout_s, read=silence_s),
+                redirect=False,
+                preload_content=False,
+            )
+        try:
+            with self._asking():
+                self._check(path, answer)
+            yield self._pieces(answer)
+        finally:
+            answer.close()
+
+    def _pieces(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        with self._asking():
+            yield from answer.stream(2**16, decode_content=True)
+
     def _address(self, path: str, query: Query) -> str:
         asked = urlencode(list(query))
         return f"{self.url}{path}?{asked}" if asked else self.url + path

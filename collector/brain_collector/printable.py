@@ -19,6 +19,11 @@ def lines(text: str) -> str:
     return _CONTROL_IN_LINES.sub(_escaped, text)
 
 
+def json_text(text: str) -> str:
+    """Return JSON that means the same, with nothing in it that a terminal would heed."""
+    return _CONTROL_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 

@@ -158,6 +158,29 @@ def test_a_ctrl_c_ends_with_its_own_exit_code_and_no_traceback() -> None:
     assert (process.returncode, said.strip()) == (130, "")
 
 
+def test_tail_goes_on_where_it_was_when_the_collector_was_killed(collector: CollectorProcess, tmp_path: Path) -> None:
+    def send(number: int) -> None:
+        event = {"event_type": "numbered", "severity": "info", "message": f"m{number}"}
+        httpx.post(collector.url + "/api/events", json=event, timeout=30).raise_for_status()
+
+    shown = ("--type", "numbered", "--fields", "message", "--url", collector.url)
+    with (tmp_path / "out").open("w+") as out, (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen([*COMMAND, "tail", "-f", *shown], stdout=out, stderr=said)
+        send(0)
+        wait_until(lambda: "m0" in (tmp_path / "out").read_text(), "tail has begun")
+        for number in (1, 3):
+            collector.kill()
+            collector.start()
+            send(number)
+            send(number + 1)
+            wait_until(lambda last=number + 1: f"m{last}" in (tmp_path / "out").read_text(), "it goes on")
+        process.send_signal(signal.SIGINT)
+        code = process.wait(60)
+
+    assert (code, (tmp_path / "out").read_text().split()) == (130, ["m0", "m1", "m2", "m3", "m4"])
+    assert "connected again" in (tmp_path / "said").read_text()
+
+
 def test_a_reader_that_leaves_is_no_error_to_tell() -> None:
     process = subprocess.Popen(
         [*COMMAND, "migrate", "--sql"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -182,3 +182,20 @@ async def answer_of(
         if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
             await answer.aread()
         return answer
+
+
+async def command(
+    client: httpx.AsyncClient, *arguments: str, given: bytes | None = None, **environ: str
+) -> tuple[int, str, str]:
+    """Run a command, with `given` to read; return its exit code, its output and its errors."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "brain_collector", *arguments, "--url", str(client.base_url)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **environ},
+    )
+    out, err = await process.communicate(given)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()

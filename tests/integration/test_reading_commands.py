@@ -1,32 +1,16 @@
 """`query`, `get`, `stats` and `histogram` against a collector: as its users run them."""
 
-import asyncio
 import csv
 import io
-import sys
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import msgspec
 import pytest
 
-from tests.integration.support import create, event, ndjson, post_batch
+from tests.integration.support import command, create, event, ndjson, post_batch
 
 pytestmark = pytest.mark.anyio
-
-
-async def command(client: httpx.AsyncClient, *arguments: str, **environ: str) -> tuple[int, str, str]:
-    """Run a command; return its exit code, its output and its errors."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "brain_collector", *arguments, "--url", str(client.base_url)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), **environ},
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_query_lists_what_a_list_has_page_by_page(collector: httpx.AsyncClient) -> None:
