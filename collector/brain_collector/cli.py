@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "get": ("reading:get", "Show events in full, by their ids."),
     "stats": ("reading:stats", "Count events by severity and by type."),
     "histogram": ("charting:histogram", "Count events over time: of the last 24 hours, unless told."),
+    "export": ("exporting:export", "Write all events of a filter to FILE, newest first"),
     "keys": ("keys:keys", "Make, list and revoke API keys."),
     "doctor": ("doctoring:doctor", "Find out why an application's events do not arrive."),
     "migrate": ("migrating:migrate", "Upgrade the schema, show what it is at, or downgrade it."),
