@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "stats": ("reading:stats", "Count events by severity and by type."),
     "histogram": ("charting:histogram", "Count events over time: of the last 24 hours, unless told."),
     "export": ("exporting:export", "Write all events of a filter to FILE, newest first"),
+    "import": ("importing:import_", "Store the events of FILE, NDJSON or NDJSON in gzip, or of stdin (-)."),
     "keys": ("keys:keys", "Make, list and revoke API keys."),
     "doctor": ("doctoring:doctor", "Find out why an application's events do not arrive."),
     "migrate": ("migrating:migrate", "Upgrade the schema, show what it is at, or downgrade it."),
