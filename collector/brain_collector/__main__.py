@@ -12,7 +12,7 @@ def main() -> None:
             f"brain-events: {error.name} is not installed; the SDK needs no command, the collector needs its extra: "
             "pip install 'brain-events[embedded]'"
         )
-    cli()
+    cli(prog_name="brain-events")
 
 
 if __name__ == "__main__":

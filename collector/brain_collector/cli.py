@@ -22,7 +22,11 @@ COMMANDS: Final = {
     "doctor": ("doctoring:doctor", "Find out why an application's events do not arrive."),
     "migrate": ("migrating:migrate", "Upgrade the schema, show what it is at, or downgrade it."),
     "with-postgres": ("serving:with_postgres", "Run COMMAND beside the embedded PostgreSQL"),
+    "config": ("configuring:config", "Show the collector's settings."),
+    "sample": ("sampling:sample", "Send N made-up events, as services of a shop would log them"),
+    "bench": ("benching:bench", "Measure how fast the collector stores batches"),
     "demo": ("serving:demo", "Show a collector and an application that sends it events."),
+    "completion": ("completing:completion", "Print the script that lets a shell complete commands and options."),
 }
 
 

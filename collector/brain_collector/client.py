@@ -19,6 +19,8 @@ Query = Iterable[tuple[str, str]]
 _TEMPORARY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _KEY_REFUSED: Final = frozenset({401, 403})
 _ATTEMPT_TIMEOUT_S: Final = 15.0
+MOST_CONNECTIONS: Final = 64
+"""How many connections of one client are kept for the next request."""
 
 
 class ClientError(CollectorError):
@@ -68,7 +70,7 @@ class Client:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._pool = urllib3.PoolManager(retries=False)
+        self._pool = urllib3.PoolManager(retries=False, maxsize=MOST_CONNECTIONS)
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,11 @@ from brain_collector.settings import ENV_PREFIX, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+SERVE: Final = (
+    *("host", "port", "data_dir", "database_url", "redis_url"),
+    *("api_key_file", "allowed_hosts", "require_key", "insecure"),
+)
+"""The settings that `serve` has flags for."""
 EPILOG: Final = "Every other setting is read from the environment: see the settings table in README.md."
 
 

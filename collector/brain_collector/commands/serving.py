@@ -9,16 +9,14 @@ import click
 import msgspec
 
 from brain_collector import VERSION, logs, migrate, server
-from brain_collector.commands.flags import EPILOG, setting
+from brain_collector.commands.flags import EPILOG, SERVE, setting
 from brain_collector.commands.options import CONTEXT
 from brain_collector.demo import running
 from brain_collector.settings import load
 
 
 @click.command(context_settings=CONTEXT, epilog=EPILOG)
-@setting(
-    "host", "port", "data_dir", "database_url", "redis_url", "api_key_file", "allowed_hosts", "require_key", "insecure"
-)
+@setting(*SERVE)
 def serve(**flags: Any) -> None:
     """Run the collector.
 

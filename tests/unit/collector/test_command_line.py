@@ -1,7 +1,10 @@
 """The command line: help is cheap, the list of commands is true, failures have their exit codes."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -9,8 +12,10 @@ from click.testing import CliRunner
 
 from brain_collector import printable
 from brain_collector.cli import COMMANDS, cli
+from brain_collector.commands.configuring import described
 from brain_collector.commands.moments import seconds
 from brain_collector.commands.options import SEVERITIES, coloured
+from brain_collector.settings import ENV_PREFIX, Settings
 from brain_events import wire
 
 HEAVY = ("sqlalchemy", "starlette", "uvicorn", "alembic", "asyncpg", "redis", "structlog", "urllib3", "brain_events")
@@ -50,6 +55,72 @@ def test_the_list_says_what_each_command_is(name: str) -> None:
 )
 def test_each_failure_has_its_exit_code(arguments: list[str], code: int) -> None:
     assert CliRunner().invoke(cli, arguments).exit_code == code
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_its_completion(shell: str) -> None:
+    done = CliRunner().invoke(cli, ["completion", shell])
+
+    assert done.exit_code == 0
+    assert f"_BRAIN_EVENTS_COMPLETE={shell}_complete" in done.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("brain-events hist", ["histogram"]), ("brain-events tail --sev", ["--severity", "--severity-min"])],
+)
+def test_bash_completes_commands_and_options(tmp_path: Path, typed: str, offered: list[str]) -> None:
+    program = tmp_path / "brain-events"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m brain_collector "$@"\n')
+    program.chmod(0o755)
+    script = f"""
+        eval "$(brain-events completion bash)"
+        COMP_WORDS=({typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _brain_events_completion brain-events
+        echo "${{COMPREPLY[@]}}"
+    """
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=True)
+
+    assert (done.stdout.split(), done.stderr) == (offered, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "shown"),
+    [
+        ("database_url", "postgresql://u:s3:c@r/t@h/db", "postgresql://u:***@h/db"),
+        ("database_url", "postgresql://u@h/db?password=s3cret&x=1", "postgresql://u@h/db?password=***&x=1"),
+        ("redis_url", "redis://:s3cret@h:1/2", "redis://:***@h:1/2"),
+        ("redis_url", "none", "none"),
+        ("api_key", "s3cret", "***"),
+        ("require_key", "1", "true"),
+    ],
+)
+def test_config_masks_what_is_secret(name: str, given: str, shown: str) -> None:
+    (found,) = [each for each in described({f"{ENV_PREFIX}{name.upper()}": given}, {}) if each.name == name]
+
+    assert (found.value, found.origin) == (shown, f"env {ENV_PREFIX}{name.upper()}")
+
+
+def test_config_says_where_each_setting_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text("s3cret\n")
+    monkeypatch.setenv("BRAIN_COLLECTOR_PORT", "9")
+    monkeypatch.setenv("BRAIN_COLLECTOR_HOST", "::1")
+    flags = ["--port", "10", "--api-key-file", str(tmp_path / "key")]
+    done = CliRunner().invoke(cli, ["config", "show", "--json", *flags])
+    found = json.loads(done.output)
+
+    assert list(found) == list(Settings.__struct_fields__)
+    assert found["port"] == {"value": "10", "origin": "flag --port"}
+    assert found["host"] == {"value": "::1", "origin": "env BRAIN_COLLECTOR_HOST"}
+    assert found["api_key"] == {"value": "***", "origin": f"file {tmp_path / 'key'}"}
+    assert found["max_keys"] == {"value": "1000", "origin": "default"}
+    text = CliRunner().invoke(cli, ["config", "show", "--origin", *flags]).output
+    assert len(text.splitlines()) == len(found)
+    assert "flag --port" in text
+    assert "s3cret" not in done.output + text
+    assert "default" not in CliRunner().invoke(cli, ["config", "show", *flags]).output
+    assert CliRunner().invoke(cli, ["config", "show", "--port", "x"]).exit_code == 1
 
 
 def test_the_severities_of_options_are_those_of_the_wire() -> None:
