@@ -28,7 +28,7 @@ _numbers = count(1)
 @pytest.fixture(scope="session", autouse=True)
 def _no_environment() -> None:
     """A developer's own settings must not decide a test."""
-    for name in [name for name in os.environ if re.match(r"BRAIN_(EVENTS|COLLECTOR)_", name)]:
+    for name in [name for name in os.environ if re.match(r"BRAIN_(EVENTS|COLLECTOR|CLI)_", name)]:
         del os.environ[name]
 
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import click
 
-from brain_collector.commands.group import EXIT_CODES, LazyGroup
+from brain_collector.commands.group import EXIT_CODES, VARIABLES, LazyGroup
 from brain_collector.commands.options import CONTEXT
 
 _HERE: Final = "brain_collector.commands."
@@ -42,7 +42,10 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: Any) -> None:
     cls=LazyGroup,
     places={name: (_HERE + place, summary) for name, (place, summary) in COMMANDS.items()},
     context_settings=CONTEXT,
-    epilog="\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()),
+    epilog="\b\nExit codes:\n"
+    + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+    + f"\n\nWhere an option names no variable, it has {VARIABLES}<COMMAND>_<OPTION>, as {VARIABLES}TAIL_TZ=utc, and "
+    f"{VARIABLES}<OPTION> for every command that has the option. Settings of the collector: see the README.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from brain_collector import reference
+from brain_collector import manual, reference
 from brain_collector.app import OPERATIONS
 from brain_collector.catalogue import catalogue
 from brain_collector.settings import ENV_PREFIX, Settings
@@ -80,3 +80,8 @@ def test_every_module_is_named_in_the_architecture() -> None:
 def test_the_reference_of_metrics_and_own_events_is_what_the_code_says() -> None:
     """If not: `python -m brain_collector.reference > docs/metrics.md`."""
     assert (ROOT / "docs/metrics.md").read_text() == reference.render()
+
+
+def test_the_manual_of_the_command_line_is_what_the_commands_say() -> None:
+    """If not: `python -m brain_collector.manual > docs/cli.md`."""
+    assert (ROOT / "docs/cli.md").read_text() == manual.render()

@@ -36,6 +36,7 @@ def setting(*names: str) -> Callable[[Command], Command]:
                 f"--{name.replace('_', '-')}",
                 name,
                 default=None,
+                allow_from_autoenv=False,  # `load` reads the variables of settings
                 **kind,
                 help=f"{known['description']}  [env: {ENV_PREFIX}{name.upper()}]{shown}",
             )

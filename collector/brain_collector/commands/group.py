@@ -12,6 +12,8 @@ from click.shell_completion import CompletionItem
 
 from brain_collector.errors import CollectorError
 
+VARIABLES: Final = "BRAIN_CLI_"
+"""What begins the names of the variables that options have."""
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141
 EXIT_CODES: Final = {
@@ -46,7 +48,7 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = self.places[cmd_name][0].partition(":")
         found: click.Command = getattr(import_module(module), attribute)
-        return found
+        return with_variables(found, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
         """List the commands without importing them."""
@@ -79,6 +81,22 @@ class LazyGroup(click.Group):
                 raise click.exceptions.Exit(READER_GONE) from None
             raise
         return found
+
+
+def with_variables(command: click.Command, name: str) -> click.Command:
+    """Give each option its variables: of this command, and of all that have it; those of its own stay alone."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.allow_from_autoenv and option.envvar is None:
+            flag = max(option.opts, key=len).lstrip("-")
+            option.envvar = [_variable(name, flag), _variable(flag)]
+    if isinstance(command, click.Group):
+        for sub_name, sub in command.commands.items():
+            with_variables(sub, f"{name}-{sub_name}")
+    return command
+
+
+def _variable(*parts: str) -> str:
+    return VARIABLES + "_".join(parts).replace("-", "_").upper()
 
 
 class _Failure(click.ClickException):

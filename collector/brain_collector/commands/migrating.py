@@ -19,7 +19,7 @@ from brain_collector.settings import load
 @click.argument("revision", required=False)
 @setting("database_url", "data_dir", "migrate_lock_s", "migrate_attempts")
 @click.option("--sql", is_flag=True, help="Print the SQL of an upgrade from nothing instead of running it.")
-@click.option("--yes", is_flag=True, help="Downgrade without asking.")
+@click.option("--yes", is_flag=True, allow_from_autoenv=False, help="Downgrade without asking.")
 def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags: Any) -> None:
     """Upgrade the schema, show what it is at, or downgrade it.
 

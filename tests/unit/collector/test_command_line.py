@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -121,6 +122,52 @@ def test_config_says_where_each_setting_is_from(tmp_path: Path, monkeypatch: pyt
     assert "s3cret" not in done.output + text
     assert "default" not in CliRunner().invoke(cli, ["config", "show", *flags]).output
     assert CliRunner().invoke(cli, ["config", "show", "--port", "x"]).exit_code == 1
+
+
+def variables(command: click.Command) -> Iterator[str]:
+    """Yield every variable of a command's options."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            yield from [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from variables(found)
+
+
+def test_every_option_has_a_variable_and_the_doctor_of_the_sdk_takes_none_for_a_mistake() -> None:
+    found = set(variables(cli))
+
+    assert {"BRAIN_CLI_TAIL_TZ", "BRAIN_CLI_TZ", "BRAIN_CLI_KEYS_CREATE_EXPIRES_IN", "BRAIN_EVENTS_URL"} <= found
+    assert not [name for name in found if name.startswith("BRAIN_COLLECTOR_")]  # those are read by the settings
+    assert {name for name in found if not name.startswith("BRAIN_CLI_")} == {
+        "BRAIN_EVENTS_URL",
+        "BRAIN_EVENTS_API_KEY",
+        "BRAIN_EVENTS_API_KEY_FILE",
+        "BRAIN_EVENTS_SOURCE",
+    }
+    assert "BRAIN_CLI_YES" not in found
+
+
+@pytest.mark.parametrize(
+    ("environ", "code"),
+    [
+        ({"BRAIN_CLI_TAIL_TIMEOUT_S": "x"}, 2),
+        ({"BRAIN_CLI_TIMEOUT_S": "x"}, 2),
+        ({"BRAIN_CLI_TIMEOUT_S": "x", "BRAIN_CLI_TAIL_TIMEOUT_S": "1"}, 5),
+        ({"BRAIN_CLI_GET_TIMEOUT_S": "x"}, 5),
+        ({"BRAIN_CLI_JSON": "1", "BRAIN_CLI_TAIL_FIELDS": "id"}, 2),
+        ({"BRAIN_CLI_TYPE": "a b", "BRAIN_CLI_VERSION": "1", "BRAIN_CLI_HELP": "1"}, 5),
+    ],
+)
+def test_an_option_is_read_from_its_variables(
+    environ: dict[str, str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    assert CliRunner().invoke(cli, ["tail", "--url", "http://127.0.0.1:9"]).exit_code == code
 
 
 def test_the_severities_of_options_are_those_of_the_wire() -> None:
