@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from brain_collector.api import (
     batch,
@@ -25,6 +25,7 @@ from brain_collector.api import (
     rejections,
     session,
     stream,
+    websocket,
 )
 from brain_collector.api import export as export_api
 from brain_collector.api import metrics as metrics_api
@@ -47,6 +48,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *breakdown.OPERATIONS,
     *export_api.OPERATIONS,
     *stream.OPERATIONS,
+    *websocket.OPERATIONS,
     *rejections.OPERATIONS,
     *health.OPERATIONS,
     *keys.OPERATIONS,
@@ -117,9 +119,9 @@ def refuse_to_be_open(settings: Settings) -> None:
         )
 
 
-def _routes() -> list[Route]:
-    """Return one route a path, so that a wrong method is told all the right ones."""
-    routes = []
+def _routes() -> list[BaseRoute]:
+    """Return one route a path, so that a wrong method is told all the right ones; and one a WebSocket."""
+    routes: list[BaseRoute] = [WebSocketRoute(each.path, each.socket) for each in OPERATIONS if each.socket]
     for path, operations in groupby(sorted(OPERATIONS, key=_order), key=lambda operation: operation.path):
         by_method = {operation.method: operation.endpoint for operation in operations}
         routes.append(Route(path, _dispatch(by_method), methods=list(by_method)))

@@ -29,6 +29,8 @@ _TOKEN: Final = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 
 _HEAD: Final = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS head")
 
+_TIP: Final = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1 AS tip")
+
 _BETWEEN: Final = """
     FROM batches
     WHERE xid >= CAST(CAST(:after_xid AS text) AS xid8) AND xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -108,6 +110,12 @@ async def head(store: Store) -> Arrival:
     """Return the place behind everything that is settled now."""
     (row,) = await store.fetch(_HEAD)
     return Arrival(row.head, _MAX_ID)
+
+
+async def tip(store: Store) -> Arrival:
+    """Return the place behind everything that has been begun, whether it is settled or not."""
+    (row,) = await store.fetch(_TIP)
+    return Arrival(row.tip, _MAX_ID)
 
 
 async def pieces(store: Store, after: Arrival, until: Arrival = END) -> list[Piece]:

@@ -27,6 +27,8 @@ _TRUSTED: Final = "brain_collector.trusted"
 _REFUSAL: Final = "brain_collector.refusal"
 _SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _READS: Final = frozenset({"GET", "HEAD"})
+SOCKET: Final = "WEBSOCKET"
+"""Stands for the method of a WebSocket. It is none of those that read: no rule of browsers guards what it answers."""
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="brain-events"'}
 _CHALLENGE_BROWSER: Final = {
     "WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'
@@ -81,12 +83,12 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then pass on; or answer with the problem."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
                 own = {name for name, _ in message["headers"]}
                 message["headers"] += [header for header in _SECURITY_HEADERS if header[0] not in own]
             await send(message)
@@ -100,6 +102,8 @@ class Guard:
         scope[_CALLER] = NOBODY
         try:
             self._check_host(headers.get("host", ""))
+            if scope["type"] == "websocket":  # browsers let every page open one, and send the cookie along
+                refuse_foreign(headers, without_origin=True)
             self._check_caller(scope, headers)
         except Problem as problem:
             return response(problem)
@@ -112,7 +116,7 @@ class Guard:
             )
 
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
-        method = scope["method"]
+        method = scope.get("method", SOCKET)
         operation, needed = self._scope_for(method, scope["path"])
         try:
             scope[_CALLER] = caller = self._caller(method, headers)
@@ -150,7 +154,7 @@ class Guard:
 
         All that is no operation needs `read`, but for the paths that are open.
         """
-        method = "GET" if method == "HEAD" else method
+        method = "GET" if method in {"HEAD", SOCKET} else method
         for known, pattern, needed in self._needed:
             if known == method and pattern.match(path):
                 return True, needed

@@ -43,8 +43,9 @@ def refuse_foreign(headers: Headers, *, without_origin: bool) -> None:
     if (without_origin and origin is None) or _is_own(origin or "", headers.get("host", "")):
         return
     raise OriginRefused(
-        f"Origin is {(origin or '')[:80]!r} and Host {headers.get('host', '')[:80]!r}: a session is good for the "
-        "collector's own page alone; send `Authorization: Bearer <API key>`, or let the proxy pass the Host header"
+        f"Origin is {(origin or '')[:80]!r} and Host {headers.get('host', '')[:80]!r}: a session, or a browser's "
+        "WebSocket, is for the collector's own page alone; send `Authorization: Bearer <API key>` and no Origin, or "
+        "let the proxy pass the Host header"
     )
 
 

@@ -6,7 +6,8 @@ the connection ends after that answer, and the client sends it again (RFC 9112, 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,7 @@ from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMa
 from brain_collector.head import Head
 from brain_collector.problem import raw, response
 from brain_collector.settings import Settings
+from brain_collector.upgraded import Upgraded, is_asked_for
 
 LINGER_S: Final = 1.0
 """How long a client that was refused may still send, unread: it would miss the answer if we closed at once."""
@@ -41,6 +43,7 @@ class Connection(HttpToolsProtocol):
         settings: Settings,
         door: Door,
         open_paths: frozenset[str],
+        sockets: frozenset[bytes],
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -50,6 +53,9 @@ class Connection(HttpToolsProtocol):
         self._settings = settings
         self._door = door
         self._open_paths = open_paths
+        self._sockets = sockets
+        upgraded = partial(Upgraded, settings, lambda: door.leave(self))
+        self.ws_protocol_class = cast("type[asyncio.Protocol]", upgraded)  # it is only called
         self._place = Place.FREE
         self._deaf = False  # what still comes is dropped
         self._begun = False  # something of a head is there
@@ -94,7 +100,10 @@ class Connection(HttpToolsProtocol):
         except HeadTooLarge as error:
             self._fail(error)
         except HttpParserUpgrade:
-            self._hang_up_after_answer()  # there is HTTP/1.1 only, and what follows is something else
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._hang_up_after_answer()  # there is HTTP/1.1 only, and what follows is something else
         except HttpParserError as error:
             self._fail_to_parse(error)
         else:
@@ -151,11 +160,28 @@ class Connection(HttpToolsProtocol):
         self._heard = True
         self._in_message = False
         super().on_message_complete()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
         if self.cycle.response_complete:  # it was answered early, and now its rest has come
             self._stop_timer()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def _should_upgrade(self) -> bool:
+        """Tell whether there is a WebSocket to be had; elsewhere the answer is in HTTP (RFC 9110, section 7.8)."""
+        return (
+            self._place is Place.FREE
+            and self.url.partition(b"?")[0] in self._sockets
+            and is_asked_for(self.scope["method"], self.scope["http_version"], self.headers)
+        )
+
+    def handle_websocket_upgrade(self) -> None:
+        """Give the connection away, but for its place at the door."""
+        self._stop_waiting_for_reader()
+        super().handle_websocket_upgrade()
+        if self.flow.write_paused:
+            self.transport.get_protocol().pause_writing()
 
     # -- from the application
 

@@ -39,7 +39,8 @@ class Draining:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Mark the request, and its answer as it is when it begins: stopping may begin in between."""
-        if scope["type"] != "http":
+        scope[_DRAINING] = self._stopping
+        if scope["type"] != "http":  # a WebSocket ends itself
             await self._app(scope, receive, send)
             return
 
@@ -52,7 +53,6 @@ class Draining:
                 MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        scope[_DRAINING] = self._stopping
         try:
             await self._app(scope, receive, send_and_close)
         except asyncio.CancelledError:  # by uvicorn, after `drain_s`

@@ -27,6 +27,7 @@ CollectorError
     ├── ParameterInvalid   422  parameter_invalid
     ├── CursorMismatch     422  cursor_mismatch
     ├── QueryTooBroad      422  query_too_broad
+    ├── UpgradeRequired    426  upgrade_required
     ├── RateLimited        429  rate_limited, with Retry-After
     ├── HeadTooLarge       431  head_too_large
     └── Unavailable        503  unavailable, with Retry-After
@@ -149,7 +150,7 @@ class Forbidden(Problem):
 
 
 class OriginRefused(Problem):
-    """The request has a browser's session, but is not from the collector's own page (guards against CSRF).
+    """The request has a browser's session, or opens a WebSocket, but is not from the collector's own page.
 
     Send `Authorization: Bearer <key>`; a proxy has to pass the Host header as the browser sent it.
     """
@@ -302,6 +303,15 @@ class QueryTooBroad(Problem):
     """
 
     status, code, title = 422, "query_too_broad", "The query is too broad"
+
+
+class UpgradeRequired(Problem):
+    """The path is a WebSocket, and the request asks for none, or not as RFC 6455 has it.
+
+    Use a WebSocket client, or `/api/events/stream`.
+    """
+
+    status, code, title = 426, "upgrade_required", "A WebSocket is to be had here"
 
 
 class RateLimited(Problem):

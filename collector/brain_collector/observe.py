@@ -16,6 +16,9 @@ from brain_collector.problem import REQUEST_ID_HEADER
 MAX_PATH_CHARS: Final = 200
 """How much of a path is logged: anyone may send 64 KiB of it."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+ANSWERS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+"""What has the headers of an answer. A WebSocket is accepted with status `SWITCHED`."""
+SWITCHED: Final = 101
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger: Final = logging.getLogger(__name__)
@@ -30,7 +33,7 @@ class Observe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on; count what came of it."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
@@ -41,8 +44,8 @@ class Observe:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
+            if message["type"] in ANSWERS:
+                status = str(message.get("status", SWITCHED))
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
@@ -55,7 +58,8 @@ class Observe:
             self._count(scope, status, time.perf_counter() - began_s)
 
     def _count(self, scope: Scope, status: str, took_s: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        method = scope.get("method", "GET")  # that of a WebSocket
+        method = method if method in METHODS else "other"
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.add(REQUESTS, method, route, status)
         self._metrics.observe(REQUEST_SECONDS, took_s, method, route)

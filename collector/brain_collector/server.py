@@ -16,9 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import uvicorn
 
-from brain_collector import logs, migrate
+from brain_collector import logs, migrate, upgraded
 from brain_collector.api import health, page
-from brain_collector.app import create_app, refuse_to_be_open
+from brain_collector.app import OPERATIONS, create_app, refuse_to_be_open
 from brain_collector.connection import Connection
 from brain_collector.door import Door, most_connections
 from brain_collector.draining import Stopping
@@ -139,13 +139,18 @@ def configured(
     """
     door = Door(most_connections(settings.max_connections))
     open_paths = frozenset(operation.path for operation in health.OPERATIONS)
-    connection = partial(Connection, settings, door, open_paths)
+    sockets = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
+    connection = partial(Connection, settings, door, open_paths, sockets)
     return uvicorn.Config(
         create_app(settings, engines, stopping, page_directory),
         host=settings.host,
         port=settings.port,
         http=cast("type[asyncio.Protocol]", connection),  # it is only called
-        ws="none",
+        ws="none",  # `connection` has its own
+        ws_max_size=upgraded.MAX_MESSAGE_BYTES,
+        ws_ping_interval=settings.stream_heartbeat_s,
+        ws_ping_timeout=settings.answer_deadline_s,
+        ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         server_header=False,

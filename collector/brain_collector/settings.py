@@ -82,7 +82,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_details_keys: Annotated[int, _Positive, _help("Most keys in details, of all levels.")] = DETAILS_MAX_KEYS
     max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = DETAILS_KEY_MAX_CHARS
 
-    max_streams: Annotated[int, Meta(ge=0), _help("Most streams of events open at once; beyond: 503.")] = 100
+    max_streams: Annotated[
+        int, Meta(ge=0), _help("Most streams of events open at once, of both kinds; beyond: 503.")
+    ] = 100
     max_stream_bytes: Annotated[
         int, _Positive, _help("Most bytes that wait for one stream's client; beyond, it is told of a gap.")
     ] = 2**20

@@ -7,7 +7,7 @@ kept for it: it is told of the gap. So neither a slow listener nor many of them 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
@@ -44,10 +44,16 @@ class Listener:
         self.place: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
         self.seen = Arrival(0, 0)
         """Up to here there was nothing else for it."""
+        self._taken: Arrival | None = None
         self._max_bytes = max_bytes
         self._frames: deque[tuple[Frame, Span]] = deque()
         self._bytes = 0
         self._ready = asyncio.Event()
+
+    @property
+    def reached(self) -> Arrival:
+        """Up to here it has taken everything."""
+        return (self._taken or self.place.result()) if self._frames else self.seen
 
     def put(self, frame: Frame, instead: Span) -> None:
         """Add a frame; if that is too much, a gap takes the place of all that waits. `instead` is this frame's own."""
@@ -71,6 +77,7 @@ class Listener:
             return None
         frame, _ = self._frames.popleft()
         self._bytes -= len(frame.events)
+        self._taken = frame.place
         return frame
 
 
@@ -129,6 +136,31 @@ class Tail:
             return Frame(until, b"", span)
         arrived = _first(await arrival.pieces(self._store, after, until))
         return Frame(arrived[-1].end, _encode(await arrival.events(self._store, wanted, arrived)))
+
+    async def rest(self, wanted: Filter, after: Arrival, within_s: float) -> AsyncIterator[Frame]:
+        """Yield what was committed before now, as far as that is settled and read in time: the end of a stream."""
+        end_at = asyncio.get_running_loop().time() + within_s
+        until: Arrival | None = None
+        while True:
+            try:
+                async with asyncio.timeout_at(end_at):
+                    until = until or await arrival.tip(self._store)
+                    frame = await self._settled(wanted, after, until)
+            except (Problem, TimeoutError):
+                return
+            if frame is None:
+                return
+            after = frame.place
+            yield frame
+
+    async def _settled(self, wanted: Filter, after: Arrival, until: Arrival) -> Frame | None:
+        """Return what comes next, waiting for it; None once there is nothing more up to `until`."""
+        while True:
+            head = await arrival.head(self._store)
+            frame = await self.missed(wanted, after, head)
+            if frame is not None or head >= until:
+                return frame
+            await asyncio.sleep(self._settings.stream_poll_s)
 
     def close(self) -> None:
         """Let `run` end."""

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import msgspec
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from brain_events.wire import KEY_HEADER, new_key
 from tests.integration.proxy import proxied
@@ -80,6 +82,23 @@ def test_open_streams_end_whole_and_keep_no_collector_from_stopping(database_url
         assert exit_code(collector) == 0
         ends = [text + "".join(part) for text, part in zip(heard, parts, strict=True)]  # a cut would raise
         assert all(text.endswith("\n\n") for text in ends)
+
+
+def test_open_websockets_are_told_to_come_again_elsewhere(database_url: str) -> None:
+    with collector_process("--database-url", database_url, "--redis-url", "none") as collector, ExitStack() as stack:
+        url = collector.url.replace("http://", "ws://") + "/api/events/ws?source=s"
+        tails = [stack.enter_context(connect(url, proxy=None)) for _ in range(5)]
+        for tail in tails:
+            assert msgspec.json.decode(tail.recv(30))["event"] == "ready"
+        assert httpx.post(collector.url + "/api/events", json=event(source="s", message="last")).status_code == 201
+        assert exit_code(collector) == 0
+        for tail in tails:
+            assert '"message":"last"' in str(tail.recv(30))
+            with pytest.raises(ConnectionClosed) as caught:
+                while True:
+                    tail.recv(30)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 1012
 
 
 def test_who_still_waits_for_a_turn_when_the_collector_stops_is_told_to_come_again(database_url: str) -> None:

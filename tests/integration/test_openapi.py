@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import validate
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi_checks
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from brain_collector.api.operation import Operation
 from brain_collector.app import OPERATIONS, create_app
@@ -50,7 +50,9 @@ def test_document_operations_and_routes_are_the_same() -> None:
     described = {
         (method.upper(), path) for path, methods in document(OPERATIONS)["paths"].items() for method in methods
     }
-    routes = [route for route in create_app(Settings()).routes if isinstance(route, Route)]
+    every = create_app(Settings()).routes
+    routes = [route for route in every if isinstance(route, Route)]
+    sockets = {route.path for route in every if isinstance(route, WebSocketRoute)}
     routed = {
         (method, route.path)
         for route in routes
@@ -60,7 +62,8 @@ def test_document_operations_and_routes_are_the_same() -> None:
 
     assert described == {(operation.method, operation.path) for operation in OPERATIONS} == routed
     assert {route.path for route in routes} >= UNDESCRIBED
-    assert len(routes) == len(create_app(Settings()).routes)
+    assert sockets == {operation.path for operation in OPERATIONS if operation.socket}
+    assert len(routes) + len(sockets) == len(every)
 
 
 def test_every_operation_has_a_summary_an_id_of_its_own_and_describes_its_parameters() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from brain_collector.schema import KeyScope
 
@@ -16,6 +17,7 @@ QUOTA_HEADERS = {
     "RateLimit": "How much of it is left.",
 }
 Endpoint = Callable[[Request], Awaitable[Response]]
+Socket = Callable[[WebSocket], Awaitable[None]]
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path. `body` maps each media type that is taken to the type it is decoded into.
 
+    `socket` serves the path after an upgrade, `endpoint` the requests that ask for none.
     `scope` is what the caller's key must have; None: answered without a key, as the probes are.
     `errors` are the problem statuses beside those that every guarded operation shares.
     """
@@ -48,6 +51,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     path: str
     endpoint: Endpoint
+    socket: Socket | None = None
     summary: str
     tag: str
     scope: KeyScope | None

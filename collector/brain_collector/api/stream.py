@@ -1,8 +1,9 @@
 """The live tail over HTTP: server-sent events (WHATWG HTML, section 9.2), as they arrive, and on from where one was."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -17,8 +18,8 @@ from brain_collector.arrival import Arrival
 from brain_collector.draining import is_draining
 from brain_collector.errors import Problem
 from brain_collector.filter import Filter
-from brain_collector.resources import Resources, resources
-from brain_collector.tail import Frame
+from brain_collector.resources import resources
+from brain_collector.tail import Frame, Listener
 
 EVENT_STREAM: Final = "text/event-stream"
 LAST_ID: Final = "Last-Event-ID"
@@ -27,60 +28,114 @@ LOOK_S: Final = 0.25
 """How often a stream with nothing to say looks whether the collector is to stop."""
 
 
+class Message(NamedTuple):
+    """One message of a stream, whatever it travels in: its name, the place after it, and JSON, if it has any."""
+
+    event: str
+    place: Arrival
+    data: bytes = b""
+
+
+class Asked(NamedTuple):
+    """What a stream is to hold, and where it goes on from; None: it begins now."""
+
+    wanted: Filter
+    after: Arrival | None
+
+
 async def stream(request: Request) -> Response:
     """Send events as they arrive, until the client leaves."""
-    own = resources(request)
-    query.only(request, [each.name for each in FILTER_PARAMETERS], prefix=query.DETAILS, repeatable=["event_type"])
-    wanted = query.event_filter(request, own.settings)
-    token = request.headers.get(LAST_ID, "")
-    after = arrival.parse(token) if token else None
-    own.tail.refuse_if_full()
+    asked = asked_for(request, request.headers.get(LAST_ID, ""))
     headers = {"X-Accel-Buffering": "no"}  # nginx would keep frames back
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers=headers)
-    return StreamingResponse(_stream(request, own, wanted, after), media_type=EVENT_STREAM, headers=headers)
+    return StreamingResponse(_stream(request, asked), media_type=EVENT_STREAM, headers=headers)
 
 
-async def _stream(request: Request, own: Resources, wanted: Filter, after: Arrival | None) -> AsyncIterator[bytes]:
+def asked_for(request: Request, last_id: str, *more: str) -> Asked:
+    """Return what a request for a stream asks for; `more` are parameters beside the filter's.
+
+    Raises:
+        ParameterInvalid: it asks for what there is not.
+        Unavailable: there are as many streams as may be.
+    """
+    own = resources(request)
+    names = [*(each.name for each in FILTER_PARAMETERS), *more]
+    query.only(request, names, prefix=query.DETAILS, repeatable=["event_type"])
+    wanted = query.event_filter(request, own.settings)
+    after = arrival.parse(last_id) if last_id else None
+    own.tail.refuse_if_full()
+    return Asked(wanted, after)
+
+
+async def _stream(request: Request, asked: Asked) -> AsyncIterator[bytes]:
     yield f"retry: {RECONNECT_MS}\n\n".encode()
+    async with aclosing(messages(request, asked)) as said:
+        async for message in said:
+            yield b": the database is not available\n\n" if message is None else _framed(message)
+
+
+def _framed(message: Message) -> bytes:
+    return b"event: %b\nid: %b\ndata: %b\n\n" % (message.event.encode(), str(message.place).encode(), message.data)
+
+
+async def messages(request: Request, asked: Asked) -> AsyncGenerator[Message | None]:
+    """Yield what a stream says until the collector is to stop; None: there is nothing to say, the database is away.
+
+    It may end before, where the database went away at the beginning: the client comes again, with the last id it has.
+    """
+    own, wanted, after = resources(request), asked.wanted, asked.after
     with own.tail.listening(wanted) as listener:
-        now = asyncio.get_running_loop().time
-        spoke_at = now()
-        while not listener.place.done():
-            if is_draining(request):
-                return
-            await asyncio.wait([listener.place], timeout=LOOK_S)
-            if now() - spoke_at >= own.settings.stream_heartbeat_s:  # the database is away
-                spoke_at = now()
-                yield b": the database is not available\n\n"
+        async for _ in _beginning(request, listener):
+            yield None
+        if not listener.place.done():
+            return
         start = listener.place.result()
         if after is None or after > start:  # of another database, or of one that was restored
             after = start
-        yield _message("ready", after)
+        yield Message("ready", after)
         try:
             while (frame := await own.tail.missed(wanted, after, start)) is not None:
                 after = frame.place
-                yield _framed(frame)
+                yield _message(frame)
         except Problem:
-            return  # the client comes again with the last id it has
-        while not is_draining(request):
-            next_frame = await listener.next(LOOK_S)
-            if next_frame is not None:
-                spoke_at = now()
-                yield _framed(next_frame)
-            elif now() - spoke_at >= own.settings.stream_heartbeat_s:
-                spoke_at = now()
-                yield _message("heartbeat", listener.seen)
+            return
+        async for message in _following(request, listener):
+            yield message
+        after = listener.reached
+    async for frame in own.tail.rest(wanted, after, own.settings.drain_s / 2):
+        yield _message(frame)
 
 
-def _framed(frame: Frame) -> bytes:
+async def _beginning(request: Request, listener: Listener) -> AsyncIterator[None]:
+    """Wait until the listener has a place; yield now and then."""
+    now = asyncio.get_running_loop().time
+    spoke_at = now()
+    while not listener.place.done() and not is_draining(request):
+        await asyncio.wait([listener.place], timeout=LOOK_S)
+        if now() - spoke_at >= resources(request).settings.stream_heartbeat_s:
+            spoke_at = now()
+            yield
+
+
+async def _following(request: Request, listener: Listener) -> AsyncIterator[Message]:
+    """Yield what the listener gets, until the collector is to stop."""
+    now = asyncio.get_running_loop().time
+    spoke_at = now()
+    while not is_draining(request):
+        frame = await listener.next(LOOK_S)
+        if frame is not None:
+            spoke_at = now()
+            yield _message(frame)
+        elif now() - spoke_at >= resources(request).settings.stream_heartbeat_s:
+            spoke_at = now()
+            yield Message("heartbeat", listener.seen)
+
+
+def _message(frame: Frame) -> Message:
     if frame.gap is not None:
-        return _message("gap", frame.place, msgspec.json.encode(frame.gap))
-    return _message("events", frame.place, frame.events)
-
-
-def _message(name: str, place: Arrival, data: bytes = b"") -> bytes:
-    return b"event: %b\nid: %b\ndata: %b\n\n" % (name.encode(), str(place).encode(), data)
+        return Message("gap", frame.place, msgspec.json.encode(frame.gap))
+    return Message("events", frame.place, frame.events)
 
 
 OPERATIONS: Final = (
