@@ -40,7 +40,7 @@ class Draining:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Mark the request, and its answer as it is when it begins: stopping may begin in between."""
         scope[_DRAINING] = self._stopping
-        if scope["type"] != "http":  # a WebSocket ends itself
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
 
@@ -56,6 +56,8 @@ class Draining:
         try:
             await self._app(scope, receive, send_and_close)
         except asyncio.CancelledError:  # by uvicorn, after `drain_s`
+            if scope["type"] == "websocket" and self._stopping.begun:
+                return  # its client did not read; it is cut off
             if is_begun or not self._stopping.begun:
                 raise
             await response(self._refusal())(scope, receive, send_and_close)

@@ -17,23 +17,41 @@ from brain_collector import arrival
 from brain_collector.arrival import Arrival, Piece, Span
 from brain_collector.errors import Problem, Unavailable
 from brain_collector.filter import Filter
+from brain_collector.schema import Event
 from brain_collector.settings import Settings
 from brain_collector.store import Store
 
 RETRY_S: Final = 1.0
 STEP_IDS: Final = 2_000
 """About how many arrivals are read at once."""
+PART_BYTES: Final = 65_536
+"""Most events, in bytes, in one part; a larger event is one by itself."""
 
 logger: Final = logging.getLogger(__name__)
 _encode: Final = msgspec.json.encode
 
 
-class Frame(NamedTuple):
-    """What a listener gets at once: a JSON array of events, or a gap; and the place that it has then seen all of."""
+class Part(NamedTuple):
+    """A JSON array of events, and the place of the last of them."""
 
     place: Arrival
     events: bytes
+
+
+class Frame(NamedTuple):
+    """What a listener gets at once: events in parts, or a gap; and the place that it has then seen all of.
+
+    Parts are small, as a connection copies what it sends; what waits is the same bytes for all with the same filter.
+    """
+
+    place: Arrival
+    parts: tuple[Part, ...] = ()
     gap: Span | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        """How many bytes of events it is."""
+        return sum(len(part.events) for part in self.parts)
 
 
 class Listener:
@@ -58,11 +76,11 @@ class Listener:
     def put(self, frame: Frame, instead: Span) -> None:
         """Add a frame; if that is too much, a gap takes the place of all that waits. `instead` is this frame's own."""
         self._frames.append((frame, instead))
-        self._bytes += len(frame.events)
+        self._bytes += frame.n_bytes
         if len(self._frames) > 1 and (frame.gap is not None or self._bytes > self._max_bytes):
             gap = sum((each for _, each in self._frames), start=Span(0, None, None))
             self._frames.clear()
-            self._frames.append((Frame(frame.place, b"", gap), gap))
+            self._frames.append((Frame(frame.place, gap=gap), gap))
             self._bytes = 0
         self._ready.set()
 
@@ -76,7 +94,7 @@ class Listener:
         if not self._frames:
             return None
         frame, _ = self._frames.popleft()
-        self._bytes -= len(frame.events)
+        self._bytes -= frame.n_bytes
         self._taken = frame.place
         return frame
 
@@ -133,9 +151,9 @@ class Tail:
         if not span.arrived:
             return None
         if span.arrived > self._settings.max_stream_lag:
-            return Frame(until, b"", span)
+            return Frame(until, gap=span)
         arrived = _first(await arrival.pieces(self._store, after, until))
-        return Frame(arrived[-1].end, _encode(await arrival.events(self._store, wanted, arrived)))
+        return frame_of(await arrival.events(self._store, wanted, arrived), arrived)
 
     async def rest(self, wanted: Filter, after: Arrival, within_s: float) -> AsyncIterator[Frame]:
         """Yield what was committed before now, as far as that is settled and read in time: the end of a stream."""
@@ -200,17 +218,18 @@ class Tail:
             return await self._skip(place)
         arrived = _first(arrived)
         found = {
-            wanted: _encode(await arrival.events(self._store, wanted, arrived)) for wanted in list(self._listeners)
+            wanted: frame_of(await arrival.events(self._store, wanted, arrived), arrived)
+            for wanted in list(self._listeners)
         }  # all of it before any is handed out: after an error, the same is read again
-        self._hand_out(arrived[-1].end, found, arrival.span_of(arrived))
+        self._hand_out(found, arrival.span_of(arrived))
         return arrived[-1].end
 
-    def _hand_out(self, place: Arrival, found: dict[Filter, bytes], span: Span) -> None:
-        for wanted, events in found.items():
+    def _hand_out(self, found: dict[Filter, Frame], span: Span) -> None:
+        for wanted, frame in found.items():
             for listener in self._listeners.get(wanted, ()):
-                listener.seen = place
-                if events != b"[]":
-                    listener.put(Frame(place, events), span)
+                listener.seen = frame.place
+                if frame.parts:
+                    listener.put(frame, span)
 
     async def _skip(self, place: Arrival) -> Arrival:
         """Give up what cannot be read as fast as it arrives."""
@@ -218,8 +237,32 @@ class Tail:
         gap = await arrival.span(self._store, place, end)
         for listener in [each for group in self._listeners.values() for each in group]:
             listener.seen = end
-            listener.put(Frame(end, b"", gap), gap)
+            listener.put(Frame(end, gap=gap), gap)
         return end
+
+
+def frame_of(events: list[Event], arrived: list[Piece]) -> Frame:
+    """Return the events of these pieces as a frame."""
+    xids = {id: piece.xid for piece in arrived for id in range(piece.first_id, piece.last_id + 1)}
+    end = arrived[-1].end
+    parts: list[Part] = []
+    encoded: list[bytes] = []
+    n_bytes, place = 0, end
+    for event in events:
+        line = _encode(event)
+        if encoded and n_bytes + len(line) > PART_BYTES:
+            parts.append(Part(place, _array(encoded)))
+            encoded, n_bytes = [], 0
+        encoded.append(line)
+        n_bytes += len(line)
+        place = Arrival(xids[event.id], event.id)
+    if encoded:
+        parts.append(Part(end, _array(encoded)))
+    return Frame(end, tuple(parts))
+
+
+def _array(encoded: list[bytes]) -> bytes:
+    return b"[" + b",".join(encoded) + b"]"
 
 
 def _first(arrived: list[Piece]) -> list[Piece]:

@@ -1,7 +1,7 @@
 """The live tail over HTTP: server-sent events (WHATWG HTML, section 9.2), as they arrive, and on from where one was."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Annotated, Final, NamedTuple
 
@@ -97,14 +97,16 @@ async def messages(request: Request, asked: Asked) -> AsyncGenerator[Message | N
         try:
             while (frame := await own.tail.missed(wanted, after, start)) is not None:
                 after = frame.place
-                yield _message(frame)
+                for message in _messages(frame):
+                    yield message
         except Problem:
             return
         async for message in _following(request, listener):
             yield message
         after = listener.reached
     async for frame in own.tail.rest(wanted, after, own.settings.drain_s / 2):
-        yield _message(frame)
+        for message in _messages(frame):
+            yield message
 
 
 async def _beginning(request: Request, listener: Listener) -> AsyncIterator[None]:
@@ -125,17 +127,19 @@ async def _following(request: Request, listener: Listener) -> AsyncIterator[Mess
     while not is_draining(request):
         frame = await listener.next(LOOK_S)
         if frame is not None:
-            spoke_at = now()
-            yield _message(frame)
+            for message in _messages(frame):
+                spoke_at = now()
+                yield message
         elif now() - spoke_at >= resources(request).settings.stream_heartbeat_s:
             spoke_at = now()
             yield Message("heartbeat", listener.seen)
 
 
-def _message(frame: Frame) -> Message:
+def _messages(frame: Frame) -> Iterator[Message]:
     if frame.gap is not None:
-        return Message("gap", frame.place, msgspec.json.encode(frame.gap))
-    return Message("events", frame.place, frame.events)
+        yield Message("gap", frame.place, msgspec.json.encode(frame.gap))
+    for part in frame.parts:
+        yield Message("events", part.place, part.events)
 
 
 OPERATIONS: Final = (
