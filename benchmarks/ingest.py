@@ -4,7 +4,8 @@
 
 One embedded Postgres with its settings as they are served; a new database for each measurement, the same table and
 indexes in each. Who is measured takes turns, `--rounds` times. The load comes from another process on the same
-machine, so the client's share is in every figure. `--memory MINUTES` watches the collector's memory instead.
+machine, so the client's share is in every figure. `--memory MINUTES` watches the collector's memory instead,
+`--tails N` measures beside N clients that follow slowly.
 """
 
 import argparse
@@ -14,15 +15,19 @@ import json
 import os
 import re
 import resource
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 from report import Column, Figures, about, print_about, table
@@ -235,6 +240,49 @@ def overload(bench: Bench, seconds: float) -> None:
     print(f"- the measurement after it began {time.monotonic() - ended_s - bench.seconds - 1:.1f} s after its end")
 
 
+def follow(bench: Bench, tails: int, rounds: int) -> None:
+    """Print what clients that follow the tail, and read 1 KiB a second of it, cost those who send."""
+    found: dict[int, list[dict[str, Any]]] = {0: [], tails: []}
+    for number in range(rounds):
+        for n in (0, tails) if number % 2 == 0 else (tails, 0):
+            with bench.database() as dsn, collector(dsn, bench.engines.redis_url) as (process, url):
+                before_mib = rss_mib(process.pid)
+                with slow_tails(url, n):
+                    measured = bench.load("http", url, "--batch", "1000", "--connections", "16")
+                    found[n].append(measured | {"grown_mib": rss_mib(process.pid) - before_mib})
+    print(f"### {tails} clients that follow, and read 1 KiB a second; 16 connections that post 1,000 events each\n")
+    for name in ("events_per_s", "p50_ms", "p99_ms", "grown_mib"):
+        without, beside = (statistics.median(each[name] for each in found[n]) for n in (0, tails))
+        print(f"- {name}, without and with them: {without:,.0f}, {beside:,.0f}: {100 * beside / without:.0f} %")
+
+
+@contextlib.contextmanager
+def slow_tails(url: str, n: int) -> Iterator[None]:
+    """Have n streams open, all of them read slowly."""
+    parts, done = urlsplit(url), threading.Event()
+    with contextlib.ExitStack() as stack:
+        tails = [
+            stack.enter_context(socket.create_connection((parts.hostname or "", parts.port or 0))) for _ in range(n)
+        ]
+
+        def read() -> None:
+            while not done.wait(1.0):
+                for tail in tails:
+                    with contextlib.suppress(OSError):
+                        tail.recv(1024, socket.MSG_DONTWAIT)
+
+        for tail in tails:
+            tail.sendall(f"GET /api/events/stream HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+            tail.recv(1024)
+        reading = threading.Thread(target=read)
+        reading.start()
+        try:
+            yield
+        finally:
+            done.set()
+            reading.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write every figure of every round to this file")
@@ -243,6 +291,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="how long each measurement takes")
     parser.add_argument("--memory", type=float, metavar="MINUTES", help="watch the memory under full ingest instead")
     parser.add_argument("--overload", type=float, metavar="SECONDS", help="ask for far too much instead")
+    parser.add_argument("--tails", type=int, metavar="N", help="what N slow clients of the tail cost, instead; to 100")
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else 3)
     results: dict[str, list[Figures]] = defaultdict(list)
@@ -253,6 +302,9 @@ def main() -> None:
             return
         if args.overload:
             overload(bench, args.overload)
+            return
+        if args.tails:
+            follow(bench, args.tails, rounds)
             return
         found = about(rounds, PACKAGES, seconds=bench.seconds)
         print_about("Ingest benchmark", found)

@@ -6,97 +6,23 @@ kept for it: it is told of the gap. So neither a slow listener nor many of them 
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import Final
 
 from brain_collector import arrival
 from brain_collector.arrival import Arrival, Piece, Span
 from brain_collector.errors import Problem, Unavailable
 from brain_collector.filter import Filter
-from brain_collector.schema import Event
+from brain_collector.listener import Frame, Listener, frame_of
 from brain_collector.settings import Settings
 from brain_collector.store import Store
 
 RETRY_S: Final = 1.0
 STEP_IDS: Final = 2_000
 """About how many arrivals are read at once."""
-PART_BYTES: Final = 65_536
-"""Most events, in bytes, in one part; a larger event is one by itself."""
 
 logger: Final = logging.getLogger(__name__)
-_encode: Final = msgspec.json.encode
-
-
-class Part(NamedTuple):
-    """A JSON array of events, and the place of the last of them."""
-
-    place: Arrival
-    events: bytes
-
-
-class Frame(NamedTuple):
-    """What a listener gets at once: events in parts, or a gap; and the place that it has then seen all of.
-
-    Parts are small, as a connection copies what it sends; what waits is the same bytes for all with the same filter.
-    """
-
-    place: Arrival
-    parts: tuple[Part, ...] = ()
-    gap: Span | None = None
-
-    @property
-    def n_bytes(self) -> int:
-        """How many bytes of events it is."""
-        return sum(len(part.events) for part in self.parts)
-
-
-class Listener:
-    """One who follows the tail, and what it has not taken yet. `place` is where that begins, once it is known."""
-
-    def __init__(self, wanted: Filter, max_bytes: int) -> None:
-        self.wanted = wanted
-        self.place: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
-        self.seen = Arrival(0, 0)
-        """Up to here there was nothing else for it."""
-        self._taken: Arrival | None = None
-        self._max_bytes = max_bytes
-        self._frames: deque[tuple[Frame, Span]] = deque()
-        self._bytes = 0
-        self._ready = asyncio.Event()
-
-    @property
-    def reached(self) -> Arrival:
-        """Up to here it has taken everything."""
-        return (self._taken or self.place.result()) if self._frames else self.seen
-
-    def put(self, frame: Frame, instead: Span) -> None:
-        """Add a frame; if that is too much, a gap takes the place of all that waits. `instead` is this frame's own."""
-        self._frames.append((frame, instead))
-        self._bytes += frame.n_bytes
-        if len(self._frames) > 1 and (frame.gap is not None or self._bytes > self._max_bytes):
-            gap = sum((each for _, each in self._frames), start=Span(0, None, None))
-            self._frames.clear()
-            self._frames.append((Frame(frame.place, gap=gap), gap))
-            self._bytes = 0
-        self._ready.set()
-
-    async def next(self, timeout_s: float) -> Frame | None:
-        """Return what is next, None if there is nothing for that long."""
-        if not self._frames:
-            self._ready.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await self._ready.wait()
-        if not self._frames:
-            return None
-        frame, _ = self._frames.popleft()
-        self._bytes -= frame.n_bytes
-        self._taken = frame.place
-        return frame
 
 
 class Tail:
@@ -145,7 +71,13 @@ class Tail:
             if not group:
                 self._listeners.pop(wanted, None)
 
-    async def missed(self, wanted: Filter, after: Arrival, until: Arrival) -> Frame | None:
+    async def missed(self, wanted: Filter, after: Arrival, until: Arrival) -> AsyncIterator[Frame]:
+        """Yield what arrived between two places."""
+        while (frame := await self._missed(wanted, after, until)) is not None:
+            after = frame.place
+            yield frame
+
+    async def _missed(self, wanted: Filter, after: Arrival, until: Arrival) -> Frame | None:
         """Return the first of what arrived between two places, None if that is nothing; a gap if it is very much."""
         span = await arrival.span(self._store, after, until)
         if not span.arrived:
@@ -175,7 +107,7 @@ class Tail:
         """Return what comes next, waiting for it; None once there is nothing more up to `until`."""
         while True:
             head = await arrival.head(self._store)
-            frame = await self.missed(wanted, after, head)
+            frame = await self._missed(wanted, after, head)
             if frame is not None or head >= until:
                 return frame
             await asyncio.sleep(self._settings.stream_poll_s)
@@ -217,10 +149,13 @@ class Tail:
         if sum(piece.n for piece in arrived) > self._settings.max_stream_lag:
             return await self._skip(place)
         arrived = _first(arrived)
-        found = {
-            wanted: frame_of(await arrival.events(self._store, wanted, arrived), arrived)
-            for wanted in list(self._listeners)
-        }  # all of it before any is handed out: after an error, the same is read again
+        found = {}  # all of it before any is handed out: after an error, the same is read again
+        for wanted in list(self._listeners):
+            try:
+                found[wanted] = frame_of(await arrival.events(self._store, wanted, arrived), arrived)
+            except Problem as error:
+                await self._store.ping()  # it is the filter's fault, if this is answered
+                self._end(wanted, error)
         self._hand_out(found, arrival.span_of(arrived))
         return arrived[-1].end
 
@@ -231,6 +166,12 @@ class Tail:
                 if frame.parts:
                     listener.put(frame, span)
 
+    def _end(self, wanted: Filter, error: Problem) -> None:
+        """End those who listen for what cannot be read; nobody else waits for it."""
+        logger.warning("streams end, as their filter cannot be read: %s", error)
+        for listener in self._listeners.pop(wanted, ()):
+            listener.end()
+
     async def _skip(self, place: Arrival) -> Arrival:
         """Give up what cannot be read as fast as it arrives."""
         end = await arrival.head(self._store)
@@ -239,30 +180,6 @@ class Tail:
             listener.seen = end
             listener.put(Frame(end, gap=gap), gap)
         return end
-
-
-def frame_of(events: list[Event], arrived: list[Piece]) -> Frame:
-    """Return the events of these pieces as a frame."""
-    xids = {id: piece.xid for piece in arrived for id in range(piece.first_id, piece.last_id + 1)}
-    end = arrived[-1].end
-    parts: list[Part] = []
-    encoded: list[bytes] = []
-    n_bytes, place = 0, end
-    for event in events:
-        line = _encode(event)
-        if encoded and n_bytes + len(line) > PART_BYTES:
-            parts.append(Part(place, _array(encoded)))
-            encoded, n_bytes = [], 0
-        encoded.append(line)
-        n_bytes += len(line)
-        place = Arrival(xids[event.id], event.id)
-    if encoded:
-        parts.append(Part(end, _array(encoded)))
-    return Frame(end, tuple(parts))
-
-
-def _array(encoded: list[bytes]) -> bytes:
-    return b"[" + b",".join(encoded) + b"]"
 
 
 def _first(arrived: list[Piece]) -> list[Piece]:

@@ -15,7 +15,7 @@ import pytest
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.proxy import proxied
-from tests.integration.support import connected, event, eventually, ndjson, post_batch
+from tests.integration.support import connected, event, eventually, ndjson, post_batch, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -329,3 +329,41 @@ async def test_a_stream_outlives_its_database(settings: Settings, serve: Serve) 
 
             await eventually(came, "the stream goes on")
         assert tail.numbers[:2] == [1, 2]
+
+
+REFUSING = (
+    "CREATE SCHEMA refusing",
+    """CREATE FUNCTION refusing.text_at(jsonb, text[]) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+    IF $2 = '{refused}' THEN RAISE EXCEPTION 'refused'; END IF;
+    IF $2 = '{slow}' THEN PERFORM pg_sleep(60); END IF;
+    RETURN jsonb_extract_path_text($1, VARIADIC $2); END $$""",
+    "CREATE OPERATOR refusing.#>> (LEFTARG = jsonb, RIGHTARG = text[], FUNCTION = refusing.text_at)",
+    """DO $$ BEGIN EXECUTE
+    format('ALTER DATABASE %I SET search_path = refusing, pg_catalog, public', current_database()); END $$""",
+)
+"""SQL: from the next connection on, Postgres refuses a filter on `details.refused`, and is slow with `details.slow`."""
+
+
+@pytest.mark.parametrize("path", ["refused", "slow"])
+async def test_a_filter_that_postgres_refuses_ends_its_own_streams_alone(
+    settings: Settings, serve: Serve, path: str
+) -> None:
+    for statement in REFUSING:
+        await sql(settings.dsn, statement)
+    async with (
+        serve(settings, read_deadline_s=0.5) as client,
+        listening(client, f"?source=s&details.{path}=1") as one,
+        listening(client, f"?source=s&details.{path}=1") as same,
+        listening(client, "?source=s&details.number=1") as other,
+        listening(client) as everything,
+    ):
+        await post_batch(client, numbered(1))
+        for tail in (one, same):
+            await asyncio.wait_for(tail.reading, 30)
+            assert tail.events == []
+        await everything.until(1)
+        await post_batch(client, numbered(1))
+        await everything.until(2)
+        await other.until(2)
+        assert not other.reading.done()
+        assert not everything.reading.done()

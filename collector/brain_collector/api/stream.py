@@ -18,8 +18,8 @@ from brain_collector.arrival import Arrival
 from brain_collector.draining import is_draining
 from brain_collector.errors import Problem
 from brain_collector.filter import Filter
+from brain_collector.listener import Frame, Listener
 from brain_collector.resources import resources
-from brain_collector.tail import Frame, Listener
 
 EVENT_STREAM: Final = "text/event-stream"
 LAST_ID: Final = "Last-Event-ID"
@@ -82,7 +82,8 @@ def _framed(message: Message) -> bytes:
 async def messages(request: Request, asked: Asked) -> AsyncGenerator[Message | None]:
     """Yield what a stream says until the collector is to stop; None: there is nothing to say, the database is away.
 
-    It may end before, where the database went away at the beginning: the client comes again, with the last id it has.
+    It ends before, where the database goes away at the beginning, or refuses the filter: the client comes again, with
+    the last id it has.
     """
     own, wanted, after = resources(request), asked.wanted, asked.after
     with own.tail.listening(wanted) as listener:
@@ -95,18 +96,17 @@ async def messages(request: Request, asked: Asked) -> AsyncGenerator[Message | N
             after = start
         yield Message("ready", after)
         try:
-            while (frame := await own.tail.missed(wanted, after, start)) is not None:
-                after = frame.place
-                for message in _messages(frame):
-                    yield message
+            async for message in _said(own.tail.missed(wanted, after, start)):
+                yield message
         except Problem:
             return
         async for message in _following(request, listener):
             yield message
+        if listener.ended:
+            return
         after = listener.reached
-    async for frame in own.tail.rest(wanted, after, own.settings.drain_s / 2):
-        for message in _messages(frame):
-            yield message
+    async for message in _said(own.tail.rest(wanted, after, own.settings.drain_s / 2)):
+        yield message
 
 
 async def _beginning(request: Request, listener: Listener) -> AsyncIterator[None]:
@@ -121,7 +121,7 @@ async def _beginning(request: Request, listener: Listener) -> AsyncIterator[None
 
 
 async def _following(request: Request, listener: Listener) -> AsyncIterator[Message]:
-    """Yield what the listener gets, until the collector is to stop."""
+    """Yield what the listener gets, until there comes no more or the collector is to stop."""
     now = asyncio.get_running_loop().time
     spoke_at = now()
     while not is_draining(request):
@@ -130,9 +130,17 @@ async def _following(request: Request, listener: Listener) -> AsyncIterator[Mess
             for message in _messages(frame):
                 spoke_at = now()
                 yield message
+        elif listener.ended:
+            return
         elif now() - spoke_at >= resources(request).settings.stream_heartbeat_s:
             spoke_at = now()
             yield Message("heartbeat", listener.seen)
+
+
+async def _said(frames: AsyncIterator[Frame]) -> AsyncIterator[Message]:
+    async for frame in frames:
+        for message in _messages(frame):
+            yield message
 
 
 def _messages(frame: Frame) -> Iterator[Message]:

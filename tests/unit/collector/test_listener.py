@@ -7,8 +7,8 @@ import pytest
 
 from brain_collector.arrival import Arrival, Piece, Span
 from brain_collector.filter import Filter
+from brain_collector.listener import PART_BYTES, Frame, Listener, Part, frame_of
 from brain_collector.schema import Event
-from brain_collector.tail import PART_BYTES, Frame, Listener, Part, frame_of
 
 pytestmark = pytest.mark.anyio
 
