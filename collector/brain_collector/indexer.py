@@ -65,14 +65,12 @@ _ADD: Final = """
 _ARRIVED_UNTIL: Final = "UPDATE search_progress SET xid = $1, id = $2"
 
 _ADD_OLDER: Final = """
-    WITH progress AS (
-        SELECT * FROM search_progress
-    ), part AS MATERIALIZED (
-        SELECT event.*, row_number() OVER (ORDER BY "timestamp" DESC, event.id DESC) - 1 AS place
+    WITH part AS MATERIALIZED (
+        SELECT event.*, row_number() OVER (ORDER BY "timestamp" DESC, id DESC) - 1 AS place
         FROM (
-            SELECT event.* FROM system_events AS event, progress
-            WHERE event."timestamp" <= older_ts AND (event."timestamp", event.id) < (older_ts, older_id)
-            ORDER BY event."timestamp" DESC, event.id DESC LIMIT $1
+            SELECT * FROM system_events
+            WHERE "timestamp" <= $3 AND ("timestamp", id) < ($3, $4)
+            ORDER BY "timestamp" DESC, id DESC LIMIT $1
         ) AS event
     ), made AS (
         INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
@@ -86,8 +84,9 @@ _ADD_OLDER: Final = """
     )
     UPDATE search_progress
     SET older_ts = (SELECT "timestamp" FROM last), older_id = (SELECT id FROM last)
-    WHERE older_ts IS NOT NULL
 """
+
+_OLDER: Final = "SELECT older_ts, older_id FROM search_progress WHERE older_ts IS NOT NULL"
 
 _LAG: Final = """
     SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 AS seconds,
@@ -139,9 +138,11 @@ async def step(connection: Connection, ids: int) -> bool:
         arrived = await connection.fetch(_ARRIVED, ids)
         if arrived:
             await _add(connection, arrived)
-        older = await connection.execute(_ADD_OLDER, ids, BLOCK_IDS)
+        older = await connection.fetchrow(_OLDER)
+        if older is not None:
+            await connection.execute(_ADD_OLDER, ids, BLOCK_IDS, *older)
         await connection.execute(_NOTE)
-        return bool(arrived) or older != "UPDATE 0"
+        return bool(arrived) or older is not None
 
 
 async def _add(connection: Connection, arrived: list[Record]) -> None:
