@@ -38,11 +38,11 @@ _REMEDY: Final = "narrow it with `from` and `to`"
 _WITHIN: Final = "max_ts >= :since AND min_ts <= :until AND (min_ts, first_id) < (:after_ts, :after_id)"
 _BOXES: Final = """
     WITH progress AS MATERIALIZED (SELECT * FROM search_progress), boxes AS (
-        (SELECT first_id, last_id, min_ts, max_ts FROM search_blocks
+        (SELECT first_id, last_id, min_ts, max_ts, true AS is_block FROM search_blocks
          WHERE ({holds}) AND {within}
          ORDER BY max_ts DESC, last_id DESC LIMIT {most})
         UNION ALL
-        (SELECT first_id, first_id + n - 1, min_ts, max_ts FROM batches, progress
+        (SELECT first_id, first_id + n - 1, min_ts, max_ts, false FROM batches, progress
          WHERE batches.xid >= progress.xid::text::xid8
              AND (batches.xid::text::bigint, first_id + n - 1) > (progress.xid, progress.id) AND {within}
          ORDER BY max_ts DESC, first_id + n DESC LIMIT {most})
@@ -86,15 +86,15 @@ async def page(store: Store, wanted: Filter, *, limit: int, offset: int = 0, aft
 async def places(store: Store, wanted: Filter, words: Words, after: Position | None = None) -> Places:
     """Return where the words may be, what has the newest event first."""
     rows = await store.search(_query(wanted, words, after or _LAST), _REMEDY)
-    boxes = [Box(row.first_id, row.last_id, row.min_ts, row.max_ts) for row in rows if row.first_id is not None]
-    edges = [_behind(boxes[-1])] if len(boxes) == MOST_BOXES else []
+    found = [(Box(row.first_id, row.last_id, row.min_ts, row.max_ts), row.is_block) for row in rows if row.first_id]
+    edges = [_behind(found[-1][0])] if len(found) == MOST_BOXES else []
     building = Position(rows[0].older_ts, rows[0].older_id) if rows[0].older_ts else None
     if building and building.timestamp >= (wanted.since or _EVER):
         edges.append(building)
     edge = max(edges, default=None)
-    runs = joined(boxes, most_ids=MOST_IDS, gap=GAP_IDS, span=SPAN)
-    small = [part for box in runs for part in cut(box, MOST_IDS)]
-    return Places(sorted(small, key=_behind, reverse=True), edge, edge is not None and edge == building)
+    waiting = joined((box for box, is_block in found if not is_block), most_ids=MOST_IDS, gap=GAP_IDS, span=SPAN)
+    boxes = [box for box, is_block in found if is_block] + [part for run in waiting for part in cut(run, MOST_IDS)]
+    return Places(sorted(boxes, key=_behind, reverse=True), edge, edge is not None and edge == building)
 
 
 async def all_places(store: Store, wanted: Filter, words: Words) -> list[Box] | None:
