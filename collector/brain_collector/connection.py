@@ -54,8 +54,6 @@ class Connection(HttpToolsProtocol):
         self._door = door
         self._open_paths = open_paths
         self._sockets = sockets
-        upgraded = partial(Upgraded, settings, lambda: door.leave(self))
-        self.ws_protocol_class = cast("type[asyncio.Protocol]", upgraded)  # it is only called
         self._place = Place.FREE
         self._deaf = False  # what still comes is dropped
         self._begun = False  # something of a head is there
@@ -179,7 +177,11 @@ class Connection(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Give the connection away, but for its place at the door."""
         self._stop_waiting_for_reader()
+        upgraded = partial(Upgraded, self._settings, partial(self._door.leave, self))
+        self.ws_protocol_class = cast("type[asyncio.Protocol]", upgraded)  # it is only called
         super().handle_websocket_upgrade()
+        self.ws_protocol_class = None  # no cycle is left
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does
         if self.flow.write_paused:
             self.transport.get_protocol().pause_writing()
 

@@ -9,6 +9,7 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
+from uvicorn.protocols.utils import ClientDisconnected
 
 from brain_collector.metrics import REQUEST_SECONDS, REQUESTS, Metrics
 from brain_collector.problem import REQUEST_ID_HEADER
@@ -51,6 +52,8 @@ class Observe:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnected:  # from a WebSocket, before its answer
+            raise
         except Exception:
             status = "500"  # answered further out, by `problem.on_crash`
             raise

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
@@ -77,6 +78,8 @@ class Upgraded(WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self.handshake_complete:
             self.transport.abort()  # it has to wait for the answer (RFC 6455, section 4.1)
             return
+        if self.conn.parser_exc is not None:  # it was told to end, and is not listened to
+            return
         super().data_received(data)
         if not self.handshake_initiated:
             reason = self.conn.handshake_exc
@@ -110,6 +113,11 @@ class Upgraded(WebSocketsSansIOProtocol):
         self.close_sent = True
 
     # -- from the application and the server
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # else uvicorn would log a refusal as a fault of the application
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)

@@ -181,7 +181,9 @@ async def test_the_upgrade_is_counted_and_has_a_request_id(collector: httpx.Asyn
 # -- who may
 
 
-async def test_a_websocket_needs_a_key_that_may_read(locked: httpx.AsyncClient) -> None:
+async def test_a_websocket_needs_a_key_that_may_read(
+    locked: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
     made = await locked.post("/api/keys", json={"name": "n", "scopes": ["ingest"]}, headers=BEARER)
     ingest = {"Authorization": f"Bearer {made.json()['key']}"}
     basic = {"Authorization": "Basic " + base64.b64encode(f"u:{KEY}".encode()).decode()}
@@ -190,6 +192,7 @@ async def test_a_websocket_needs_a_key_that_may_read(locked: httpx.AsyncClient) 
     assert await refused(locked, headers=ingest) == (403, "forbidden")
     async with opened(locked, headers=BEARER) as socket:
         await ready(socket)
+    assert complaints(caplog) == []
 
 
 async def test_no_page_of_another_site_opens_one(locked: httpx.AsyncClient) -> None:
