@@ -1,0 +1,15 @@
+// Colours of charts, out of the style sheet: a canvas does not see the variables of CSS.
+const SERIES = 8;
+
+function variable(name: string): string {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+export function palette(): { dim: string; line: string } {
+  return { dim: variable("--dim"), line: variable("--line") };
+}
+
+/** A severity has its own colour; other values take one after another. */
+export function colourOf(name: string, index: number): string {
+  return variable(/^(info|warning|error|critical|other)$/.test(name) ? `--bar-${name}` : `--bar-${index % SERIES}`);
+}

@@ -1,0 +1,51 @@
+// The columns of the list: those of every event, and any value of the details by its path.
+import type { Event } from "../api/types";
+import { at } from "./json";
+import { shown, type Zone } from "./time";
+
+export const COLUMNS: Readonly<Record<string, { title: string; width: string }>> = {
+  time: { title: "Time", width: "23ch" },
+  severity: { title: "Severity", width: "10ch" },
+  type: { title: "Type", width: "minmax(12ch, 24ch)" },
+  source: { title: "Source", width: "minmax(9ch, 16ch)" },
+  message: { title: "Message", width: "minmax(20ch, 1fr)" },
+  created: { title: "Stored", width: "23ch" },
+  id: { title: "Id", width: "10ch" },
+};
+
+export function titleOf(column: string): string {
+  return COLUMNS[column]?.title ?? column.replace(/^details\./, "");
+}
+
+export function widthsOf(columns: readonly string[]): string {
+  return columns.map((column) => COLUMNS[column]?.width ?? "minmax(8ch, 18ch)").join(" ");
+}
+
+/** The text of a cell. */
+export function cell(event: Event, column: string, zone: Zone): string {
+  switch (column) {
+    case "time":
+      return shown(event.timestamp, zone);
+    case "severity":
+      return event.severity;
+    case "type":
+      return event.event_type;
+    case "source":
+      return event.source ?? "";
+    case "message":
+      return event.message;
+    case "created":
+      return shown(event.created_at, zone);
+    case "id":
+      return String(event.id);
+    default:
+      return detail(event, column);
+  }
+}
+
+function detail(event: Event, column: string): string {
+  const path = [...column.slice("details.".length).matchAll(/((?:\\.|[^.\\])+)/gs)];
+  const found = at(event.details, path.map(([key]) => key.replaceAll(/\\(.)/gs, "$1")));
+  if (found === undefined) return "";
+  return typeof found === "string" ? found : JSON.stringify(found);
+}

@@ -1,0 +1,75 @@
+// What the page shows, as its address says: everything is in the fragment, so that a link restores the view, and what
+// was searched for stays out of the logs of servers and proxies.
+import { computed, signal } from "@preact/signals";
+import { DEFAULT_RANGE, type Range, spanSeconds, type Zone } from "./time";
+
+export const PAGES = ["events", "statistics", "health"] as const;
+export type Page = (typeof PAGES)[number];
+export const DEFAULT_COLUMNS: readonly string[] = ["time", "severity", "type", "source", "message"];
+
+export interface View {
+  page: Page;
+  text: string;
+  range: Range;
+  columns: readonly string[];
+  order: "newest" | "oldest";
+  zone: Zone;
+  /** The id of the event in the drawer. */
+  event: string | null;
+  /** What the histogram of the statistics is split by. */
+  by: string;
+}
+
+export const view = signal<View>(parse(location.hash));
+export const page = computed(() => view.value.page);
+
+export function parse(fragment: string): View {
+  const [name = "", query = ""] = fragment.replace(/^#/, "").split("?", 2);
+  const given = new URLSearchParams(query);
+  const columns = given.getAll("column").filter(Boolean);
+  return {
+    page: PAGES.find((page) => page === name) ?? "events",
+    text: given.get("q") ?? "",
+    range: rangeOf(given),
+    columns: columns.length ? columns : DEFAULT_COLUMNS,
+    order: given.get("order") === "oldest" ? "oldest" : "newest",
+    zone: (given.get("zone") ?? localStorage.getItem("zone")) === "local" ? "local" : "utc",
+    event: /^\d{1,19}$/.test(given.get("event") ?? "") ? given.get("event") : null,
+    by: given.get("by") ?? "severity",
+  };
+}
+
+function rangeOf(given: URLSearchParams): Range {
+  const [from, to, span] = [given.get("from"), given.get("to"), given.get("range")];
+  if (from && to && Date.parse(from) <= Date.parse(to)) return { kind: "between", from, to };
+  return span && spanSeconds(span) ? { kind: "last", span } : DEFAULT_RANGE;
+}
+
+export function fragmentOf(view: View): string {
+  const query = new URLSearchParams();
+  if (view.text) query.set("q", view.text);
+  if (view.range.kind === "last") query.set("range", view.range.span);
+  else for (const end of ["from", "to"] as const) query.set(end, view.range[end]);
+  if (view.columns.join() !== DEFAULT_COLUMNS.join()) for (const name of view.columns) query.append("column", name);
+  if (view.order !== "newest") query.set("order", view.order);
+  query.set("zone", view.zone);
+  if (view.by !== "severity") query.set("by", view.by);
+  if (view.event !== null) query.set("event", view.event);
+  return `#${view.page}?${query}`;
+}
+
+/** Change the view. `push` makes a step that the browser's Back undoes. */
+export function go(change: Partial<View>, how: "push" | "replace" = "push"): void {
+  const next = { ...view.value, ...change };
+  const fragment = fragmentOf(next);
+  if (change.zone) localStorage.setItem("zone", change.zone);
+  if (fragment !== location.hash) history[how === "push" ? "pushState" : "replaceState"](null, "", fragment);
+  view.value = next;
+}
+
+function restore(): void {
+  view.value = parse(location.hash);
+}
+
+addEventListener("popstate", restore);
+addEventListener("hashchange", restore);

@@ -1,0 +1,167 @@
+// The events: search, their distribution over time and values, the list, and one of them in full.
+import { useSignal } from "@preact/signals";
+import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
+import type { Params } from "../api/client";
+import type { Event } from "../api/types";
+import { useTicks } from "../lib/answer";
+import { around } from "../lib/context";
+import { useKeys } from "../lib/keys";
+import { Listing } from "../lib/listing";
+import { paramsOf, parse, withTerm } from "../lib/query";
+import { bounds, type Range, rangeParams } from "../lib/time";
+import { go, view } from "../lib/view";
+import { ColumnMenu, inOrder } from "../parts/columnmenu";
+import { Drawer } from "../parts/drawer";
+import { EventList } from "../parts/eventlist";
+import { Facets } from "../parts/facets";
+import { Export } from "../parts/export";
+import { ListBody } from "../parts/listbody";
+import { OverTime } from "../parts/overtime";
+import { RangePicker } from "../parts/rangepicker";
+import { SearchBox } from "../parts/searchbox";
+import { Empty } from "../parts/status";
+import { TailState } from "../parts/tailstate";
+
+const RECOUNT_S = 10;
+
+export function EventsPage() {
+  const { text, range, columns, order, zone, event: open } = view.value;
+  const query = useMemo(() => parse(text), [text]);
+  const listing = useListing(query.problems.length ? null : paramsOf(query), range);
+  const [isPaused, setPaused] = useState(false);
+  const [isAway, setAway] = useState(false);
+  const current = useSignal(open === null ? null : Number(open)); // keys may come faster than the page is drawn
+  useEffect(() => listing?.hold(isPaused || isAway), [listing, isPaused, isAway]);
+  useEffect(() => setAway(false), [listing]);
+
+  const setText = (changed: string): void => go({ text: changed, event: null });
+  const filter = (field: string, value: string): void => setText(withTerm(text, field, value));
+  const setRange = (changed: Range): void => go({ range: changed });
+  const show = useCallback((event: Event): void => {
+    current.value = event.id;
+    go({ event: String(event.id) }, "replace");
+  }, []);
+  const close = (): void => go({ event: null }, "replace");
+  const showContext = async (moment: string): Promise<void> => {
+    go({ text: "", range: await around(moment) });
+    current.value = Number(open);
+  };
+  useReach(listing, open);
+
+  const step = (by: number): void => {
+    const rows = listing?.rows.peek() ?? [];
+    const place = rows.findIndex((row) => row.id === current.peek());
+    const next = rows[place < 0 ? 0 : place + (order === "newest" ? by : -by)];
+    if (!next) return;
+    current.value = next.id;
+    if (view.peek().event !== null) show(next);
+  };
+  useKeys({
+    j: () => step(1),
+    k: () => step(-1),
+    ArrowDown: () => step(1),
+    ArrowUp: () => step(-1),
+    Enter: () => current.value !== null && go({ event: String(current.value) }, "replace"),
+    Escape: close,
+    p: () => setPaused(!isPaused),
+  });
+
+  const again = useRecount(listing);
+  const ends = useMemo(() => rangeParams(range), [range, again]);
+  return (
+    <main class="events">
+      <div class="bar">
+        <SearchBox text={text} onText={setText} />
+        <RangePicker range={range} zone={zone} onRange={setRange} />
+        {listing && <TailState listing={listing} isPaused={isPaused} onPause={() => setPaused(!isPaused)} />}
+      </div>
+      <Facets text={text} range={ends} again={again} onText={setText} />
+      <section class="middle" aria-label="Events">
+        <OverTime params={[...paramsOf(query), ...ends]} again={again} zone={zone} by="severity" height={92} />
+        <div class="tools">
+          <button
+            type="button"
+            title="Which end of the list is up"
+            onClick={() => go({ order: order === "newest" ? "oldest" : "newest" }, "replace")}
+          >
+            {order === "newest" ? "Newest first" : "Oldest first"}
+          </button>
+          <ColumnMenu columns={columns} onColumns={(changed) => go({ columns: changed }, "replace")} />
+          <Export filter={paramsOf(query)} range={range} />
+          <span class="gap" />
+          {listing && (isPaused || isAway) && listing.waiting.value > 0 && (
+            <button
+              type="button"
+              class="pill"
+              onClick={() => {
+                setPaused(false);
+                setAway(false);
+                current.value = null;
+              }}
+            >
+              {listing.waiting.value.toLocaleString("en")} new
+            </button>
+          )}
+        </div>
+        {listing ? (
+          <ListBody listing={listing} range={range} hasText={text !== ""}>
+            <EventList
+              rows={listing.rows.value}
+              columns={columns}
+              order={order}
+              zone={zone}
+              current={current.value}
+              open={open}
+              isAway={isAway}
+              hasMore={listing.older.value === "more"}
+              onOpen={show}
+              onMore={() => void listing.more()}
+              onAway={setAway}
+            />
+          </ListBody>
+        ) : (
+          <Empty>Mend the search to see events.</Empty>
+        )}
+      </section>
+      {open !== null && (
+        <Drawer
+          id={open}
+          zone={zone}
+          onFilter={filter}
+          onColumn={(field) => go({ columns: inOrder([...new Set([...columns, field])]) }, "replace")}
+          onContext={(moment) => void showContext(moment)}
+          onClose={close}
+        />
+      )}
+    </main>
+  );
+}
+
+/** A listing of the filter and the range, as long as they are these. */
+function useListing(filter: Params | null, range: Range): Listing | null {
+  const key = JSON.stringify([filter, range]);
+  const listing = useMemo(() => {
+    if (filter === null) return null;
+    const { from, to } = bounds(range);
+    return new Listing(filter, from, to);
+  }, [key]);
+  useEffect(() => {
+    listing?.start();
+    return () => listing?.close();
+  }, [listing]);
+  return listing;
+}
+
+/** Load as far as the event that is open when the view is entered. */
+function useReach(listing: Listing | null, open: string | null): void {
+  useEffect(() => {
+    const { range } = view.value;
+    if (listing && open !== null && range.kind === "between") void listing.reach(Number(open));
+  }, [listing]);
+}
+
+/** Changes when counts should be taken again: events came in, and some seconds have gone by. */
+function useRecount(listing: Listing | null): number {
+  const ticks = useTicks(RECOUNT_S);
+  return useMemo(() => listing?.arrivals.peek() ?? 0, [ticks, listing]);
+}

@@ -1,0 +1,159 @@
+// Counts: over time by a field, and of the most frequent values.
+import type { Params } from "../api/client";
+import type { Facets, Stats } from "../api/types";
+import { useAnswer } from "../lib/answer";
+import { paramsOf, parse, withTerm } from "../lib/query";
+import { rangeParams, shown } from "../lib/time";
+import { fragmentOf, go, view } from "../lib/view";
+import { OverTime } from "../parts/overtime";
+import { RangePicker } from "../parts/rangepicker";
+import { SearchBox } from "../parts/searchbox";
+import { Empty, Failed, Loading } from "../parts/status";
+import { useMemo, useState } from "preact/hooks";
+
+const BY: readonly (readonly [by: string, title: string])[] = [
+  ["severity", "severity"],
+  ["event_type", "type"],
+  ["source", "source"],
+];
+/** What the exact counts can be narrowed by. */
+const COUNTED = new Set(["event_type", "severity", "severity_min"]);
+
+export function StatisticsPage() {
+  const { text, range, zone, by } = view.value;
+  const [again, setAgain] = useState(0);
+  const query = useMemo(() => parse(text), [text]);
+  const filter = paramsOf(query);
+  const ends = useMemo(() => rangeParams(range), [range, again]);
+  return (
+    <main class="statistics">
+      <div class="bar">
+        <SearchBox text={text} onText={(changed) => go({ text: changed })} />
+        <RangePicker range={range} zone={zone} onRange={(changed) => go({ range: changed })} />
+        <button type="button" onClick={() => setAgain(again + 1)}>
+          Refresh
+        </button>
+      </div>
+      {query.problems.length ? (
+        <Empty>Mend the search to see counts.</Empty>
+      ) : (
+        <div class="sheets">
+          <Exact filter={filter} ends={ends} />
+          <section aria-label="Over time">
+            <div class="tools">
+              <h2>Over time</h2>
+              <label>
+                by{" "}
+                <select value={by} onChange={(change) => go({ by: change.currentTarget.value }, "replace")}>
+                  {BY.map(([name, title]) => (
+                    <option key={name} value={name}>
+                      {title}
+                    </option>
+                  ))}
+                </select>
+              </label>
+            </div>
+            <OverTime params={[...filter, ...ends]} again={again} zone={zone} by={by} height={220} />
+          </section>
+          <Values params={[...filter, ...ends]} />
+        </div>
+      )}
+    </main>
+  );
+}
+
+/** Exact counts, where the filter is one that counts are kept for. */
+function Exact({ filter, ends }: { filter: Params; ends: Params }) {
+  const { zone } = view.value;
+  const isCounted = filter.every(([name]) => COUNTED.has(name));
+  const { value, problem } = useAnswer<Stats>(isCounted ? "api/events/stats" : null, [...filter, ...ends]);
+  if (!isCounted) return null;
+  if (problem) return <Failed problem={problem} />;
+  if (!value) return <Loading what="Counting…" />;
+  const last = value.last_event_timestamp;
+  return (
+    <dl class="numbers">
+      <Number title="Events" value={value.total_events.toLocaleString("en")} />
+      <Number title="of the last 24 hours" value={value.recent_events.toLocaleString("en")} />
+      <Number title="Types" value={Object.keys(value.events_by_type).length.toLocaleString("en")} />
+      <Number title="Newest event" value={last ? shown(last, zone, 0) : "none"} />
+    </dl>
+  );
+}
+
+export function Number({ title, value, state = "" }: { title: string; value: string; state?: string }) {
+  return (
+    <div class={state}>
+      <dt>{title}</dt>
+      <dd>{value}</dd>
+    </div>
+  );
+}
+
+function Values({ params }: { params: Params }) {
+  const { value, problem } = useAnswer<Facets>("api/events/facets", [...params, ["limit", "100"]]);
+  if (problem) return <Failed problem={problem} />;
+  if (!value) return <Loading what="Counting…" />;
+  return (
+    <div class="tables">
+      <ValueTable title="Severities" field="severity" facets={value} name="severity" />
+      <ValueTable title="Types" field="type" facets={value} name="event_type" />
+      <ValueTable title="Sources" field="source" facets={value} name="source" />
+    </div>
+  );
+}
+
+interface TableProps {
+  title: string;
+  field: string;
+  name: "severity" | "event_type" | "source";
+  facets: Facets;
+}
+
+function ValueTable({ title, field, name, facets }: TableProps) {
+  const facet = facets.fields[name];
+  if (!facet) return null;
+  const total = facet.values.reduce((sum, each) => sum + each.n, facet.other) || 1;
+  return (
+    <section aria-label={title}>
+      <h2>
+        {title}
+        {facet.partial && <span class="dim"> counted from {shown(facets.counted_from, view.value.zone, 0)} on</span>}
+      </h2>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">{field}</th>
+            <th scope="col" class="n">events</th>
+            <th scope="col" class="n">share</th>
+          </tr>
+        </thead>
+        <tbody>
+          {facet.values.map(({ value, n }) => (
+            <tr key={value} class={field === "severity" ? (value ?? "") : ""}>
+              <td>{value === null ? "(none)" : <a href={eventsOf(field, value)}>{value}</a>}</td>
+              <td class="n">{n.toLocaleString("en")}</td>
+              <td class="n">{share(n, total)}</td>
+            </tr>
+          ))}
+          {facet.other > 0 && (
+            <tr class="dim">
+              <td>others</td>
+              <td class="n">{facet.other.toLocaleString("en")}</td>
+              <td class="n">{share(facet.other, total)}</td>
+            </tr>
+          )}
+        </tbody>
+      </table>
+      {!facet.values.length && <p class="dim">No events in this time range.</p>}
+    </section>
+  );
+}
+
+function share(n: number, total: number): string {
+  return `${((100 * n) / total).toFixed(1)} %`;
+}
+
+function eventsOf(field: string, value: string): string {
+  return fragmentOf({ ...view.value, page: "events", event: null, text: withTerm(view.value.text, field, value) });
+}

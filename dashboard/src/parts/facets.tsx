@@ -1,0 +1,73 @@
+// The most frequent values of each field; a click filters by one, or takes the filter away.
+import type { Params } from "../api/client";
+import type { Facet, Facets as Answer } from "../api/types";
+import { useAnswer } from "../lib/answer";
+import { hasTerm, paramsOf, parse, withoutField, withoutTerm, withTerm } from "../lib/query";
+
+const FIELDS = [
+  { field: "severity", name: "severity", title: "Severity" },
+  { field: "type", name: "event_type", title: "Type" },
+  { field: "source", name: "source", title: "Source" },
+] as const;
+
+interface Props {
+  text: string;
+  range: Params;
+  again: unknown;
+  onText: (text: string) => void;
+}
+
+export function Facets(props: Props) {
+  return (
+    <aside class="facets" aria-label="Filters">
+      {FIELDS.map((each) => (
+        <FieldValues key={each.field} {...props} {...each} />
+      ))}
+    </aside>
+  );
+}
+
+type FieldProps = Props & (typeof FIELDS)[number];
+
+/** Of a field that is filtered by, the values are counted without that filter: another one can be chosen. */
+function FieldValues({ text, range, again, onText, field, name, title }: FieldProps) {
+  let others = withoutField(text, field);
+  if (field === "severity") others = withoutField(others, "severity_min");
+  const answer = useAnswer<Answer>("api/events/facets", [...paramsOf(parse(others)), ...range], again);
+  const facet: Facet | undefined = answer.value?.fields[name];
+  const most = Math.max(1, ...(facet?.values.map((each) => each.n) ?? []));
+  return (
+    <section aria-label={title}>
+      <h2>
+        {title}
+        {facet?.partial && <span title="The time was spent: only the newest events are counted"> (part)</span>}
+      </h2>
+      {answer.problem && <p class="dim">{answer.problem.message}</p>}
+      {!facet && !answer.problem && <p class="dim">…</p>}
+      {facet && !facet.values.length && <p class="dim">none</p>}
+      <ul>
+        {facet?.values.map(({ value, n }) => {
+          const isOn = value !== null && hasTerm(text, field, value);
+          const toggle = (): void => onText(isOn ? withoutTerm(text, field, value) : withTerm(text, field, value ?? ""));
+          return (
+            <li key={value}>
+              <button
+                type="button"
+                class={`facet ${field === "severity" ? value : ""}`}
+                aria-pressed={isOn}
+                disabled={value === null}
+                onClick={toggle}
+                title={value ?? "without"}
+              >
+                <span class="share" style={{ width: `${(100 * n) / most}%` }} />
+                <span class="value">{value ?? "(none)"}</span>
+                <span class="count">{n.toLocaleString("en")}</span>
+              </button>
+            </li>
+          );
+        })}
+        {facet && facet.other > 0 && <li class="dim other">{facet.other.toLocaleString("en")} more of other values</li>}
+      </ul>
+    </section>
+  );
+}

@@ -1,0 +1,75 @@
+// JSON as a tree. What is not open is not in the document, and of a long list only the first part is.
+import { useState } from "preact/hooks";
+import { asText, Exact, type Json } from "../lib/json";
+import { detailsField } from "../lib/query";
+
+const FIRST = 100;
+const OPEN_DEPTH = 2;
+
+type Path = readonly (string | number)[];
+
+export interface TreeActions {
+  onFilter: (field: string, value: string) => void;
+  onColumn: (field: string) => void;
+}
+
+export function JsonTree({ value, ...actions }: { value: Json } & TreeActions) {
+  return <Children value={value} path={[]} {...actions} />;
+}
+
+function Children({ value, path, ...actions }: { value: Json; path: Path } & TreeActions) {
+  const [limit, setLimit] = useState(FIRST);
+  const entries: [string | number, Json][] = Array.isArray(value) ? [...value.entries()] : Object.entries(value as object);
+  return (
+    <ul class="tree">
+      {entries.slice(0, limit).map(([key, each]) => (
+        <Node key={key} name={key} value={each} path={[...path, key]} {...actions} />
+      ))}
+      {entries.length > limit && (
+        <li>
+          <button type="button" onClick={() => setLimit(limit + 10 * FIRST)}>
+            {(entries.length - limit).toLocaleString("en")} more
+          </button>
+        </li>
+      )}
+    </ul>
+  );
+}
+
+function Node({ name, value, path, ...actions }: { name: string | number; value: Json; path: Path } & TreeActions) {
+  const isBranch = value !== null && typeof value === "object" && !(value instanceof Exact);
+  const size = isBranch ? Object.keys(value).length : 0;
+  const [isOpen, setOpen] = useState(path.length < OPEN_DEPTH && size <= FIRST);
+  if (!isBranch) return <Leaf name={name} value={value} path={path} {...actions} />;
+  return (
+    <li>
+      <button type="button" class="branch" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+        <span class="key">{name}</span> <span class="dim">{Array.isArray(value) ? `[${size}]` : `{${size}}`}</span>
+      </button>
+      {isOpen && size > 0 && <Children value={value} path={path} {...actions} />}
+    </li>
+  );
+}
+
+function Leaf({ name, value, path, onFilter, onColumn }: { name: string | number; value: Json; path: Path } & TreeActions) {
+  const field = detailsField(path);
+  const text = asText(value) ?? "";
+  return (
+    <li class="leaf">
+      <span class="key">{name}</span>
+      <span class={`value ${kindOf(value)}`}>{text}</span>
+      <span class="actions">
+        <button type="button" title={`Filter by ${field}`} aria-label={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
+          filter
+        </button>
+        <button type="button" title={`Show ${field} as a column`} aria-label={`Show ${field} as a column`} onClick={() => onColumn(field)}>
+          column
+        </button>
+      </span>
+    </li>
+  );
+}
+
+function kindOf(value: Json): string {
+  return value instanceof Exact ? "number" : value === null ? "null" : typeof value;
+}

@@ -1,0 +1,15 @@
+// A component that is drawn again only when a property of it is another.
+import { Component, type ComponentType } from "preact";
+
+export function memo<P extends object>(Inner: ComponentType<P>): ComponentType<P> {
+  return class extends Component<P> {
+    override shouldComponentUpdate(next: Readonly<P>): boolean {
+      const before = this.props as Readonly<P>;
+      return (Object.keys(next) as (keyof P)[]).some((name) => next[name] !== before[name]);
+    }
+
+    override render() {
+      return <Inner {...(this.props as P)} />;
+    }
+  };
+}

@@ -1,0 +1,49 @@
+// The search text, with what is wrong about it under it. Enter, or leaving the field, applies it.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { parse } from "../lib/query";
+import { useKeys } from "../lib/keys";
+
+export function SearchBox({ text, onText }: { text: string; onText: (text: string) => void }) {
+  const input = useRef<HTMLInputElement>(null);
+  const [typed, setTyped] = useState(text);
+  useEffect(() => setTyped(text), [text]);
+  useKeys({ "/": () => input.current?.select() });
+  const problems = parse(typed).problems;
+  const apply = (): void => {
+    if (!problems.length && typed.trim() !== text) onText(typed.trim());
+  };
+  return (
+    <form
+      class="search"
+      role="search"
+      onSubmit={(submitted) => {
+        submitted.preventDefault();
+        apply();
+      }}
+    >
+      <input
+        ref={input}
+        type="search"
+        aria-label="Search events"
+        aria-invalid={problems.length > 0}
+        aria-describedby="search-problems"
+        placeholder='Search: severity:error type:payment_failed details.user.id:42 "a phrase" -word'
+        spellcheck={false}
+        autocomplete="off"
+        autocapitalize="off"
+        value={typed}
+        onInput={(change) => setTyped(change.currentTarget.value)}
+        onBlur={apply}
+        onKeyDown={(pressed) => {
+          if (pressed.key === "Escape") input.current?.blur();
+        }}
+        onSearch={apply}
+      />
+      <div id="search-problems" class="problems" role="alert">
+        {problems.map((problem) => (
+          <p key={problem}>{problem}</p>
+        ))}
+      </div>
+    </form>
+  );
+}

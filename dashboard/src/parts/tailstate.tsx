@@ -1,0 +1,25 @@
+// Whether the list follows, and why not.
+import type { Listing } from "../lib/listing";
+
+interface Props {
+  listing: Listing;
+  isPaused: boolean;
+  onPause: () => void;
+}
+
+export function TailState({ listing, isPaused, onPause }: Props) {
+  const tail = listing.tail.value;
+  if (tail === "off") return <span class="tail off">Fixed range</span>;
+  const state = isPaused && tail === "live" ? "paused" : tail;
+  const words = { connecting: "Connecting…", live: "Live", paused: "Paused", away: "Reconnecting…", refused: "Not live" };
+  return (
+    <>
+      <span class={`tail ${state}`} role="status" title={state === "away" || state === "refused" ? listing.tailProblem.value : ""}>
+        {words[state]}
+      </span>
+      <button type="button" aria-pressed={isPaused} onClick={onPause} title="Pause or go on (p)">
+        {isPaused ? "Go on" : "Pause"}
+      </button>
+    </>
+  );
+}
