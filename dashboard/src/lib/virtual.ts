@@ -16,6 +16,7 @@ export function useVirtualRows(scroller: RefObject<HTMLDivElement | null>, count
     observeElementRect,
     scrollToFn: elementScroll,
     overscan: 12,
+    scrollPaddingEnd: rowHeight, // the head of the list stays in sight, and covers as much
     onChange: () => redraw(),
   };
   rows.current ??= new Virtualizer<HTMLDivElement, HTMLDivElement>(options);

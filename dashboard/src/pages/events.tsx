@@ -77,7 +77,7 @@ export function EventsPage() {
       </div>
       <Facets text={text} range={ends} again={again} onText={setText} />
       <section class="middle" aria-label="Events">
-        <OverTime params={[...paramsOf(query), ...ends]} again={again} zone={zone} by="severity" height={92} />
+        <OverTime params={[...paramsOf(query), ...ends]} again={again} zone={zone} by="severity" height={108} />
         <div class="tools">
           <button
             type="button"

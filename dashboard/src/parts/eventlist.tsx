@@ -79,15 +79,17 @@ export function EventList(props: Props) {
 
   return (
     <div
-      class="list"
+      ref={scroller}
+      class="scroller"
       role="grid"
+      onScroll={look}
       aria-label="Events"
       aria-rowcount={rows.length + 1}
       aria-activedescendant={current === null ? undefined : `event-${current}`}
       tabIndex={0}
       style={{ "--columns": widthsOf(columns) }}
     >
-      <div role="rowgroup">
+      <div role="rowgroup" class="heads">
         <div role="row" aria-rowindex={1} class="row head">
           {columns.map((column) => (
             <span key={column} role="columnheader" class="cell" title={column}>
@@ -96,9 +98,8 @@ export function EventList(props: Props) {
           ))}
         </div>
       </div>
-      <div ref={scroller} class="scroller" role="rowgroup" onScroll={look}>
-        <div class="sheet" role="presentation" style={{ height: `${virtual.getTotalSize()}px` }}>
-          {items.map(({ index, start }) => {
+      <div class="sheet" role="rowgroup" style={{ height: `${virtual.getTotalSize()}px` }}>
+        {items.map(({ index, start }) => {
             const event = rows[place(index)];
             return (
               event && (
@@ -115,8 +116,7 @@ export function EventList(props: Props) {
                 />
               )
             );
-          })}
-        </div>
+        })}
       </div>
     </div>
   );

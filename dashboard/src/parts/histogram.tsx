@@ -61,7 +61,7 @@ function chart(
   const options: uPlot.Options = {
     width: element.clientWidth || 600,
     height,
-    padding: [6, 8, 0, 0],
+    padding: [20, 8, 0, 0],
     legend: { show: false },
     tzDate: (seconds) => (zone === "utc" ? uPlot.tzDate(new Date(seconds * 1_000), "Etc/UTC") : new Date(seconds * 1_000)),
     scales: { x: { time: true, range: () => [starts[0] ?? 0, last] }, y: { range: (_plot, _least, most) => [0, most || 1] } },

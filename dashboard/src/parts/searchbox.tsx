@@ -18,7 +18,7 @@ export function SearchBox({ text, onText }: { text: string; onText: (text: strin
       role="search"
       onSubmit={(submitted) => {
         submitted.preventDefault();
-        apply();
+        if (!problems.length) input.current?.blur(); // which applies it; the keys are commands again
       }}
     >
       <input
@@ -37,7 +37,6 @@ export function SearchBox({ text, onText }: { text: string; onText: (text: strin
         onKeyDown={(pressed) => {
           if (pressed.key === "Escape") input.current?.blur();
         }}
-        onSearch={apply}
       />
       <div id="search-problems" class="problems" role="alert">
         {problems.map((problem) => (
