@@ -380,9 +380,9 @@ def test_loading_empty_and_broken_do_not_look_alike(view: Tab) -> None:
     page = view.open("#events?q=source:nobody")
     expect(page.locator(".middle .loading")).to_have_text("Loading events…")
     wait_until(lambda: (page.wait_for_timeout(20), bool(held))[1], "the list was asked for")
-    page.unroute_all()
     for route in held:
         route.continue_()
+    page.unroute_all()
     expect(page.locator(".middle .empty")).to_contain_text("No events match in the last 24 hours.")
 
     search(page, "details." + "a." * 40 + "a:1")

@@ -35,7 +35,8 @@ function FieldValues({ text, range, again, onText, field, name, title }: FieldPr
   if (field === "severity") others = withoutField(others, "severity_min");
   const answer = useAnswer<Answer>("api/events/facets", [...paramsOf(parse(others)), ...range], again);
   const facet: Facet | undefined = answer.value?.fields[name];
-  const most = Math.max(1, ...(facet?.values.map((each) => each.n) ?? []));
+  const values = facet ? [...facet.values, ...chosen(text, field, facet)] : [];
+  const most = Math.max(1, ...values.map((each) => each.n));
   return (
     <section aria-label={title}>
       <h2>
@@ -44,9 +45,9 @@ function FieldValues({ text, range, again, onText, field, name, title }: FieldPr
       </h2>
       {answer.problem && <p class="dim">{answer.problem.message}</p>}
       {!facet && !answer.problem && <p class="dim">…</p>}
-      {facet && !facet.values.length && <p class="dim">none</p>}
+      {facet && !values.length && <p class="dim">none</p>}
       <ul>
-        {facet?.values.map(({ value, n }) => {
+        {values.map(({ value, n }) => {
           const isOn = value !== null && hasTerm(text, field, value);
           const toggle = (): void => onText(isOn ? withoutTerm(text, field, value) : withTerm(text, field, value ?? ""));
           return (
@@ -70,4 +71,11 @@ function FieldValues({ text, range, again, onText, field, name, title }: FieldPr
       </ul>
     </section>
   );
+}
+
+/** What is filtered by stays to be seen, to be let go again, also where it has no events. */
+function chosen(text: string, field: string, facet: Facet): Facet["values"] {
+  const shown = new Set(facet.values.map((each) => each.value));
+  const terms = parse(text).terms.filter((term) => term.field === field && !shown.has(term.value));
+  return terms.map((term) => ({ value: term.value, n: 0 }));
 }
