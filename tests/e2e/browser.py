@@ -9,14 +9,26 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    ViewportSize,
+    sync_playwright,
+)
 
 from tests.e2e.process import PATIENCE_S
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AXE = Path(__file__).parents[2] / "dashboard/node_modules/axe-core/axe.min.js"
 SERIOUS = {"serious", "critical"}
-SIZE = {"width": 1440, "height": 860}
+SIZE: ViewportSize = {"width": 1440, "height": 860}
+CSP_ON_CONSOLE = """
+addEventListener("securitypolicyviolation", (it) => console.error("CSP", it.violatedDirective, it.blockedURI));
+"""
 LOST_CONNECTION = "net::ERR_"
 """What Chromium writes on the console when a request fails, which is no fault of the page while a collector is away."""
 
@@ -51,9 +63,7 @@ class Tab:
         self.requests: list[str] = []
         self.foreign: list[str] = []
         context.on("request", self._note)
-        context.add_init_script(
-            "addEventListener('securitypolicyviolation', (it) => console.error('CSP', it.violatedDirective, it.blockedURI))"
-        )
+        context.add_init_script(CSP_ON_CONSOLE)
         self.page = self._watched(context.new_page())
         self._context = context
 
@@ -65,9 +75,7 @@ class Tab:
 
     def has_no_complaints(self, *, collector_was_away: bool = False) -> None:
         """Nothing foreign was asked for, and nothing is on the console."""
-        complaints = [
-            each for each in self.complaints if not (collector_was_away and LOST_CONNECTION in each)
-        ]
+        complaints = [each for each in self.complaints if not (collector_was_away and LOST_CONNECTION in each)]
         assert (self.foreign, complaints) == ([], [])
 
     def axe(self) -> list[str]:
@@ -89,15 +97,23 @@ class Tab:
 
     def _watched(self, page: Page) -> Page:
         page.set_default_timeout(PATIENCE_S * 1_000)
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type in {"error", "warning"} else None)
+        page.on("console", self._said)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (self.complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._asked)
         return page
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    def _asked(self, dialog: Dialog) -> None:
+        self.complaints.append(f"dialog {dialog.message}")
+        dialog.dismiss()
 
     def _note(self, request: Request) -> None:
         parts = urlsplit(request.url)
         self.requests.append(request.url)
-        if parts.scheme not in {"about", "data", "blob"} and f"{parts.scheme}://{parts.netloc}" != self.url:
+        if parts.scheme not in {"about", "data", "blob"} and not request.url.startswith(f"{self.url}/"):
             self.foreign.append(request.url)
 
 

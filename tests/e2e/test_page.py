@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from math import pi, sin
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -17,6 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.e2e.browser import Tab, running_browser, tab
+from tests.e2e.prefix import below
 from tests.e2e.process import PATIENCE_S, CollectorProcess, collector_process, wait_until
 from tests.integration.engines import scratch_dir
 
@@ -32,7 +34,7 @@ KINDS = [
 ]
 SOURCES = ["shop", "payments", "inventory", "worker-1"]
 
-expect.set_options(timeout=float(os.environ.get("PW_T", PATIENCE_S)) * 1_000)
+expect.set_options(timeout=PATIENCE_S * 1_000)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,8 @@ def browser() -> Iterator[Browser]:
 def seeded(browser: Browser) -> Iterator[CollectorProcess]:
     """A collector that has the events of a day; nobody sends it more."""
     with scratch_dir() as path, collector_process(path / "data") as found:
-        post(found, [made(number, minutes_ago=number * 1.4) for number in range(1_000)])
+        day = (number / 1_000 for number in range(1_000))
+        post(found, [made(number, minutes_ago=1_400 * (x + sin(4 * pi * x) / 14)) for number, x in enumerate(day)])
         yield found
 
 
@@ -106,9 +109,10 @@ def at_top(page: Page) -> tuple[str, float]:
         """() => {
             const top = document.querySelector(".heads").getBoundingClientRect().bottom;
             const rows = [...document.querySelectorAll(".sheet [role=row]")];
-            const placed = rows.map((row) => [row.id, row.getBoundingClientRect()]).filter(([, box]) => box.bottom > top + 1);
-            placed.sort((one, other) => one[1].top - other[1].top);
-            return [placed[0][0], placed[0][1].top];
+            const placed = rows.map((row) => [row.id, row.getBoundingClientRect()]);
+            const seen = placed.filter(([, box]) => box.bottom > top + 1);
+            seen.sort((one, other) => one[1].top - other[1].top);
+            return [seen[0][0], seen[0][1].top];
         }"""
     )
     return found[0], found[1]
@@ -135,7 +139,7 @@ def test_a_search_becomes_parameters(view: Tab, text: str, parameters: list[tupl
     for path in ("/api/events", "/api/events/stream", "/api/events/histogram"):
         wait_until(lambda path=path: [p for p in last(view, path) if p[0] != "by"] == parameters, f"{path} was asked")
     with httpx.Client(base_url=view.url) as client:
-        assert client.get("/api/events", params=parameters).status_code == 200
+        assert client.get("/api/events", params=httpx.QueryParams(tuple(parameters))).status_code == 200
 
 
 def last(view: Tab, path: str) -> list[tuple[str, str]]:
@@ -259,9 +263,11 @@ def test_older_pages_above_move_no_row(view: Tab) -> None:
 
 
 def at_end(page: Page) -> bool:
-    return bool(
-        page.evaluate("(({scrollTop, clientHeight, scrollHeight}) => scrollTop + clientHeight >= scrollHeight - 4)(document.querySelector('.scroller'))")
-    )
+    left = """() => {
+        const list = document.querySelector(".scroller");
+        return list.scrollHeight - list.clientHeight - list.scrollTop;
+    }"""
+    return bool(page.evaluate(left) <= 4)
 
 
 def test_a_pause_holds_what_comes(live: Tab, collector: CollectorProcess) -> None:
@@ -376,10 +382,13 @@ def test_the_address_is_the_view(view: Tab) -> None:
 
 def test_loading_empty_and_broken_do_not_look_alike(view: Tab) -> None:
     held: list[Route] = []
-    view.page.route(re.compile(r"/api/events\?"), lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    view.page.route(re.compile(r"/api/events\?"), hold)
     page = view.open("#events?q=source:nobody")
     expect(page.locator(".middle .loading")).to_have_text("Loading events…")
-    wait_until(lambda: (page.wait_for_timeout(20), bool(held))[1], "the list was asked for")
     for route in held:
         route.continue_()
     page.unroute_all()
@@ -397,7 +406,12 @@ def test_hostile_events_are_text(live: Tab, collector: CollectorProcess) -> None
         event_type=attack[:50],
         source="javascript:alert(3)",
         message=attack + '"><svg/onload=alert(4)>\u202e',
-        details={attack: {attack: attack}, "__proto__": {"polluted": 1}, "link": "javascript:alert(5)", "n": 12345678901234567890123},
+        details={
+            attack: {attack: attack},
+            "__proto__": {"polluted": 1},
+            "link": "javascript:alert(5)",
+            "n": 12345678901234567890123,
+        },
     )
     post(collector, [hostile])
     page = live.open("#events?column=time&column=message&column=details.link&column=source&column=type")
@@ -466,6 +480,33 @@ def test_pages_have_no_serious_findings_of_axe(
         assert view.axe() == []
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
+        view.has_no_complaints()
+
+
+def test_the_picture_in_the_readme(browser: Browser, seeded: CollectorProcess, tmp_path: Path) -> None:
+    with tab(browser, seeded.url) as view:
+        page = view.open("#events?column=time&column=severity&column=type&column=details.user.id&column=message")
+        page.set_viewport_size({"width": 1280, "height": 720})
+        rows(page).filter(has_text="payment_failed").first.click()
+        expect(page.locator(".drawer .fields")).to_be_visible()
+        page.mouse.move(0, 0)
+        picture = pictures(tmp_path) / "dashboard.png"
+        page.screenshot(path=picture)
+
+    assert picture.stat().st_size < 200_000
+
+
+def test_it_works_below_any_path(browser: Browser, seeded: CollectorProcess) -> None:
+    with below("/ops/brain", seeded.url) as url, tab(browser, url) as view:
+        page = view.open()
+        expect(rows(page).first).to_be_visible()
+        expect(page.locator(".tail")).to_have_text("Live")
+        page.locator(".scroller").hover()
+        page.mouse.wheel(0, 3_000)
+        expect(page.locator(".end")).not_to_have_text(re.compile("^100 events"))
+        rows(page).nth(12).click()
+        expect(page.locator(".drawer .fields")).to_be_visible()
+        assert {urlsplit(each).path for each in view.requests if "/ops/brain/" not in each} == {"blank"}
         view.has_no_complaints()
 
 

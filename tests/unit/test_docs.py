@@ -8,6 +8,7 @@ import msgspec
 from brain_collector import manual, reference
 from brain_collector.app import OPERATIONS
 from brain_collector.catalogue import catalogue
+from brain_collector.openapi import document
 from brain_collector.settings import ENV_PREFIX, Settings
 from brain_events import config
 
@@ -63,6 +64,19 @@ def test_ci_runs_the_test_line_of_the_readme() -> None:
     (line,) = re.findall(r"^python3 -m venv .*nox.*$", README, re.MULTILINE)
 
     assert line in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_the_types_of_the_page_are_those_of_the_api() -> None:
+    """If not: `npm run types` in dashboard/, beside a collector (BRAIN_EVENTS_URL, or the usual one)."""
+    written = (ROOT / "dashboard/src/api/schema.ts").read_text()
+    schemas = written.partition("    schemas: {\n")[2].partition("\n    };\n")[0]
+    typed = {
+        name: set(re.findall(r"^ {12}(\w+)\??: ", body, re.MULTILINE))
+        for name, body in re.findall(r"^ {8}(\w+): \{\n(.*?)^ {8}\};", schemas, re.MULTILINE | re.DOTALL)
+    }
+    components = document(OPERATIONS)["components"]["schemas"]
+
+    assert typed == {name: set(schema["properties"]) for name, schema in components.items()}
 
 
 def test_every_module_is_named_in_the_architecture() -> None:

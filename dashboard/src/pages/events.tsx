@@ -127,6 +127,7 @@ export function EventsPage() {
         <Drawer
           id={open}
           zone={zone}
+          matches={listing?.rows.value.find((row) => String(row.id) === open)?.matches}
           onFilter={filter}
           onColumn={(field) => go({ columns: inOrder([...new Set([...columns, field])]) }, "replace")}
           onContext={(moment) => void showContext(moment)}

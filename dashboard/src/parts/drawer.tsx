@@ -5,20 +5,24 @@ import { asProblem } from "../lib/answer";
 import { copy } from "../lib/copy";
 import { type Json, parseExactly, pretty } from "../lib/json";
 import { shown, type Zone } from "../lib/time";
+import type { Match } from "../api/types";
 import { JsonTree, type TreeActions } from "./jsontree";
+import { Marked } from "./marked";
 import { Failed, Loading } from "./status";
 import { tell } from "./toast";
 
 interface Props extends TreeActions {
   id: string;
   zone: Zone;
+  /** Where the search found its words. */
+  matches: readonly Match[] | undefined;
   onContext: (moment: string) => void;
   onClose: () => void;
 }
 
 type Fields = { [key: string]: Json } & { timestamp: string; created_at: string; message: string; details: Json };
 
-export function Drawer({ id, zone, onContext, onClose, ...actions }: Props) {
+export function Drawer({ id, zone, matches, onContext, onClose, ...actions }: Props) {
   const [event, problem] = useEvent(id);
   return (
     <aside class="drawer" aria-label={`Event ${id}`}>
@@ -43,7 +47,9 @@ export function Drawer({ id, zone, onContext, onClose, ...actions }: Props) {
               Show in context
             </button>
           </div>
-          <p class="message">{event.message}</p>
+          <p class="message">
+            <Marked text={event.message} matches={matches} at="/message" />
+          </p>
           <dl class="fields">
             <Field name="time" value={shown(event.timestamp, zone, 6)} />
             <Field name="severity" value={event["severity"]} onFilter={actions.onFilter} />

@@ -43,7 +43,11 @@ function FieldValues({ text, range, again, onText, field, name, title }: FieldPr
         {title}
         {facet?.partial && <span title="The time was spent: only the newest events are counted"> (part)</span>}
       </h2>
-      {answer.problem && <p class="dim">{answer.problem.message}</p>}
+      {answer.problem && (
+        <p class="dim" title={answer.problem.message}>
+          not counted
+        </p>
+      )}
       {!facet && !answer.problem && <p class="dim">…</p>}
       {facet && !values.length && <p class="dim">none</p>}
       <ul>
