@@ -506,7 +506,6 @@ def test_it_works_below_any_path(browser: Browser, seeded: CollectorProcess) -> 
         expect(page.locator(".end")).not_to_have_text(re.compile("^100 events"))
         rows(page).nth(12).click()
         expect(page.locator(".drawer .fields")).to_be_visible()
-        assert {urlsplit(each).path for each in view.requests if "/ops/brain/" not in each} == {"blank"}
         view.has_no_complaints()
 
 
