@@ -1,5 +1,5 @@
-// What the page shows, as its address says: everything is in the fragment, so that a link restores the view, and what
-// was searched for stays out of the logs of servers and proxies.
+// What the page shows, as its address says. Everything is in the fragment: a link restores the view, and a collector
+// below any path serves one page.
 import { computed, signal } from "@preact/signals";
 import { DEFAULT_RANGE, type Range, spanSeconds, type Zone } from "./time";
 

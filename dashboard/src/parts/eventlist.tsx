@@ -72,6 +72,7 @@ export function EventList(props: Props) {
   }, [current, found >= 0]);
 
   const items = virtual.getVirtualItems();
+  const isCurrentShown = items.some(({ index }) => rows[place(index)]?.id === current);
   const reached = order === "newest" ? (items.at(-1)?.index ?? 0) : rows.length - 1 - (items[0]?.index ?? 0);
   useLayoutEffect(() => {
     if (hasMore && reached >= rows.length - AHEAD) onMore();
@@ -85,7 +86,7 @@ export function EventList(props: Props) {
       onScroll={look}
       aria-label="Events"
       aria-rowcount={rows.length + 1}
-      aria-activedescendant={current === null ? undefined : `event-${current}`}
+      aria-activedescendant={isCurrentShown ? `event-${current}` : undefined}
       tabIndex={0}
       style={{ "--columns": widthsOf(columns) }}
     >

@@ -34,6 +34,9 @@ export function SearchBox({ text, onText }: { text: string; onText: (text: strin
         value={typed}
         onInput={(change) => setTyped(change.currentTarget.value)}
         onBlur={apply}
+        onSearch={(changed) => {
+          if (!changed.currentTarget.value) onText(""); // the cross in the field
+        }}
         onKeyDown={(pressed) => {
           if (pressed.key === "Escape") input.current?.blur();
         }}
