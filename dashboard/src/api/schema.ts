@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * List events
-         * @description Newest first. Follow the Link header (`rel=next`) for the next page. Events can be narrowed by their details, too: `details.user.id=42` wants the value at a path of keys and array indexes, as text, to be 42.
+         * @description Newest first. Follow the Link header (`rel=next`) for the next page. Events can be narrowed by their details, too: `details.user.id=42` wants the value at a path of keys and array indexes, as text, to be 42. With `q`, each event has `matches`, and a page can be short, even empty, although there is a next one: the time of a search is bounded.
          */
         get: operations["get_api_events"];
         put?: never;
@@ -162,6 +162,26 @@ export interface paths {
          * @description Server-sent events that never end. `events` holds an array of events, in the order in which they were committed. `gap` tells that events are left out because they were too many (`arrived`, whether the filter wants them or not): list those `from` `since` `to` `until`. `ready` is the first, `heartbeat` says that there was nothing. Every message has an `id`: sent as `Last-Event-ID`, to any collector, the stream goes on after it, with nothing left out or sent twice. Details narrow it as they do a list.
          */
         get: operations["get_api_events_stream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/events/ws": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow events as they arrive, over a WebSocket
+         * @description The messages of `/api/events/stream`, each a text frame: `{"event", "id", "data"}`, without data `null`. OpenAPI cannot describe what comes after the upgrade. Whom a page of another origin sends is refused. What the client sends is dropped; a large message ends it (1009). When the collector is to stop, it closes with 1012: come again, with the last `id`.
+         */
+        get: operations["get_api_events_ws"];
         put?: never;
         post?: never;
         delete?: never;
@@ -382,7 +402,7 @@ export interface components {
         };
         /**
          * Event
-         * @description An event as it is stored. `created_at` is the time of its commit's transaction.
+         * @description An event as it is stored. `created_at` is the time of its commit's transaction; `matches` come with `q`.
          */
         Event: {
             id: number;
@@ -394,12 +414,23 @@ export interface components {
             source: string | null;
             timestamp: string;
             created_at: string;
+            matches?: components["schemas"]["Match"][];
+        };
+        /**
+         * Match
+         * @description Where a search found what it looked for: characters `start` to before `end` of the text that `at` points to.
+         */
+        Match: {
+            at: string;
+            start: number;
+            end: number;
         };
         /**
          * EventUpdate
          * @description A partial update: absent fields stay as they are.
          *
-         *         So that an event can be sent back as it was got: `id` and `created_at` are ignored, `timestamp` must be the event's.
+         *         So that an event can be sent back as it was got: `id`, `created_at` and `matches` are ignored, `timestamp` must be
+         *         the event's.
          */
         EventUpdate: {
             event_type?: string;
@@ -413,6 +444,7 @@ export interface components {
             timestamp?: string;
             id?: number;
             created_at?: string;
+            matches?: unknown;
         };
         /**
          * BatchAnswer
@@ -712,6 +744,8 @@ export interface operations {
                 to?: string;
                 /** @description Only events of this source. */
                 source?: string;
+                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                q?: string;
                 /** @description Only events of these ids, with commas between. */
                 id?: string;
                 /** @description Page size; 100 by default. */
@@ -1415,6 +1449,8 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
+                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                q?: string;
                 /** @description Only events from this moment on (RFC 3339). */
                 from?: string;
                 /** @description Only events before this moment (RFC 3339). */
@@ -1501,6 +1537,8 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
+                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                q?: string;
                 /** @description Only events from this moment on (RFC 3339). */
                 from?: string;
                 /** @description Only events before this moment (RFC 3339). */
@@ -1583,6 +1621,8 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
+                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                q?: string;
                 /** @description Only events from this moment on (RFC 3339). */
                 from?: string;
                 /** @description Only events before this moment (RFC 3339). */
@@ -1673,6 +1713,8 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
+                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                q?: string;
             };
             header?: {
                 /** @description Where a stream before ended; without it, the stream begins now. */
@@ -1721,6 +1763,93 @@ export interface operations {
             };
             /** @description Unprocessable Entity */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /** @description Seconds to wait. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    get_api_events_ws: {
+        parameters: {
+            query?: {
+                /** @description Only events of this type; repeat it for several. */
+                event_type?: string[];
+                /** @description Only events of this severity. */
+                severity?: "critical" | "error" | "info" | "warning";
+                /** @description Only events of this severity or a higher one. */
+                severity_min?: "critical" | "error" | "info" | "warning";
+                /** @description Only events of this source. */
+                source?: string;
+                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                q?: string;
+                /** @description Where a stream before ended; without it, it begins now. */
+                last_event_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The upgrade. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Upgrade Required */
+            426: {
                 headers: {
                     [name: string]: unknown;
                 };

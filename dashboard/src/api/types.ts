@@ -3,18 +3,13 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
-/** Where a search found a word: a JSON pointer into the event, and code points of the text there. */
-export interface Match {
-  at: string;
-  start: number;
-  end: number;
-}
-
 export type Severity = "info" | "warning" | "error" | "critical";
-export type Event = Schemas["Event"] & { matches?: Match[] };
+export type Event = Schemas["Event"];
 export type Facet = Schemas["Facet"];
 export type Facets = Schemas["Facets"];
 export type Histogram = Schemas["Histogram"];
+/** Where a search found a word: a JSON pointer into the event, and code points of the text there. */
+export type Match = Schemas["Match"];
 export type Readiness = Schemas["Readiness"];
 export type Session = Schemas["Session"];
 export type Stats = Schemas["Stats"];
