@@ -1,5 +1,6 @@
 """Search by words: exact whatever the index is up to, newest first, page by page, and never unbounded."""
 
+import asyncio
 import itertools
 import random
 import re
@@ -251,6 +252,33 @@ async def test_two_collectors_index_each_event_once(settings: Settings, serve: S
             await one.execute("SELECT FROM jobs WHERE name = 'index' FOR UPDATE")
             assert not await indexer.step(other, 10)
         assert await indexer.step(other, 10)
+
+
+async def test_what_is_acknowledged_is_found_at_once_while_the_index_moves(settings: Settings, serve: Serve) -> None:
+    async with serve(settings) as one, serve(settings) as other, connected(settings.dsn) as connection:
+        indexing = asyncio.Event()
+
+        async def index_all_the_time() -> None:
+            while not indexing.is_set():
+                await indexer.step(connection, 5)
+
+        async def write_and_search(writer: int) -> None:
+            for n in range(60):
+                words = [f"w{writer}x{n}x{each}" for each in range(3)]
+                sent = await post_batch([one, other][n % 2], ndjson(*(event(message=word) for word in words)))
+                assert sent.json()["accepted"] == 3
+                for client, word in zip([one, other, one], words, strict=True):
+                    found = (await client.get("/api/events", params={"q": word})).json()
+                    assert [each["message"] for each in found] == [word]
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(index_all_the_time())
+            async with asyncio.TaskGroup() as writers:
+                for writer in range(4):
+                    writers.create_task(write_and_search(writer))
+            indexing.set()
+        ((blocks,),) = await sql(settings.dsn, "SELECT count(*) FROM search_blocks")
+        assert blocks > 50
 
 
 async def test_matches_tell_where_the_words_are(collector: httpx.AsyncClient) -> None:
