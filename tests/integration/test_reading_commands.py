@@ -41,6 +41,23 @@ async def test_query_narrows_as_the_list_does(collector: httpx.AsyncClient) -> N
     assert [row["message"] for row in csv.DictReader(io.StringIO(out))] == ["yes"]
 
 
+async def test_words_are_searched_for_and_shown(collector: httpx.AsyncClient) -> None:
+    await create(collector, message="a\x1b[1m Timeout, and a timeout more")
+    await create(collector, message="nothing", details={"why": "timeout"})
+    await create(collector, message="a timeout with a retry")
+    wanted = ("--type", "test", "--grep", "timeout -retry")
+    for name in ("query", "tail", "export"):
+        code, out, _ = await command(collector, name, *wanted)
+        assert (code, len(out.splitlines())) == (0, 2)
+    code, out, _ = await command(collector, "query", *wanted, "--color", "always")
+    assert code == 0
+    assert "a\\x1b[1m \x1b[7mTimeout\x1b[0m, and a \x1b[7mtimeout\x1b[0m more" in out
+    code, out, _ = await command(collector, "histogram", *wanted, "--json")
+    assert (code, msgspec.json.decode(out)["total"]) == (0, 2)
+    code, _, err = await command(collector, "query", "--grep", "x" * 257)
+    assert (code, "q " in err) == (1, True), err
+
+
 async def test_nothing_found_has_an_exit_code(collector: httpx.AsyncClient) -> None:
     for output in ("text", "ndjson", "json", "csv"):
         code, _, _ = await command(collector, "query", "--type", "absent", "--output", output)

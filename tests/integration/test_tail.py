@@ -118,6 +118,15 @@ async def test_what_arrives_follows_what_was_there(collector: httpx.AsyncClient)
         assert tail.said == []
 
 
+async def test_what_arrives_is_searched_too(collector: httpx.AsyncClient) -> None:
+    async with tailing(collector, "--grep", "m1 or m4", "--fields", "message") as tail:
+        await post_batch(collector, numbered(1, 2))
+        await tail.until("m1")
+        await post_batch(collector, numbered(3, 4))
+        await tail.until("m4")
+        assert tail.lines == ["m1", "m4"]
+
+
 async def test_restarts_of_the_collector_cost_and_double_nothing(settings: Settings, serve: Serve) -> None:
     shown = ("--source", "s", "--fields", "message")
     async with serve(settings) as other, AsyncExitStack() as running:

@@ -64,8 +64,8 @@ def bench(client: Client, *, seconds: float, batch: int, clients: int, as_json: 
         f"a batch took {found.p50_ms:.1f} ms (p50), {found.p95_ms:.1f} ms (p95), {found.max_ms:.1f} ms at most, "
         f"from sending it to the answer after COMMIT\n"
         f"refused for now (503, 429): {found.refused:,} batches\n"
-        f"by {clients} clients in one process on this machine ({os.cpu_count()} CPUs), each with one batch under way, "
-        f"at {client.url}\nits events stay; their source is {SOURCE}"
+        f"clients: {clients}, in one process on this machine ({os.cpu_count()} CPUs), each with one batch under way, "
+        f"to {client.url}\nits events stay; their source is {SOURCE}"
     )
 
 

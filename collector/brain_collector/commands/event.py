@@ -18,8 +18,16 @@ VALUE_CHARS: Final = 120
 COLOURS: Final = {"critical": "bright_red", "error": "red", "warning": "yellow", "info": "green"}
 
 
+class Match(msgspec.Struct, gc=False):
+    """What a search looked for: the characters from `start` to before `end` of the text at a JSON pointer."""
+
+    at: str
+    start: int
+    end: int
+
+
 class Found(msgspec.Struct, gc=False):
-    """An event of an answer."""
+    """An event of an answer; of a search, with its matches."""
 
     id: int
     event_type: str
@@ -29,6 +37,7 @@ class Found(msgspec.Struct, gc=False):
     source: str | None
     timestamp: datetime
     created_at: datetime
+    matches: list[Match] = []
     line: bytes = b""
     """The event's own JSON, as it came."""
 
@@ -81,11 +90,20 @@ class Look:
             self.style(f"{found.severity:<8}", fg=COLOURS.get(found.severity), bold=found.severity == "critical"),
             self.style(printable.one_line(found.event_type), bold=True),
             self.style(f"[{printable.one_line(found.source)}]", fg="cyan") if found.source else "",
-            printable.one_line(found.message),
+            self._marked(found),
             details,
             self.style(f"#{found.id}", dim=True),
         )
         return " ".join(part for part in parts if part)
+
+    def _marked(self, found: Found) -> str:
+        """Return the message, with what a search looked for in reverse."""
+        parts, end = [], 0
+        for match in sorted((each for each in found.matches if each.at == "/message"), key=lambda each: each.start):
+            parts.append(printable.one_line(found.message[end : max(end, match.start)]))
+            parts.append(self.style(printable.one_line(found.message[max(end, match.start) : match.end]), reverse=True))
+            end = max(end, match.end)
+        return "".join([*parts, printable.one_line(found.message[end:])])
 
     def whole(self, found: Found) -> str:
         """Return an event as lines, with nothing left out."""

@@ -80,9 +80,11 @@ class Follower:
                 headers = {"Last-Event-ID": self._place} if self._place else {}
                 with self._client.streamed(STREAM, self._wanted, headers=headers, silence_s=SILENCE_S) as pieces:
                     for frame in frames(pieces):
-                        if frame.name == "ready" and lost:
+                        if frame.name != "ready":
+                            waits = pauses()  # a stream that ends where it begins is not asked for at once
+                        elif lost:
                             self._say("connected again")
-                        waits, lost = pauses(), ""
+                        lost = ""
                         yield self._new(self._found(frame, beginning))
                         self._place = frame.id or self._place  # now that all before it is printed
                 broken = "the collector ended the stream"

@@ -116,6 +116,12 @@ filter_options: Final = several(
         callback=_details,
         help="Only with this value in the details, as user.id=42; repeat for several.",
     ),
+    click.option(
+        "--grep",
+        metavar="WORDS",
+        help="Only with these words in type, message, source or the texts of details: whole words, upper or lower case alike. "
+        "'timeout \"connection refused\" -retry', 'this or that'.",
+    ),
 )
 
 look_options: Final = several(
@@ -152,6 +158,7 @@ def asked(
     types: tuple[str, ...] = (),
     source: str | None = None,
     details: tuple[str, ...] = (),
+    grep: str | None = None,
 ) -> list[tuple[str, str]]:
     """Return the API's parameters for the options of a filter."""
     given = {
@@ -160,6 +167,7 @@ def asked(
         "severity": severity,
         "severity_min": severity_min,
         "source": source,
+        "q": grep,
     }
     found = [(name, value) for name, value in given.items() if value is not None]
     found += [("event_type", each) for each in types]

@@ -12,6 +12,8 @@ from brain_collector.commands.reading import EVENTS
 EXPORT: Final = f"{EVENTS}/export"
 SILENCE_S: Final = 60.0
 """How long an export may say nothing; a collector takes its `read_deadline_s` for a page at most, 5 s."""
+SEARCH_SILENCE_S: Final = 600.0
+"""The same of a search: it says nothing until it finds something."""
 
 
 class _Place(msgspec.Struct):
@@ -58,8 +60,9 @@ def walk(client: Client, wanted: list[tuple[str, str]], last: bytes = b"") -> It
 
 def _document(client: Client, wanted: list[tuple[str, str]], last: bytes) -> Iterator[bytes]:
     asked = [*wanted, *([("after", after(last))] if last else [])]
+    silence_s = SEARCH_SILENCE_S if "q" in dict(wanted) else SILENCE_S
     rest = b""
-    with client.streamed(EXPORT, asked, headers={"Accept-Encoding": "gzip"}, silence_s=SILENCE_S) as pieces:
+    with client.streamed(EXPORT, asked, headers={"Accept-Encoding": "gzip"}, silence_s=silence_s) as pieces:
         for piece in pieces:
             whole, newline, rest = (rest + piece).rpartition(b"\n")
             if newline:
