@@ -181,6 +181,24 @@ async def test_how_far_it_is_is_shown_to_terminals_alone(collector: httpx.AsyncC
     assert "events  30" in shown
 
 
+@pytest.mark.parametrize("arguments", [("export",), ("export", "--format", "csv"), ("query", "--output", "csv")])
+async def test_no_event_can_write_to_the_terminal(collector: httpx.AsyncClient, arguments: tuple[str, ...]) -> None:
+    await create(collector, message="\x1b]0;owned\x07\x9b31m\u202e\b")
+    terminal, end = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "brain_collector", *arguments, *OURS, "--url", str(collector.base_url)),
+        stdout=end,
+        stderr=end,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+    )
+    code = await process.wait()
+    os.close(end)
+    shown = os.read(terminal, 10_000).decode().replace("\r\n", "\n")
+    os.close(terminal)
+    assert (code, "owned" in shown) == (0, True)
+    assert not [c for c in shown if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e")], shown
+
+
 @pytest.mark.parametrize("size", [0, 1, 5, 6, 7, 11, 12, 13, 40])
 def test_the_last_line_is_found_whatever_lies_at_the_edge_of_a_block(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch

@@ -93,6 +93,11 @@ async def test_no_event_can_write_to_the_terminal(collector: httpx.AsyncClient) 
         ("get", str(stored["id"])),
         ("stats",),
         ("histogram", "--by", "source"),
+        ("query", "--json"),
+        ("query", "--output", "json"),
+        ("get", str(stored["id"]), "--json"),
+        ("stats", "--json"),
+        ("histogram", "--by", "source", "--json"),
     ):
         code, out, _ = await command(collector, *arguments)
         assert code == 0

@@ -39,7 +39,7 @@ def histogram(client: Client, *, step: str, by: str, as_json: bool, color: str, 
         "/api/events/histogram", [*asked(**wanted), ("step", step), ("by", by), ("by_limit", _SHOWN[by])]
     )
     if as_json:
-        click.echo(answer)
+        click.echo(printable.json_text(answer.decode()))
         return
     look = Look(colour=coloured(color, is_terminal=sys.stdout.isatty()), local=tz == "local")
     found = msgspec.json.decode(answer, type=Histogram)

@@ -9,7 +9,6 @@ from typing import Any
 import click
 import msgspec
 
-from brain_collector import printable
 from brain_collector.client import Client
 from brain_collector.commands import partfile, reading
 from brain_collector.commands.event import Found, Look, event
@@ -74,9 +73,7 @@ def _events(chunks: Iterable[bytes]) -> Iterator[Found]:
 
 
 def _to_terminal(chunk: bytes) -> None:
-    """Show the document to a person: with escapes, which are the same in JSON."""
-    text = chunk.decode().replace("\r\n", "\n")
-    click.echo(printable.json_text(text), nl=False)
+    click.echo(reading.for_terminal(chunk.decode()), nl=False)
 
 
 def _checked(last: bytes, file: str) -> bytes:

@@ -119,8 +119,8 @@ filter_options: Final = several(
     click.option(
         "--grep",
         metavar="WORDS",
-        help="Only with these words in type, message, source or the texts of details: whole words, upper or lower case alike. "
-        "'timeout \"connection refused\" -retry', 'this or that'.",
+        help="Only with these words in type, message, source or the texts of details: whole words, upper or lower "
+        "case alike. 'timeout \"connection refused\" -retry', 'this or that'.",
     ),
 )
 

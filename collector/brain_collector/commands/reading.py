@@ -56,8 +56,9 @@ def query(
     look = Look(colour=coloured(color, is_terminal=sys.stdout.isatty()), local=tz == "local")
     found = listed(client, asked(**wanted), limit)
     first = next(found, None)
-    for text in written(chain([first] if first else [], found), "ndjson" if as_json else output, look):
-        click.echo(text, nl=False, color=True)
+    output = "ndjson" if as_json else output
+    for text in written(chain([first] if first else [], found), output, look):
+        click.echo(for_terminal(text) if output == "csv" and sys.stdout.isatty() else text, nl=False, color=True)
     if fail_empty and first is None:
         raise NothingFound("no event is like that")
 
@@ -78,7 +79,7 @@ def get(client: Client, *, ids: tuple[int, ...], as_json: bool, color: str, tz: 
                 raise NothingFound(f"there is no event {id}") from None
             raise
         if as_json:
-            click.echo(found)
+            click.echo(printable.json_text(found.decode()))
         else:
             click.echo(("\n" if place else "") + look.whole(event(found)), color=True)
 
@@ -92,7 +93,7 @@ def stats(client: Client, *, as_json: bool, **wanted: Any) -> None:
     """Count events by severity and by type."""
     answer = client.get(f"{EVENTS}/stats", asked(**wanted))
     if as_json:
-        click.echo(answer)
+        click.echo(printable.json_text(answer.decode()))
         return
     found = msgspec.json.decode(answer)
     click.echo(f"events          {found['total_events']:>12,}\nlast 24 hours   {found['recent_events']:>12,}")
@@ -126,8 +127,13 @@ def written(found: Iterable[Found], output: str, look: Look) -> Iterator[str]:
     elif output == "json":
         yield "["
         for place, each in enumerate(found):
-            yield (",\n" if place else "") + each.line.decode()
+            yield (",\n" if place else "") + printable.json_text(each.line.decode())
         yield "]\n"
     else:
         for each in found:
-            yield (each.line.decode() if output == "ndjson" else look.line(each)) + "\n"
+            yield (printable.json_text(each.line.decode()) if output == "ndjson" else look.line(each)) + "\n"
+
+
+def for_terminal(document: str) -> str:
+    """Return a document in JSON or CSV as a person may see it: with escapes, which mean the same in JSON."""
+    return printable.json_text(document.replace("\r\n", "\n"))
