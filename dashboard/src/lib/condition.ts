@@ -20,7 +20,7 @@ const FEW_DAYS = 2;
 const LITTLE_DISK = 0.1;
 
 export function cardsOf(samples: Samples): Card[] {
-  const of = (name: string, labels?: Record<string, string>): number | null => sum(samples, `brain_collector_${name}`, labels);
+  const of: Of = (name, labels) => sum(samples, `brain_collector_${name}`, labels);
   const cards: Card[] = [
     { title: "Database", facts: [upFact(of("database_up")), ...databaseFacts(of)] },
     { title: "Cache", facts: [upFact(of("cache_up")), hits(of)] },
@@ -29,7 +29,8 @@ export function cardsOf(samples: Samples): Card[] {
     { title: "Process", facts: processFacts(samples) },
   ];
   const engines = samples.get("brain_collector_engine_up") ?? [];
-  if (engines.length) cards.splice(2, 0, { title: "Engines", facts: engineFacts(engines.map((each) => each.labels["engine"]!), of) });
+  const names = engines.map((each) => each.labels["engine"]!);
+  if (names.length) cards.splice(2, 0, { title: "Engines", facts: engineFacts(names, of) });
   return cards.map(({ title, facts }) => ({ title, facts: facts.filter((each) => each.value !== "") }));
 }
 
@@ -44,7 +45,8 @@ function upFact(up: number | null): Fact {
 }
 
 function databaseFacts(of: Of): Fact[] {
-  const [used, limit, lag, days] = [of("read_connections"), of("read_connections_limit"), of("fold_lag_seconds"), of("partition_days_ahead")];
+  const [used, limit] = [of("read_connections"), of("read_connections_limit")];
+  const [lag, days] = [of("fold_lag_seconds"), of("partition_days_ahead")];
   return [
     fact("read connections", used === null ? null : `${used} of ${limit}`, used !== null && used === limit ? "watch" : ""),
     fact("counts folded", lag === null ? null : `${duration(lag)} ago`, lag !== null && lag > LATE_FOLD_S ? "bad" : ""),
@@ -67,7 +69,8 @@ function engineFacts(names: string[], of: Of): Fact[] {
   return names.map((engine) => {
     const restarts = of("engine_restarts_total", { engine }) ?? 0;
     const isUp = of("engine_up", { engine }) === 1;
-    return fact(engine, `${isUp ? "runs" : "down"}${restarts ? `, ${restarts} restarts` : ""}`, isUp ? (restarts ? "watch" : "good") : "bad");
+    const verdict = !isUp ? "bad" : restarts ? "watch" : "good";
+    return fact(engine, `${isUp ? "runs" : "down"}${restarts ? `, ${restarts} restarts` : ""}`, verdict);
   });
 }
 
@@ -83,7 +86,9 @@ function canaryFacts(of: Of): Fact[] {
 }
 
 function intakeFacts(of: Of): Fact[] {
-  const [rejected, waiting, dropped] = [of("events_rejected_total") ?? 0, of("own_events_waiting") ?? 0, of("own_events_dropped_total") ?? 0];
+  const count = (name: string): number => of(name) ?? 0;
+  const [rejected, waiting] = [count("events_rejected_total"), count("own_events_waiting")];
+  const dropped = count("own_events_dropped_total");
   return [
     fact("accepted", number(of("events_accepted_total"))),
     fact("rejected", number(rejected), rejected ? "watch" : ""),
@@ -97,7 +102,8 @@ function intakeFacts(of: Of): Fact[] {
 
 function processFacts(samples: Samples): Fact[] {
   const build = samples.get("brain_collector_build_info")?.[0]?.labels ?? {};
-  const [since, memory, cpu] = ["start_time_seconds", "resident_memory_bytes", "cpu_seconds_total"].map((name) => sum(samples, `process_${name}`));
+  const own = (name: string): number | null => sum(samples, `process_${name}`);
+  const [since, memory, cpu] = [own("start_time_seconds"), own("resident_memory_bytes"), own("cpu_seconds_total")];
   return [
     fact("version", build["version"] ?? null),
     fact("Python", build["python"] ?? null),

@@ -54,7 +54,8 @@ function takeField(found: Query, raw: string, name: string, value: string): void
   const field = name.startsWith(DETAILS) ? name : name.toLowerCase();
   if (!(field in FIELDS) && !field.startsWith(DETAILS)) {
     const known = [...Object.keys(FIELDS), "details.<path>"].join(", ");
-    found.problems.push(`There is no field ${name}; there are ${known}. To search for the text, put it in quotes: "${raw.replaceAll('"', "")}"`);
+    const text = raw.replaceAll('"', "");
+    found.problems.push(`There is no field ${name}; there are ${known}. To search for the text, put it in quotes: "${text}"`);
   } else if (!value && !field.startsWith(DETAILS)) {
     found.problems.push(`${name}: needs a value, as ${name}:${name.startsWith("severity") ? "error" : "a"}`);
   } else if (field.startsWith("severity") && !(SEVERITIES as readonly string[]).includes(value)) {

@@ -3,7 +3,12 @@ import { useState } from "preact/hooks";
 import { COLUMNS, titleOf } from "../lib/columns";
 import { DEFAULT_COLUMNS } from "../lib/view";
 
-export function ColumnMenu({ columns, onColumns }: { columns: readonly string[]; onColumns: (columns: readonly string[]) => void }) {
+interface Props {
+  columns: readonly string[];
+  onColumns: (columns: readonly string[]) => void;
+}
+
+export function ColumnMenu({ columns, onColumns }: Props) {
   const [path, setPath] = useState("");
   const known = [...Object.keys(COLUMNS), ...columns.filter((column) => !(column in COLUMNS))];
   const toggle = (name: string): void => {

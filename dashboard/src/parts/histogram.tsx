@@ -57,23 +57,31 @@ function chart(
   const last = (starts.at(-1) ?? 0) + counts.step_s;
   const ink = palette();
   const bars = uPlot.paths.bars!({ size: [0.85, 60], align: 1 });
-  const axis: uPlot.Axis = { stroke: ink.dim, grid: { stroke: ink.line, width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+  const grid = { stroke: ink.line, width: 1 };
+  const axis: uPlot.Axis = { stroke: ink.dim, grid, ticks: { show: false }, font: "11px system-ui" };
+  const bar = (name: string, index: number): uPlot.Series => {
+    const colour = colourOf(name, index);
+    return { label: name, fill: colour, stroke: colour, width: 0, paths: bars, points: { show: false } };
+  };
   const options: uPlot.Options = {
     width: element.clientWidth || 600,
     height,
     padding: [20, 8, 0, 0],
     legend: { show: false },
-    tzDate: (seconds) => (zone === "utc" ? uPlot.tzDate(new Date(seconds * 1_000), "Etc/UTC") : new Date(seconds * 1_000)),
-    scales: { x: { time: true, range: () => [starts[0] ?? 0, last] }, y: { range: (_plot, _least, most) => [0, most || 1] } },
+    tzDate: (seconds) => {
+      const at = new Date(seconds * 1_000);
+      return zone === "utc" ? uPlot.tzDate(at, "Etc/UTC") : at;
+    },
+    scales: {
+      x: { time: true, range: () => [starts[0] ?? 0, last] },
+      y: { range: (_plot, _least, most) => [0, most || 1] },
+    },
     axes: [
       { ...axis, size: 22, values: axisTimes },
       { ...axis, size: 44, splits: (_plot, _axis, _least, most) => [0, most], values: (_plot, values) => values.map(short) },
     ],
     cursor: { drag: { x: true, y: false, setScale: false }, points: { show: false }, y: false },
-    series: [
-      {},
-      ...rows.map(({ name, index }) => ({ label: name, fill: colourOf(name, index), stroke: colourOf(name, index), width: 0, paths: bars, points: { show: false } })),
-    ],
+    series: [{}, ...rows.map(({ name, index }) => bar(name, index))],
     plugins: [tooltip(counts, zone)],
     hooks: {
       setSelect: [
@@ -125,9 +133,7 @@ function tooltip(counts: Counts, zone: Zone): uPlot.Plugin {
         const index = bucketAt(plot, counts);
         box.hidden = index === null;
         if (index === null) return;
-        const lines = counts.series.filter((series) => series.counts[index]).map((series) => `${series.value ?? "none"} ${series.counts[index]!.toLocaleString("en")}`);
-        if (counts.other.counts[index]) lines.push(`other ${counts.other.counts[index]!.toLocaleString("en")}`);
-        box.textContent = [shown(counts.starts[index]!, zone, 0), ...(lines.length ? lines : ["no events"])].join("\n");
+        box.textContent = [shown(counts.starts[index]!, zone, 0), ...inBucket(counts, index)].join("\n");
         const left = plot.cursor.left! > plot.over.clientWidth / 2;
         box.style.left = left ? "" : `${plot.cursor.left! + 12}px`;
         box.style.right = left ? `${plot.over.clientWidth - plot.cursor.left! + 12}px` : "";
@@ -142,4 +148,11 @@ function bucketAt(plot: uPlot, counts: Counts): number | null {
   const since = plot.posToVal(left, "x") - Date.parse(counts.starts[0]!) / 1_000;
   const index = Math.floor(since / counts.step_s);
   return index >= 0 && index < counts.starts.length ? index : null;
+}
+
+function inBucket(counts: Counts, index: number): string[] {
+  const all = [...counts.series, { value: "other", counts: counts.other.counts }];
+  const there = all.filter((series) => series.counts[index]);
+  const lines = there.map((series) => `${series.value ?? "none"} ${series.counts[index]!.toLocaleString("en")}`);
+  return lines.length ? lines : ["no events"];
 }

@@ -36,7 +36,9 @@ function Children({ value, path, ...actions }: { value: Json; path: Path } & Tre
   );
 }
 
-function Node({ name, value, path, ...actions }: { name: string | number; value: Json; path: Path } & TreeActions) {
+type NodeProps = { name: string | number; value: Json; path: Path } & TreeActions;
+
+function Node({ name, value, path, ...actions }: NodeProps) {
   const isBranch = value !== null && typeof value === "object" && !(value instanceof Exact);
   const size = isBranch ? Object.keys(value).length : 0;
   const [isOpen, setOpen] = useState(path.length < OPEN_DEPTH && size <= FIRST);
@@ -51,7 +53,7 @@ function Node({ name, value, path, ...actions }: { name: string | number; value:
   );
 }
 
-function Leaf({ name, value, path, onFilter, onColumn }: { name: string | number; value: Json; path: Path } & TreeActions) {
+function Leaf({ name, value, path, onFilter, onColumn }: NodeProps) {
   const field = detailsField(path);
   const text = asText(value) ?? "";
   return (
@@ -59,14 +61,22 @@ function Leaf({ name, value, path, onFilter, onColumn }: { name: string | number
       <span class="key">{name}</span>
       <span class={`value ${kindOf(value)}`}>{text}</span>
       <span class="actions">
-        <button type="button" title={`Filter by ${field}`} aria-label={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
+        <Action does={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
           filter
-        </button>
-        <button type="button" title={`Show ${field} as a column`} aria-label={`Show ${field} as a column`} onClick={() => onColumn(field)}>
+        </Action>
+        <Action does={`Show ${field} as a column`} onClick={() => onColumn(field)}>
           column
-        </button>
+        </Action>
       </span>
     </li>
+  );
+}
+
+function Action({ does, onClick, children }: { does: string; onClick: () => void; children: string }) {
+  return (
+    <button type="button" title={does} aria-label={does} onClick={onClick}>
+      {children}
+    </button>
   );
 }
 

@@ -12,9 +12,10 @@ export function TailState({ listing, isPaused, onPause }: Props) {
   if (tail === "off") return <span class="tail off">Fixed range</span>;
   const state = isPaused && tail === "live" ? "paused" : tail;
   const words = { connecting: "Connecting…", live: "Live", paused: "Paused", away: "Reconnecting…", refused: "Not live" };
+  const why = tail === "away" || tail === "refused" ? listing.tailProblem.value : "";
   return (
     <>
-      <span class={`tail ${state}`} role="status" title={state === "away" || state === "refused" ? listing.tailProblem.value : ""}>
+      <span class={`tail ${state}`} role="status" title={why}>
         {words[state]}
       </span>
       <button type="button" aria-pressed={isPaused} onClick={onPause} title="Pause or go on (p)">

@@ -17,13 +17,14 @@ from playwright.sync_api import (
     Page,
     Request,
     ViewportSize,
+    expect,
     sync_playwright,
 )
 
 from tests.e2e.process import PATIENCE_S
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-AXE = Path(__file__).parents[2] / "dashboard/node_modules/axe-core/axe.min.js"
+AXE = Path(__file__).parents[3] / "dashboard/node_modules/axe-core/axe.min.js"
 SERIOUS = {"serious", "critical"}
 SIZE: ViewportSize = {"width": 1440, "height": 860}
 CSP_ON_CONSOLE = """
@@ -31,6 +32,8 @@ addEventListener("securitypolicyviolation", (it) => console.error("CSP", it.viol
 """
 LOST_CONNECTION = "net::ERR_"
 """What Chromium writes on the console when a request fails, which is no fault of the page while a collector is away."""
+
+expect.set_options(timeout=PATIENCE_S * 1_000)
 
 
 def chromium() -> str:

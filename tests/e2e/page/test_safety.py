@@ -1,0 +1,79 @@
+"""Hostile events, keys, and paths of proxies."""
+
+import re
+
+from playwright.sync_api import Browser, expect
+
+from tests.e2e.page.browser import Tab, tab
+from tests.e2e.page.prefix import below
+from tests.e2e.page.sample import made, post, rows
+from tests.e2e.process import CollectorProcess, collector_process
+from tests.integration.engines import scratch_dir
+
+
+def test_hostile_events_are_text(live: Tab, collector: CollectorProcess) -> None:
+    attack = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    hostile = made(
+        5,
+        event_type=attack[:50],
+        source="javascript:alert(3)",
+        message=attack + '"><svg/onload=alert(4)>\u202e',
+        details={
+            attack: {attack: attack},
+            "__proto__": {"polluted": 1},
+            "link": "javascript:alert(5)",
+            "n": 12345678901234567890123,
+        },
+    )
+    post(collector, [hostile])
+    page = live.open("#events?column=time&column=message&column=details.link&column=source&column=type")
+    row = rows(page).filter(has_text="<img src=x")
+    expect(row).to_have_count(1)
+    row.click()
+    drawer = page.locator(".drawer")
+    expect(drawer).to_contain_text("12345678901234567890123")
+    expect(drawer).to_contain_text("javascript:alert(5)")
+    drawer.get_by_role("button", name=f"Filter by details.{attack[:4]}").first.click(force=True)
+    expect(page.get_by_role("searchbox")).to_have_value(re.compile("details."))
+    expect(row).to_have_count(1)
+    for name in ("Statistics", "Health", "Events"):
+        page.get_by_role("navigation").get_by_role("link", name=name).click()
+        expect(page.locator("main")).to_be_visible()
+
+    assert page.locator("main img, main script, [href^=javascript]").count() == 0
+    assert page.evaluate("({}).polluted === undefined")
+    live.has_no_complaints()
+
+
+def test_a_key_is_asked_for_and_kept_from_scripts(browser: Browser) -> None:
+    with (
+        scratch_dir() as path,
+        collector_process(path / "data", BRAIN_COLLECTOR_API_KEY="s3cret-key-of-a-test") as collector,
+        tab(browser, collector.url) as locked,
+    ):
+        page = locked.open("#statistics?q=severity:error")
+        expect(page.get_by_label("API key")).to_be_visible()
+        assert locked.axe() == []
+        page.get_by_label("API key").fill("wrong")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.get_by_label("API key").fill("s3cret-key-of-a-test")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("region", name="Types")).to_be_visible()
+        assert page.evaluate("document.cookie") == ""
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("API key")).to_be_visible()
+        assert locked.foreign == []
+
+
+def test_it_works_below_any_path(browser: Browser, seeded: CollectorProcess) -> None:
+    with below("/ops/brain", seeded.url) as url, tab(browser, url) as view:
+        page = view.open()
+        expect(rows(page).first).to_be_visible()
+        expect(page.locator(".tail")).to_have_text("Live")
+        page.locator(".scroller").hover()
+        page.mouse.wheel(0, 3_000)
+        expect(page.locator(".end")).not_to_have_text(re.compile("^100 events"))
+        rows(page).nth(12).click()
+        expect(page.locator(".drawer .fields")).to_be_visible()
+        view.has_no_complaints()
