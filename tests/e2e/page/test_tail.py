@@ -9,6 +9,8 @@ from tests.e2e.page.browser import Tab, tab
 from tests.e2e.page.sample import at_top, made, post, rows, search
 from tests.e2e.process import CollectorProcess, wait_until
 
+OF_THE_TEST = "#events?q=source:test"  # a collector has events of its own, as when its cache is slow
+
 
 def test_the_whole_path(browser: Browser, collector: CollectorProcess) -> None:
     """Search, a row, its details, a filter out of them, the tail, a collector that goes and comes back, a link."""
@@ -61,8 +63,8 @@ def test_the_whole_path(browser: Browser, collector: CollectorProcess) -> None:
 
 
 def test_a_row_that_is_looked_at_stays_where_it_is(live: Tab, collector: CollectorProcess) -> None:
-    post(collector, [made(number, minutes_ago=1 + number) for number in range(300)])
-    page = live.open()
+    post(collector, [made(number, minutes_ago=1 + number, source="test") for number in range(300)])
+    page = live.open(OF_THE_TEST)
     expect(page.locator(".tail")).to_have_text("Live")
     rows(page).first.hover()
     page.mouse.wheel(0, 1_000)
@@ -72,14 +74,14 @@ def test_a_row_that_is_looked_at_stays_where_it_is(live: Tab, collector: Collect
     before = at_top(page)
 
     for _ in range(5):
-        post(collector, [made(number) for number in range(40)])
+        post(collector, [made(number, source="test") for number in range(40)])
     expect(pill).to_have_text("200 new")
     assert at_top(page) == before
 
     pill.click()
     expect(pill).to_be_hidden()
-    expect(page.locator(".end")).to_contain_text("400 events")
-    newest = collector.get("/api/events?limit=1")[0]["id"]
+    expect(page.locator(".end")).to_have_text(re.compile("^400 events"))
+    newest = collector.get("/api/events?limit=1&source=test")[0]["id"]
     wait_until(lambda: at_top(page)[0] == f"event-{newest}", "the newest row is up")
     live.has_no_complaints()
 
@@ -110,13 +112,13 @@ def at_end(page: Page) -> bool:
 
 
 def test_a_pause_holds_what_comes(live: Tab, collector: CollectorProcess) -> None:
-    post(collector, [made(number, minutes_ago=1) for number in range(20)])
-    page = live.open()
+    post(collector, [made(number, minutes_ago=1, source="test") for number in range(20)])
+    page = live.open(OF_THE_TEST)
     expect(page.locator(".tail")).to_have_text("Live")
     shown = page.locator(".end").inner_text()
     page.keyboard.press("p")
     expect(page.locator(".tail")).to_have_text("Paused")
-    post(collector, [made(number) for number in range(7)])
+    post(collector, [made(number, source="test") for number in range(7)])
 
     expect(page.locator(".pill")).to_have_text("7 new")
     assert page.locator(".end").inner_text() == shown
@@ -127,12 +129,12 @@ def test_a_pause_holds_what_comes(live: Tab, collector: CollectorProcess) -> Non
 
 
 def test_a_flood_is_shown_whole_and_few_rows_are_in_the_document(live: Tab, collector: CollectorProcess) -> None:
-    page = live.open("#events?q=source:flood")
+    page = live.open(OF_THE_TEST)
     expect(page.locator(".tail")).to_have_text("Live")
     for burst in range(40):
-        post(collector, [made(burst * 100 + number, source="flood") for number in range(100)])
+        post(collector, [made(burst * 100 + number, source="test") for number in range(100)])
 
-    expect(page.locator(".end")).to_contain_text("4,000 events")
+    expect(page.locator(".end")).to_have_text(re.compile("^4,000 events"))
     assert rows(page).count() < 100
     live.has_no_complaints()
 
