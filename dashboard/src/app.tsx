@@ -27,11 +27,16 @@ export function App() {
     document.title = `${TITLES[page.value]} · brain-events`;
   }, [page.value]);
   useKeys({ "?": () => setHelping(true) });
-  const Current = PAGES[page.value];
+  const body = () => {
+    const Current = PAGES[page.value];
+    if (locked.value) return <KeyForm />;
+    if (session.value) return <Current />;
+    return problem ? <Failed problem={problem} onRetry={begin} /> : <Loading />;
+  };
   return (
     <>
       {!locked.value && <Header onHelp={() => setHelping(true)} />}
-      {locked.value ? <KeyForm /> : session.value ? <Current /> : problem ? <Failed problem={problem} onRetry={begin} /> : <Loading />}
+      {body()}
       {isHelping && <Help onClose={() => setHelping(false)} />}
       <Toast />
     </>

@@ -59,7 +59,8 @@ async function* messages(url: string, lastId: string, signal: AbortSignal): Asyn
   try {
     const headers: Record<string, string> = { Accept: "text/event-stream" };
     if (lastId) headers["Last-Event-ID"] = lastId;
-    const answer = await request(url, { headers, signal: AbortSignal.any([signal, silence.signal]), cache: "no-store" });
+    const either = AbortSignal.any([signal, silence.signal]);
+    const answer = await request(url, { headers, signal: either, cache: "no-store" });
     let rest = "";
     for await (const text of answer.body!.pipeThrough(new TextDecoderStream())) {
       clearTimeout(timer);

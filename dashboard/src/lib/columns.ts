@@ -6,9 +6,9 @@ import { shown, type Zone } from "./time";
 export const COLUMNS: Readonly<Record<string, { title: string; width: string }>> = {
   time: { title: "Time", width: "23ch" },
   severity: { title: "Severity", width: "10ch" },
-  type: { title: "Type", width: "minmax(12ch, 24ch)" },
-  source: { title: "Source", width: "minmax(9ch, 16ch)" },
-  message: { title: "Message", width: "minmax(20ch, 1fr)" },
+  type: { title: "Type", width: "minmax(15ch, 0.3fr)" },
+  source: { title: "Source", width: "minmax(10ch, 0.2fr)" },
+  message: { title: "Message", width: "minmax(20ch, 2fr)" },
   created: { title: "Stored", width: "23ch" },
   id: { title: "Id", width: "10ch" },
 };
@@ -18,7 +18,7 @@ export function titleOf(column: string): string {
 }
 
 export function widthsOf(columns: readonly string[]): string {
-  return columns.map((column) => COLUMNS[column]?.width ?? "minmax(8ch, 18ch)").join(" ");
+  return columns.map((column) => COLUMNS[column]?.width ?? "minmax(9ch, 0.25fr)").join(" ");
 }
 
 /** The text of a cell. */

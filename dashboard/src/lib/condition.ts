@@ -48,7 +48,7 @@ function databaseFacts(of: Of): Fact[] {
   const [used, limit] = [of("read_connections"), of("read_connections_limit")];
   const [lag, days] = [of("fold_lag_seconds"), of("partition_days_ahead")];
   return [
-    fact("read connections", used === null ? null : `${used} of ${limit}`, used !== null && used === limit ? "watch" : ""),
+    fact("read connections", used === null ? null : `${used} of ${limit}`, used === limit ? "watch" : ""),
     fact("counts folded", lag === null ? null : `${duration(lag)} ago`, lag !== null && lag > LATE_FOLD_S ? "bad" : ""),
     fact("days made ahead", number(days), days !== null && days < FEW_DAYS ? "bad" : ""),
     fact("disk free", ...disk(of("data_dir_free_bytes"), of("data_dir_size_bytes"))),
@@ -70,7 +70,7 @@ function engineFacts(names: string[], of: Of): Fact[] {
     const restarts = of("engine_restarts_total", { engine }) ?? 0;
     const isUp = of("engine_up", { engine }) === 1;
     const verdict = !isUp ? "bad" : restarts ? "watch" : "good";
-    return fact(engine, `${isUp ? "runs" : "down"}${restarts ? `, ${restarts} restarts` : ""}`, verdict);
+    return fact(engine, (isUp ? "runs" : "down") + (restarts ? `, ${restarts} restarts` : ""), verdict);
   });
 }
 

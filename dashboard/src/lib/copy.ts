@@ -1,4 +1,6 @@
 // Puts text on the clipboard; a page without TLS has only the old way.
+export const NO_CLIPBOARD = "The browser lets no page write to the clipboard.";
+
 export async function copy(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);

@@ -24,6 +24,7 @@ export function parse(text: string): Samples {
 
 /** The sum of a metric over the labels that are not asked for; null if it is not there. */
 export function sum(samples: Samples, name: string, labels: Readonly<Record<string, string>> = {}): number | null {
-  const fitting = samples.get(name)?.filter((each) => Object.entries(labels).every(([key, value]) => each.labels[key] === value));
+  const wanted = Object.entries(labels);
+  const fitting = samples.get(name)?.filter((each) => wanted.every(([key, value]) => each.labels[key] === value));
   return fitting ? fitting.reduce((total, each) => total + each.value, 0) : null;
 }

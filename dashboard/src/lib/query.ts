@@ -55,7 +55,8 @@ function takeField(found: Query, raw: string, name: string, value: string): void
   if (!(field in FIELDS) && !field.startsWith(DETAILS)) {
     const known = [...Object.keys(FIELDS), "details.<path>"].join(", ");
     const text = raw.replaceAll('"', "");
-    found.problems.push(`There is no field ${name}; there are ${known}. To search for the text, put it in quotes: "${text}"`);
+    const remedy = `To search for the text, put it in quotes: "${text}"`;
+    found.problems.push(`There is no field ${name}; there are ${known}. ${remedy}`);
   } else if (!value && !field.startsWith(DETAILS)) {
     found.problems.push(`${name}: needs a value, as ${name}:${name.startsWith("severity") ? "error" : "a"}`);
   } else if (field.startsWith("severity") && !(SEVERITIES as readonly string[]).includes(value)) {

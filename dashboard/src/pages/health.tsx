@@ -27,7 +27,9 @@ export function HealthPage() {
         {look.problem && <p>{look.problem.message}</p>}
         <p class="dim">as of {shown(look.at, zone, 0)}</p>
       </div>
-      <div class="cards">{look.samples && cardsOf(look.samples).map((card) => <CardView key={card.title} {...card} />)}</div>
+      <div class="cards">
+        {look.samples && cardsOf(look.samples).map((card) => <CardView key={card.title} {...card} />)}
+      </div>
       <Lists again={Math.floor(ticks / TICKS_PER_LIST)} />
     </main>
   );

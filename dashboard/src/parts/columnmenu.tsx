@@ -50,6 +50,9 @@ export function ColumnMenu({ columns, onColumns }: Props) {
 /** Known columns in their usual order, values of the details before the message, which takes what room is left. */
 export function inOrder(columns: readonly string[]): string[] {
   const usual = Object.keys(COLUMNS);
-  const rank = (column: string): number => (usual.includes(column) ? usual.indexOf(column) : usual.indexOf("message") - 0.5);
+  const rank = (column: string): number => {
+    const place = usual.indexOf(column);
+    return place < 0 ? usual.indexOf("message") - 0.5 : place;
+  };
   return [...columns].sort((one, other) => rank(one) - rank(other));
 }

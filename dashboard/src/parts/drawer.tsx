@@ -2,10 +2,9 @@
 import { useEffect, useState } from "preact/hooks";
 import { Problem, request, session } from "../api/client";
 import { asProblem } from "../lib/answer";
-import { copy } from "../lib/copy";
+import { copy, NO_CLIPBOARD } from "../lib/copy";
 import { type Json, parseExactly, pretty } from "../lib/json";
 import { shown, type Zone } from "../lib/time";
-import type { Match } from "../api/types";
 import { JsonTree, type TreeActions } from "./jsontree";
 import { Marked } from "./marked";
 import { Failed, Loading } from "./status";
@@ -14,15 +13,13 @@ import { tell } from "./toast";
 interface Props extends TreeActions {
   id: string;
   zone: Zone;
-  /** Where the search found its words. */
-  matches: readonly Match[] | undefined;
   onContext: (moment: string) => void;
   onClose: () => void;
 }
 
 type Fields = { [key: string]: Json } & { timestamp: string; created_at: string; message: string; details: Json };
 
-export function Drawer({ id, zone, matches, onContext, onClose, ...actions }: Props) {
+export function Drawer({ id, zone, onContext, onClose, ...actions }: Props) {
   const [event, problem] = useEvent(id);
   return (
     <aside class="drawer" aria-label={`Event ${id}`}>
@@ -48,7 +45,7 @@ export function Drawer({ id, zone, matches, onContext, onClose, ...actions }: Pr
             </button>
           </div>
           <p class="message">
-            <Marked text={event.message} matches={matches} at="/message" />
+            <Marked text={event.message} matches={actions.matches} at="/message" />
           </p>
           <dl class="fields">
             <Field name="time" value={shown(event.timestamp, zone, 6)} />
@@ -65,7 +62,13 @@ export function Drawer({ id, zone, matches, onContext, onClose, ...actions }: Pr
   );
 }
 
-function Field({ name, value, onFilter }: { name: string; value: Json | undefined; onFilter?: TreeActions["onFilter"] }) {
+interface FieldProps {
+  name: string;
+  value: Json | undefined;
+  onFilter?: TreeActions["onFilter"];
+}
+
+function Field({ name, value, onFilter }: FieldProps) {
   const text = typeof value === "string" ? value : "";
   return (
     <div>
@@ -109,5 +112,5 @@ function curlOf(id: string): string {
 }
 
 async function copied(text: string, what: string): Promise<void> {
-  tell((await copy(text)) ? `${what} is on the clipboard.` : "The browser lets no page write to the clipboard.");
+  tell((await copy(text)) ? `${what} is on the clipboard.` : NO_CLIPBOARD);
 }

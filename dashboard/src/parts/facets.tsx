@@ -53,7 +53,8 @@ function FieldValues({ text, range, again, onText, field, name, title }: FieldPr
       <ul>
         {values.map(({ value, n }) => {
           const isOn = value !== null && hasTerm(text, field, value);
-          const toggle = (): void => onText(isOn ? withoutTerm(text, field, value) : withTerm(text, field, value ?? ""));
+          const toggle = (): void =>
+            onText(isOn ? withoutTerm(text, field, value) : withTerm(text, field, value ?? ""));
           return (
             <li key={value}>
               <button

@@ -1,6 +1,6 @@
 // The top line: where one is, and what holds for every page.
 import { endSession, session } from "../api/client";
-import { copy } from "../lib/copy";
+import { copy, NO_CLIPBOARD } from "../lib/copy";
 import { frozen, zoneName } from "../lib/time";
 import { fragmentOf, go, type Page, view } from "../lib/view";
 import { tell } from "./toast";
@@ -65,5 +65,5 @@ function Mark() {
 async function copyLink(): Promise<void> {
   const fixed = fragmentOf({ ...view.value, range: frozen(view.value.range) });
   const done = await copy(new URL(fixed, location.href).href);
-  tell(done ? "The link is on the clipboard; its time range is fixed." : "The browser lets no page write to the clipboard.");
+  tell(done ? "The link is on the clipboard; its time range is fixed." : NO_CLIPBOARD);
 }

@@ -1,7 +1,9 @@
 // JSON as a tree. What is not open is not in the document, and of a long list only the first part is.
 import { useState } from "preact/hooks";
+import type { Match } from "../api/types";
 import { asText, Exact, type Json } from "../lib/json";
 import { detailsField } from "../lib/query";
+import { Marked } from "./marked";
 
 const FIRST = 100;
 const OPEN_DEPTH = 2;
@@ -9,6 +11,8 @@ const OPEN_DEPTH = 2;
 type Path = readonly (string | number)[];
 
 export interface TreeActions {
+  /** Where the search found its words. */
+  matches: readonly Match[] | undefined;
   onFilter: (field: string, value: string) => void;
   onColumn: (field: string) => void;
 }
@@ -19,7 +23,9 @@ export function JsonTree({ value, ...actions }: { value: Json } & TreeActions) {
 
 function Children({ value, path, ...actions }: { value: Json; path: Path } & TreeActions) {
   const [limit, setLimit] = useState(FIRST);
-  const entries: [string | number, Json][] = Array.isArray(value) ? [...value.entries()] : Object.entries(value as object);
+  const entries: [string | number, Json][] = Array.isArray(value)
+    ? [...value.entries()]
+    : Object.entries(value as { [key: string]: Json });
   return (
     <ul class="tree">
       {entries.slice(0, limit).map(([key, each]) => (
@@ -53,13 +59,15 @@ function Node({ name, value, path, ...actions }: NodeProps) {
   );
 }
 
-function Leaf({ name, value, path, onFilter, onColumn }: NodeProps) {
+function Leaf({ name, value, path, matches, onFilter, onColumn }: NodeProps) {
   const field = detailsField(path);
   const text = asText(value) ?? "";
   return (
     <li class="leaf">
       <span class="key">{name}</span>
-      <span class={`value ${kindOf(value)}`}>{text}</span>
+      <span class={`value ${kindOf(value)}`}>
+        <Marked text={text} matches={matches} at={pointer(path)} />
+      </span>
       <span class="actions">
         <Action does={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
           filter
@@ -78,6 +86,11 @@ function Action({ does, onClick, children }: { does: string; onClick: () => void
       {children}
     </button>
   );
+}
+
+/** The place as a JSON pointer into the event (RFC 6901). */
+function pointer(path: Path): string {
+  return ["/details", ...path.map((key) => String(key).replaceAll("~", "~0").replaceAll("/", "~1"))].join("/");
 }
 
 function kindOf(value: Json): string {

@@ -1,9 +1,11 @@
 // The list with what is to say about it: loading, nothing found, a problem, where it ends.
 import type { ComponentChildren } from "preact";
 import type { Listing } from "../lib/listing";
-import { bounds, justAfter, type Range, spanName } from "../lib/time";
+import { bounds, justAfter, type Range, spanName, spanSeconds } from "../lib/time";
 import { go, view } from "../lib/view";
 import { Empty, Failed, Loading } from "./status";
+
+const MONTH_S = 30 * 86_400;
 
 interface Props {
   listing: Listing;
@@ -40,9 +42,11 @@ function Nothing({ range, hasText }: { range: Range; hasText: boolean }) {
           Clear the search
         </button>
       )}
-      <button type="button" onClick={() => go({ range: { kind: "last", span: "30d" } })}>
-        Look at the last 30 days
-      </button>
+      {(range.kind === "between" || spanSeconds(range.span)! < MONTH_S) && (
+        <button type="button" onClick={() => go({ range: { kind: "last", span: "30d" } })}>
+          Look at the last 30 days
+        </button>
+      )}
     </Empty>
   );
 }
