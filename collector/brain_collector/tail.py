@@ -20,7 +20,10 @@ from brain_collector.store import Store
 
 RETRY_S: Final = 1.0
 STEP_IDS: Final = 2_000
-"""About how many arrivals are read at once."""
+"""Most arrivals that are read at once."""
+STEP_BYTES: Final = 8 * 2**20
+"""About the most bytes of events that are made of them, for all filters together."""
+_FIRST_IDS: Final = 100
 
 logger: Final = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Tail:
         self._settings = settings
         self._new: list[Listener] = []
         self._listeners: dict[Filter, set[Listener]] = {}
+        self._step_ids = _FIRST_IDS
         self._called = asyncio.Event()
         self._closing = False
 
@@ -84,7 +88,7 @@ class Tail:
             return None
         if span.arrived > self._settings.max_stream_lag:
             return Frame(until, gap=span)
-        arrived = _first(await arrival.pieces(self._store, after, until))
+        arrived = first(await arrival.pieces(self._store, after, until), self._step_ids)
         return frame_of(await arrival.events(self._store, wanted, arrived), arrived)
 
     async def rest(self, wanted: Filter, after: Arrival, within_s: float) -> AsyncIterator[Frame]:
@@ -148,7 +152,7 @@ class Tail:
             return place
         if sum(piece.n for piece in arrived) > self._settings.max_stream_lag:
             return await self._skip(place)
-        arrived = _first(arrived)
+        arrived = first(arrived, self._step_ids)
         found = {}  # all of it before any is handed out: after an error, the same is read again
         for wanted in list(self._listeners):
             try:
@@ -156,6 +160,7 @@ class Tail:
             except Problem as error:
                 await self._store.ping()  # it is the filter's fault, if this is answered
                 self._end(wanted, error)
+        self._step_ids = paced(self._step_ids, arrived, sum(frame.n_bytes for frame in found.values()))
         self._hand_out(found, arrival.span_of(arrived))
         return arrived[-1].end
 
@@ -182,11 +187,18 @@ class Tail:
         return end
 
 
-def _first(arrived: list[Piece]) -> list[Piece]:
-    """Return as many pieces as are read at once."""
-    n = 0
-    for place, piece in enumerate(arrived):
-        n += piece.n
-        if n >= STEP_IDS:
-            return arrived[: place + 1]
-    return arrived
+def first(arrived: list[Piece], most: int) -> list[Piece]:
+    """Return the first of the ids, at most so many; the rest of a piece is for the next time."""
+    found: list[Piece] = []
+    for piece in arrived:
+        if most <= 0:
+            break
+        found.append(piece._replace(last_id=min(piece.last_id, piece.first_id + most - 1)))
+        most -= piece.n
+    return found
+
+
+def paced(step_ids: int, arrived: list[Piece], n_bytes: int) -> int:
+    """Return how many ids to read next time, going by the bytes of these: at most twice as many as this time."""
+    n = sum(piece.n for piece in arrived)
+    return max(1, min(STEP_IDS, 2 * step_ids, n * STEP_BYTES // max(1, n_bytes)))
