@@ -167,6 +167,8 @@ async def test_what_cannot_go_on_says_how_far_it_came(settings: Settings, serve:
     async with serve(settings, max_batch_events=900) as client:
         code, _, err = await command(client, "import", "-", given=numbered(1000))
         assert (code, "more than 900 events" in err) == (1, True)
+        code, _, err = await command(client, "import", "-", "--batch", "900", given=numbered(1000))
+        assert (code, "1,000 stored" in err) == (0, True)
 
 
 async def test_how_far_it_is_is_shown_to_terminals_alone(collector: httpx.AsyncClient, tmp_path: Path) -> None:
@@ -192,10 +194,9 @@ LINES = some.lists(some.sampled_from([b"", b" ", b"a", b"bb", b"c" * 9, b"d" * 1
 @given(lines=LINES, ends=some.booleans())
 def test_every_line_is_in_one_batch_or_is_too_long(lines: list[bytes], *, ends: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "BATCH_LINES", 3)
         patch.setattr(batching, "BATCH_BYTES", 10)
         text = b"\n".join(lines) + (b"\n" if ends else b"")
-        found = list(batching.batches(io.BytesIO(text)))
+        found = list(batching.batches(io.BytesIO(text), 3))
     numbers = [number for batch in found for number in batch.numbers]
     long = [number for batch in found for number in batch.long]
     kept = [line for batch in found for line in batch.body.splitlines()]

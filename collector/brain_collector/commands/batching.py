@@ -30,8 +30,8 @@ class Batch(NamedTuple):
         return uuid5(_NAMESPACE, f"{hashlib.sha256(self.body).hexdigest()} {self.numbers[0]}")
 
 
-def batches(file: Lines) -> Iterator[Batch]:
-    """Yield all lines but blank ones, in batches of 1,000 or 4 MiB. A longer line is left out, and its number told."""
+def batches(file: Lines, most: int = BATCH_LINES) -> Iterator[Batch]:
+    """Yield all lines but blank ones, in batches of `most` or 4 MiB. A longer line is left out, and its number told."""
     lines: list[bytes] = []
     numbers: list[int] = []
     long: list[int] = []
@@ -43,7 +43,7 @@ def batches(file: Lines) -> Iterator[Batch]:
                 line = file.readline(BATCH_BYTES)
             long.append(number)
         elif line.strip():
-            if size + len(line) > BATCH_BYTES or len(lines) == BATCH_LINES:
+            if size + len(line) > BATCH_BYTES or len(lines) == most:
                 yield Batch(b"".join(lines), numbers, long)
                 lines, numbers, long, size = [], [], [], 0
             lines.append(line if line.endswith(b"\n") else line + b"\n")

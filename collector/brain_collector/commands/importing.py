@@ -16,7 +16,7 @@ import msgspec
 
 from brain_collector import printable
 from brain_collector.client import Client, Refused
-from brain_collector.commands.batching import BATCH_BYTES, Batch, Lines, batches
+from brain_collector.commands.batching import BATCH_BYTES, BATCH_LINES, Batch, Lines, batches
 from brain_collector.commands.options import CONTEXT, connected
 from brain_collector.commands.progress import progress
 from brain_collector.errors import CollectorError
@@ -39,8 +39,15 @@ class Unreadable(CollectorError):  # noqa: N818 - an outcome
 
 @click.command("import", context_settings=CONTEXT)
 @click.argument("file")
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=BATCH_LINES,
+    show_default=True,
+    help="Lines sent at once; the same each time, for lines to be known again.",
+)
 @connected
-def import_(client: Client, *, file: str) -> None:
+def import_(client: Client, *, file: str, batch: int) -> None:
     """Store the events of FILE, NDJSON or NDJSON in gzip, or of stdin (-).
 
     Type, severity, message, details, source and timestamp are kept; ids and created_at are new. Lines that are no
@@ -53,9 +60,9 @@ def import_(client: Client, *, file: str) -> None:
     """
     account = Account()
     with account.told_if_broken(), _opened(file) as source, progress("imported", source.size) as told:
-        for batch in batches(source.lines):
-            account.add(batch, _send(client, batch))
-            told(len(batch.numbers) if source.size is None else source.advanced())
+        for lines in batches(source.lines, batch):
+            account.add(lines, _send(client, lines))
+            told(len(lines.numbers) if source.size is None else source.advanced())
     click.echo(str(account), err=True)
     if account.rejected:
         raise LinesRejected(f"{account.rejected:,} of {account.lines:,} lines were rejected")
