@@ -22,7 +22,7 @@ export function chart(element: HTMLElement, drawn: Chart): uPlot {
   const options: uPlot.Options = {
     width: element.clientWidth || 600,
     height,
-    padding: [20, 8, 0, 0],
+    padding: [20, 20, 0, 0],
     legend: { show: false },
     tzDate: (seconds) => {
       const at = new Date(seconds * 1_000);

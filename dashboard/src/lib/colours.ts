@@ -9,7 +9,11 @@ export function palette(): { dim: string; line: string } {
   return { dim: variable("--dim"), line: variable("--line") };
 }
 
-/** A severity has its own colour; other values take one after another. */
+/** The variable with the colour of a value: a severity has its own; others take one after another. */
+export function colourName(name: string, index: number): string {
+  return /^(info|warning|error|critical|other)$/.test(name) ? `--bar-${name}` : `--bar-${index % SERIES}`;
+}
+
 export function colourOf(name: string, index: number): string {
-  return variable(/^(info|warning|error|critical|other)$/.test(name) ? `--bar-${name}` : `--bar-${index % SERIES}`);
+  return variable(colourName(name, index));
 }

@@ -4,7 +4,7 @@ import type { Params } from "../api/client";
 import type { Event } from "../api/types";
 import { useAnswer, useTicks } from "../lib/answer";
 import { cardsOf, type Card } from "../lib/condition";
-import { useLook } from "../lib/polled";
+import { type Look, useLook } from "../lib/polled";
 import { shown } from "../lib/time";
 import { fragmentOf, view } from "../lib/view";
 import { Failed, Loading } from "../parts/status";
@@ -18,11 +18,11 @@ export function HealthPage() {
   const look = useLook(ticks);
   const { zone } = view.value;
   if (!look) return <Loading what="Asking the collector…" />;
-  const isReady = look.readiness?.status === "ready";
+  const isReady = look.problem === null && look.readiness?.status === "ready";
   return (
     <main class="health">
-      <div class={`verdict ${look.problem ? "bad" : isReady ? "good" : "bad"}`} role="status">
-        <h2>{look.problem ? "The collector is away" : isReady ? "Ready" : "Not ready"}</h2>
+      <div class={`verdict ${isReady ? "good" : "bad"}`} role="status">
+        <h2>{wordsOf(look)}</h2>
         {look.readiness?.reasons.map((reason) => <p key={reason}>{reason}</p>)}
         {look.problem && <p>{look.problem.message}</p>}
         <p class="dim">as of {shown(look.at, zone, 0)}</p>
@@ -33,6 +33,11 @@ export function HealthPage() {
       <Lists again={Math.floor(ticks / TICKS_PER_LIST)} />
     </main>
   );
+}
+
+function wordsOf({ problem, readiness }: Look): string {
+  if (problem) return problem.status === 0 ? "The collector is away" : "The collector cannot be looked at";
+  return readiness?.status === "ready" ? "Ready" : "Not ready";
 }
 
 function CardView({ title, facts }: Card) {

@@ -53,7 +53,7 @@ export function StatisticsPage() {
                 </select>
               </label>
             </div>
-            <OverTime params={[...filter, ...ends]} again={again} zone={zone} by={by} height={220} />
+            <OverTime params={[...filter, ...ends]} again={again} zone={zone} by={by} height={220} hasLegend />
           </section>
           <Values params={[...filter, ...ends]} />
         </div>
