@@ -7,7 +7,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.page.browser import Tab, tab
 from tests.e2e.page.sample import at_top, made, post, rows, search
-from tests.e2e.process import CollectorProcess, wait_until
+from tests.e2e.process import CollectorProcess, collector_process, wait_until
+from tests.integration.engines import scratch_dir
 
 OF_THE_TEST = "#events?q=source:test"  # a collector has events of its own, as when its cache is slow
 
@@ -139,15 +140,52 @@ def test_a_flood_is_shown_whole_and_few_rows_are_in_the_document(live: Tab, coll
     live.has_no_complaints()
 
 
+def test_a_collector_that_is_killed_in_a_flood_costs_no_row(live: Tab, collector: CollectorProcess) -> None:
+    page = live.open(OF_THE_TEST)
+    expect(page.locator(".tail")).to_have_text("Live")
+    for _ in range(2):
+        post(collector, [made(number, source="test") for number in range(700)])
+        collector.kill()
+        collector.start()
+        post(collector, [made(number, source="test") for number in range(700)])
+
+    expect(page.locator(".end")).to_have_text(re.compile("^2,800 events"))
+    live.has_no_complaints(collector_was_away=True)
+
+
+def test_a_gap_in_the_stream_leaves_no_hole_in_the_list(browser: Browser) -> None:
+    with (
+        scratch_dir() as path,
+        collector_process(path / "data", BRAIN_COLLECTOR_MAX_STREAM_LAG="200") as collector,
+        tab(browser, collector.url) as live,
+    ):
+        post(collector, [made(number, minutes_ago=1, source="test") for number in range(10)])
+        page = live.open(OF_THE_TEST)
+        expect(page.locator(".end")).to_have_text(re.compile("^10 events"))
+        collector.kill()
+        collector.start()
+        post(collector, [made(number, source="test") for number in range(1_200)])
+        expect(page.locator(".end")).not_to_have_text(re.compile("^10 events"))
+        scroll_to_the_end(page)
+
+        expect(page.locator(".end")).to_have_text("1,210 events; that is all of this time range.")
+        live.has_no_complaints(collector_was_away=True)
+
+
 def test_all_pages_of_a_list_come_by_scrolling(view: Tab) -> None:
     page = view.open("#events?q=source:shop")
     expect(rows(page).first).to_be_visible()
+    scroll_to_the_end(page)
+
+    expect(page.locator(".end")).to_have_text("250 events; that is all of this time range.")
+    assert rows(page).count() < 100
+
+
+def scroll_to_the_end(page: Page) -> None:
     page.locator(".scroller").hover()
 
-    def is_at_the_end() -> bool:
+    def is_there() -> bool:
         page.mouse.wheel(0, 5_000)
         return "that is all" in page.locator(".end").inner_text()
 
-    wait_until(is_at_the_end, "the last page is there")
-    expect(page.locator(".end")).to_have_text("250 events; that is all of this time range.")
-    assert rows(page).count() < 100
+    wait_until(is_there, "the last page is there")
