@@ -78,7 +78,7 @@ function axes(): uPlot.Axis[] {
   ];
 }
 
-/** Times; a date where a day begins. From the step on: the format, those at a new year, month, day, …, and the mode. */
+/** Times; a date where a day begins. Each row: from which step on, the format, that at a new year, month, day, …, mode. */
 const TIMES = [
   [86_400, "{MM}-{DD}", null, null, null, null, null, null, 0],
   [60, "{HH}:{mm}", null, null, "{MM}-{DD}", null, null, null, 0],

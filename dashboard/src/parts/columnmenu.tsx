@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { COLUMNS, titleOf } from "../lib/columns";
 import { DEFAULT_COLUMNS } from "../lib/view";
+import { Menu } from "./menu";
 
 interface Props {
   columns: readonly string[];
@@ -22,28 +23,25 @@ export function ColumnMenu({ columns, onColumns }: Props) {
     setPath("");
   };
   return (
-    <details class="menu">
-      <summary>Columns</summary>
-      <div class="panel">
-        {known.map((name) => (
-          <label key={name}>
-            <input type="checkbox" checked={columns.includes(name)} onChange={() => toggle(name)} /> {titleOf(name)}
-          </label>
-        ))}
-        <form onSubmit={add}>
-          <input
-            aria-label="Path into the details"
-            placeholder="details.user.id"
-            value={path}
-            onInput={(typed) => setPath(typed.currentTarget.value.trim())}
-          />
-          <button type="submit">Add</button>
-        </form>
-        <button type="button" onClick={() => onColumns(DEFAULT_COLUMNS)}>
-          Reset
-        </button>
-      </div>
-    </details>
+    <Menu title="Columns">
+      {known.map((name) => (
+        <label key={name}>
+          <input type="checkbox" checked={columns.includes(name)} onChange={() => toggle(name)} /> {titleOf(name)}
+        </label>
+      ))}
+      <form onSubmit={add}>
+        <input
+          aria-label="Path into the details"
+          placeholder="details.user.id"
+          value={path}
+          onInput={(typed) => setPath(typed.currentTarget.value.trim())}
+        />
+        <button type="submit">Add</button>
+      </form>
+      <button type="button" onClick={() => onColumns(DEFAULT_COLUMNS)}>
+        Reset
+      </button>
+    </Menu>
   );
 }
 

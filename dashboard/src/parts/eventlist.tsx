@@ -67,8 +67,12 @@ export function EventList(props: Props) {
   }, [isAway]);
 
   const found = current === null ? -1 : rows.findIndex((row) => row.id === current);
+  const shownBefore = useRef<number | null>(null);
   useLayoutEffect(() => {
-    if (found >= 0) virtual.scrollToIndex(place(found), { align: "auto" });
+    if (found < 0) return;
+    const isFar = shownBefore.current === null && found * ROW_HEIGHT > scroller.current!.clientHeight;
+    virtual.scrollToIndex(place(found), { align: isFar ? "center" : "auto" }); // far: by a link, to see around it
+    shownBefore.current = current;
   }, [current, found >= 0]);
 
   const items = virtual.getVirtualItems();

@@ -1,6 +1,7 @@
 // Links to all events of the filter as a file.
 import { address, type Params } from "../api/client";
 import { rangeParams, type Range } from "../lib/time";
+import { Menu } from "./menu";
 
 const FORMATS: readonly (readonly [format: string, title: string])[] = [
   ["ndjson", "NDJSON"],
@@ -10,19 +11,16 @@ const FORMATS: readonly (readonly [format: string, title: string])[] = [
 
 export function Export({ filter, range }: { filter: Params; range: Range }) {
   return (
-    <details class="menu">
-      <summary>Export</summary>
-      <div class="panel">
-        {FORMATS.map(([format, title]) => (
-          <a
-            key={format}
-            download={`events.${format}`}
-            href={address("api/events/export", [...filter, ...rangeParams(range), ["format", format]])}
-          >
-            {title}
-          </a>
-        ))}
-      </div>
-    </details>
+    <Menu title="Export">
+      {FORMATS.map(([format, title]) => (
+        <a
+          key={format}
+          download={`events.${format}`}
+          href={address("api/events/export", [...filter, ...rangeParams(range), ["format", format]])}
+        >
+          {title}
+        </a>
+      ))}
+    </Menu>
   );
 }

@@ -6,7 +6,9 @@ import { detailsField } from "../lib/query";
 import { Marked } from "./marked";
 
 const FIRST = 100;
+const FIRST_CHARACTERS = 10_000;
 const OPEN_DEPTH = 2;
+const LONG = 60; // characters that do not fit beside their key
 
 type Path = readonly (string | number)[];
 
@@ -62,11 +64,17 @@ function Node({ name, value, path, ...actions }: NodeProps) {
 function Leaf({ name, value, path, matches, onFilter, onColumn }: NodeProps) {
   const field = detailsField(path);
   const text = asText(value) ?? "";
+  const [isWhole, setWhole] = useState(text.length <= FIRST_CHARACTERS);
   return (
-    <li class="leaf">
+    <li class={`leaf${text.length > LONG || text.includes("\n") ? " long" : ""}`}>
       <span class="key">{name}</span>
       <span class={`value ${kindOf(value)}`}>
-        <Marked text={text} matches={matches} at={pointer(path)} />
+        <Marked text={isWhole ? text : text.slice(0, FIRST_CHARACTERS)} matches={matches} at={pointer(path)} />
+        {!isWhole && (
+          <button type="button" onClick={() => setWhole(true)}>
+            {(text.length - FIRST_CHARACTERS).toLocaleString("en")} more characters
+          </button>
+        )}
       </span>
       <span class="actions">
         <Action does={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
