@@ -48,7 +48,7 @@ class Measured(msgspec.Struct):
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @connected
 def bench(client: Client, *, seconds: float, batch: int, clients: int, as_json: bool) -> None:
-    """Measure how fast the collector stores batches: events a second, and how long a batch takes.
+    """Measure how fast the collector stores batches.
 
     It stores what it sends: made-up events of the source brain-events-bench, which stay. Each client waits for the
     answer to a batch before it sends the next. A collector on this machine shares it with the clients, so that a

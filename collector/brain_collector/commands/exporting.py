@@ -32,10 +32,11 @@ from brain_collector.errors import CollectorError
 @filter_options
 @connected
 def export(client: Client, *, file: str, form: str, resume: bool, **wanted: Any) -> None:
-    """Write all events of a filter to FILE, newest first, or to stdout (-).
+    """Write all events of a filter to FILE, or to stdout (-).
 
-    What is written is FILE.part, which takes FILE's place when it is whole. A connection that breaks is gone on with;
-    should the command itself break off, --resume goes on behind the last whole line: give the same filters again.
+    The newest comes first. What is written is FILE.part, which takes FILE's place when it is whole. A connection that
+    breaks is gone on with; should the command itself break off, --resume goes on behind the last whole line: give the
+    same filters again.
     """
     if resume and (form != "ndjson" or file == "-"):
         raise click.UsageError("--resume is for an export to a file, as ndjson")

@@ -48,10 +48,10 @@ class Unreadable(CollectorError):  # noqa: N818 - an outcome
 )
 @connected
 def import_(client: Client, *, file: str, batch: int) -> None:
-    """Store the events of FILE, NDJSON or NDJSON in gzip, or of stdin (-).
+    """Store the events of FILE, or of stdin (-).
 
-    Type, severity, message, details, source and timestamp are kept; ids and created_at are new. Lines that are no
-    events are named on stderr, cost no other, and make the exit code 1.
+    It is NDJSON, or NDJSON in gzip. Type, severity, message, details, source and timestamp are kept; ids and created_at
+    are new. Lines that are no events are named on stderr, cost no other, and make the exit code 1.
 
     To import a file again stores nothing twice, also after an import that broke off, for as long as the collector
     remembers keys (BRAIN_COLLECTOR_KEY_LIFE_DAYS, 14). That holds for the same lines at the same places: of a file

@@ -33,9 +33,9 @@ STEPS_PER_S: Final = 5
 def sample(
     client: Client, *, n: int, rate: float | None, over: int | None, source: str | None, seed: int | None
 ) -> None:
-    """Send N made-up events, as services of a shop would log them; 1,000, unless told.
+    """Send N made-up events, 1,000 unless told.
 
-    They are for trying things: the page, a filter, an alarm.
+    They are such as services of a shop would log, and are for trying things: the page, a filter, an alarm.
     """
     size = BATCH if rate is None else max(1, min(BATCH, round(rate / STEPS_PER_S)))
     began_s, sent = time.monotonic(), 0

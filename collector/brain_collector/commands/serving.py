@@ -46,9 +46,10 @@ def _announce(url: str, found: server.Backed) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @setting("data_dir")
 def with_postgres(command: tuple[str, ...], **flags: Any) -> None:
-    """Run COMMAND beside the embedded PostgreSQL while no collector runs, e.g. pg_restore or psql.
+    """Run COMMAND beside the embedded PostgreSQL.
 
-    The command finds the server, and the programs that come with it, by its environment.
+    That is while no collector runs, and for pg_restore or psql, for example. COMMAND finds the server, and the programs
+    that come with it, by its environment.
     """
     logs.configure()
     settings = msgspec.structs.replace(load(os.environ, **flags), database_url=None, redis_url="none")
