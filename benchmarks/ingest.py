@@ -240,17 +240,63 @@ def overload(bench: Bench, seconds: float) -> None:
     print(f"- the measurement after it began {time.monotonic() - ended_s - bench.seconds - 1:.1f} s after its end")
 
 
-def follow(bench: Bench, tails: int, rounds: int) -> None:
+def index(bench: Bench, rounds: int) -> None:
+    """Print what gathering words for the search, in the background, costs those who send."""
+    found: dict[bool, list[float]] = {False: [], True: []}
+    waiting = []
+    for number in range(rounds):
+        for beside in (False, True) if number % 2 == 0 else (True, False):
+            with bench.database() as dsn, collector(dsn, bench.engines.redis_url) as (_, url):
+                with contextlib.nullcontext() if beside else no_index(dsn):
+                    measured = bench.load("http", url, "--batch", "1000", "--connections", "16")
+                if beside:
+                    ((left,),) = query(
+                        dsn, "SELECT sum(n) FROM batches, search_progress p WHERE batches.xid > p.xid::text::xid8"
+                    )
+                    waiting.append(left / (measured["requests"] * 1000))
+                found[beside].append(measured["events_per_s"])
+    without, beside_it = (statistics.median(found[each]) for each in (False, True))
+    print("### Words gathered for the search, beside 16 connections that post 1,000 events each\n")
+    print(f"- events/s without and with it: {without:,.0f}, {beside_it:,.0f}: {100 * beside_it / without:.0f} %")
+    print(f"- of the events, in no block yet when the load ended: {100 * statistics.median(waiting):.0f} %")
+
+
+@contextlib.contextmanager
+def no_index(dsn: str) -> Iterator[None]:
+    """Hold the row of the job, as a collector that is at it does."""
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(dsn)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM jobs WHERE name = 'index' FOR UPDATE")
+            held.set()
+            await asyncio.to_thread(done.wait)
+        await connection.close()
+
+    held, done = threading.Event(), threading.Event()
+    holding = threading.Thread(target=lambda: asyncio.run(hold()))
+    holding.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        holding.join()
+
+
+def follow(bench: Bench, tails: int, rounds: int, rate: float | None) -> None:
     """Print what clients that follow the tail, and read 1 KiB a second of it, cost those who send."""
+    paced = ("--rate", str(rate), "--batch", "100") if rate else ()
     found: dict[int, list[dict[str, Any]]] = {0: [], tails: []}
     for number in range(rounds):
         for n in (0, tails) if number % 2 == 0 else (tails, 0):
             with bench.database() as dsn, collector(dsn, bench.engines.redis_url) as (process, url):
                 before_mib = rss_mib(process.pid)
                 with slow_tails(url, n):
-                    measured = bench.load("http", url, "--batch", "1000", "--connections", "16")
+                    measured = bench.load("http", url, "--batch", "1000", "--connections", "16", *paced)
                     found[n].append(measured | {"grown_mib": rss_mib(process.pid) - before_mib})
-    print(f"### {tails} clients that follow, and read 1 KiB a second; 16 connections that post 1,000 events each\n")
+    sent = f"post {rate:,.0f} events a second" if rate else "post 1,000 events each"
+    print(f"### {tails} clients that follow, and read 1 KiB a second; 16 connections that {sent}\n")
     for name in ("events_per_s", "p50_ms", "p99_ms", "grown_mib"):
         without, beside = (statistics.median(each[name] for each in found[n]) for n in (0, tails))
         print(f"- {name}, without and with them: {without:,.0f}, {beside:,.0f}: {100 * beside / without:.0f} %")
@@ -292,6 +338,8 @@ def main() -> None:
     parser.add_argument("--memory", type=float, metavar="MINUTES", help="watch the memory under full ingest instead")
     parser.add_argument("--overload", type=float, metavar="SECONDS", help="ask for far too much instead")
     parser.add_argument("--tails", type=int, metavar="N", help="what N slow clients of the tail cost, instead; to 100")
+    parser.add_argument("--rate", type=float, help="events a second with --tails; else as fast as can be")
+    parser.add_argument("--index", action="store_true", help="what the index of the search costs, instead")
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else 3)
     results: dict[str, list[Figures]] = defaultdict(list)
@@ -304,7 +352,10 @@ def main() -> None:
             overload(bench, args.overload)
             return
         if args.tails:
-            follow(bench, args.tails, rounds)
+            follow(bench, args.tails, rounds, args.rate)
+            return
+        if args.index:
+            index(bench, rounds)
             return
         found = about(rounds, PACKAGES, seconds=bench.seconds)
         print_about("Ingest benchmark", found)

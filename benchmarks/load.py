@@ -73,17 +73,22 @@ class Tally:
 
 
 class Client(asyncio.Protocol):
-    """One connection: posts, reads the answer, posts again until the time is over."""
+    """One connection: posts, reads the answer, posts again until the time is over; `every_s`, if it can."""
 
-    def __init__(self, head: bytes, bodies: list[bytes], tally: Tally) -> None:
-        self.head, self.bodies, self.tally = head, itertools.cycle(bodies), tally
+    def __init__(self, head: bytes, bodies: list[bytes], tally: Tally, every_s: float = 0.0) -> None:
+        self.head, self.bodies, self.tally, self.every_s = head, itertools.cycle(bodies), tally, every_s
+        self.next_s = time.perf_counter() + random.uniform(0, every_s)  # or all of them post at once
         self.done = asyncio.get_running_loop().create_future()
         self.received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.post()
+        self.post_in_turn()
+
+    def post_in_turn(self) -> None:
+        asyncio.get_running_loop().call_later(max(0.0, self.next_s - time.perf_counter()), self.post)
+        self.next_s += self.every_s
 
     def post(self) -> None:
         body = next(self.bodies)
@@ -102,7 +107,7 @@ class Client(asyncio.Protocol):
         self.tally.add(int(self.received[9:12]), self.sent_s)
         self.received = b""
         if time.perf_counter() < self.tally.end_s:
-            self.post()
+            self.post_in_turn()
         else:
             self.transport.close()
 
@@ -111,18 +116,20 @@ class Client(asyncio.Protocol):
             self.done.set_result(error)
 
 
-async def http(url: str, batch: int, connections: int, seconds: float) -> dict[str, Any]:
+async def http(url: str, batch: int, connections: int, seconds: float, rate: float | None) -> dict[str, Any]:
     parts = urlsplit(url)
     path, kind = ("/api/events", "application/json") if batch == 1 else (BATCH_PATH, "application/x-ndjson")
     head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {kind}\r\n".encode()
     numbers = itertools.count()
     bodies = [b"\n".join(msgspec.json.encode(event(next(numbers))) for _ in range(batch)) for _ in range(BODIES)]
     tally = Tally(batch, seconds)
+    every_s = batch * connections / rate if rate else 0.0
     loop = asyncio.get_running_loop()
 
     async def keep_posting() -> None:
         while time.perf_counter() < tally.end_s:  # a server that refuses may end the connection
-            _, client = await loop.create_connection(lambda: Client(head, bodies, tally), parts.hostname, parts.port)
+            client = Client(head, bodies, tally, every_s)
+            await loop.create_connection(lambda: client, parts.hostname, parts.port)  # noqa: B023 - it is called here
             await client.done
 
     await asyncio.gather(*(keep_posting() for _ in range(connections)))
@@ -157,11 +164,12 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4_000)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rate", type=float, help="events a second of all connections together; as fast as can be")
     args = parser.parse_args()
     if args.how == "copy":
         print(json.dumps(asyncio.run(copy(args.address, args.rows, args.seconds))))
     else:
-        print(json.dumps(asyncio.run(http(args.address, args.batch, args.connections, args.seconds))))
+        print(json.dumps(asyncio.run(http(args.address, args.batch, args.connections, args.seconds, args.rate))))
 
 
 if __name__ == "__main__":
