@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -182,6 +183,29 @@ async def answer_of(
         if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
             await answer.aread()
         return answer
+
+
+async def on_terminal(*arguments: str, stdout: bool = False) -> tuple[int, str]:
+    """Run `brain-events` with its stderr (and stdout) on a terminal; return the exit code and what stood there."""
+    terminal, end = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "brain_collector", *arguments),
+        stdout=end if stdout else None,
+        stderr=end,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+    )
+    os.close(end)
+    shown = await asyncio.to_thread(_until_closed, terminal)
+    return await process.wait(), shown
+
+
+def _until_closed(terminal: int) -> str:
+    """Return what is written to a terminal until nobody has it open: one read may get a part of it."""
+    found = b""
+    with open(terminal, "rb", buffering=0) as reader, suppress(OSError):  # its end is EIO
+        while chunk := reader.read(4096):
+            found += chunk
+    return found.decode()
 
 
 async def command(

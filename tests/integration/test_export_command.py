@@ -4,7 +4,6 @@ import asyncio
 import csv
 import io
 import os
-import pty
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -20,7 +19,7 @@ from brain_collector import export
 from brain_collector.commands import partfile
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.integration.support import command, create, event, ndjson, post_batch
+from tests.integration.support import command, create, event, ndjson, on_terminal, post_batch
 
 pytestmark = pytest.mark.anyio
 
@@ -158,25 +157,7 @@ async def test_a_collector_that_is_started_again_meanwhile_costs_nothing(
 
 async def test_how_far_it_is_is_shown_to_terminals_alone(collector: httpx.AsyncClient, tmp_path: Path) -> None:
     await store(collector, 30)
-    terminal, end = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(
-            sys.executable,
-            "-m",
-            "brain_collector",
-            "export",
-            *OURS,
-            "--url",
-            str(collector.base_url),
-            str(tmp_path / "f"),
-        ),
-        stderr=end,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
-    )
-    code = await process.wait()
-    os.close(end)
-    shown = os.read(terminal, 10_000).decode()
-    os.close(terminal)
+    code, shown = await on_terminal("export", *OURS, "--url", str(collector.base_url), str(tmp_path / "f"))
     assert code == 0
     assert "events  30" in shown
 
@@ -184,17 +165,8 @@ async def test_how_far_it_is_is_shown_to_terminals_alone(collector: httpx.AsyncC
 @pytest.mark.parametrize("arguments", [("export",), ("export", "--format", "csv"), ("query", "--output", "csv")])
 async def test_no_event_can_write_to_the_terminal(collector: httpx.AsyncClient, arguments: tuple[str, ...]) -> None:
     await create(collector, message="\x1b]0;owned\x07\x9b31m\u202e\b")
-    terminal, end = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "brain_collector", *arguments, *OURS, "--url", str(collector.base_url)),
-        stdout=end,
-        stderr=end,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
-    )
-    code = await process.wait()
-    os.close(end)
-    shown = os.read(terminal, 10_000).decode().replace("\r\n", "\n")
-    os.close(terminal)
+    code, shown = await on_terminal(*arguments, *OURS, "--url", str(collector.base_url), stdout=True)
+    shown = shown.replace("\r\n", "\n")
     assert (code, "owned" in shown) == (0, True)
     assert not [c for c in shown if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e")], shown
 

@@ -3,8 +3,6 @@
 import asyncio
 import gzip
 import io
-import os
-import pty
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -19,7 +17,7 @@ from hypothesis import strategies as some
 from brain_collector.commands import batching
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.integration.support import command, count_foreign, create, event, eventually, ndjson, post_batch
+from tests.integration.support import command, count_foreign, create, event, eventually, ndjson, on_terminal, post_batch
 
 pytestmark = pytest.mark.anyio
 
@@ -173,16 +171,7 @@ async def test_what_cannot_go_on_says_how_far_it_came(settings: Settings, serve:
 
 async def test_how_far_it_is_is_shown_to_terminals_alone(collector: httpx.AsyncClient, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(numbered(1500))
-    terminal, end = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "brain_collector", "import", str(tmp_path / "f"), "--url", str(collector.base_url)),
-        stderr=end,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
-    )
-    code = await process.wait()
-    os.close(end)
-    shown = os.read(terminal, 10_000).decode()
-    os.close(terminal)
+    code, shown = await on_terminal("import", str(tmp_path / "f"), "--url", str(collector.base_url))
     assert code == 0
     assert "imported  [###" in shown
     assert "100%" in shown
