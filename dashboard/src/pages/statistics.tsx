@@ -1,4 +1,5 @@
 // Counts: over time by a field, and of the most frequent values.
+import { useMemo, useState } from "preact/hooks";
 import type { Params } from "../api/client";
 import type { Facets, Stats } from "../api/types";
 import { useAnswer } from "../lib/answer";
@@ -9,7 +10,6 @@ import { OverTime } from "../parts/overtime";
 import { RangePicker } from "../parts/rangepicker";
 import { SearchBox } from "../parts/searchbox";
 import { Empty, Failed, Loading } from "../parts/status";
-import { useMemo, useState } from "preact/hooks";
 
 const BY: readonly (readonly [by: string, title: string])[] = [
   ["severity", "severity"],
@@ -73,17 +73,17 @@ function Exact({ filter, ends }: { filter: Params; ends: Params }) {
   const last = value.last_event_timestamp;
   return (
     <dl class="numbers">
-      <Number title="Events" value={value.total_events.toLocaleString("en")} />
-      <Number title="of the last 24 hours" value={value.recent_events.toLocaleString("en")} />
-      <Number title="Types" value={Object.keys(value.events_by_type).length.toLocaleString("en")} />
-      <Number title="Newest event" value={last ? shown(last, zone, 0) : "none"} />
+      <Figure title="Events" value={value.total_events.toLocaleString("en")} />
+      <Figure title="of the last 24 hours" value={value.recent_events.toLocaleString("en")} />
+      <Figure title="Types" value={Object.keys(value.events_by_type).length.toLocaleString("en")} />
+      <Figure title="Newest event" value={last ? shown(last, zone, 0) : "none"} />
     </dl>
   );
 }
 
-export function Number({ title, value, state = "" }: { title: string; value: string; state?: string }) {
+function Figure({ title, value }: { title: string; value: string }) {
   return (
-    <div class={state}>
+    <div>
       <dt>{title}</dt>
       <dd>{value}</dd>
     </div>
