@@ -12,7 +12,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1"}  # e2e and build look at the page, the others need none
+NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1"}  # e2e, bench and build look at the page, the others need none
 MAX_WHEEL_BYTES = 2_000_000
 AT_ONCE = ["-n", "4", "--dist", "worksteal"]  # each process has its own Postgres and Valkey; most of a test is waiting
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -68,10 +68,11 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The SDK and the collector beside their peers, as ratios; asserts nothing. `-- --quick` shows that it runs."""
-    session.install("-e", ".[embedded]", *group("bench"), env=NO_PAGE)
+    session.install("-e", ".[embedded]", *group("bench"))
     session.run("python", "benchmarks/sdk.py", *session.posargs)
     session.run("python", "benchmarks/ingest.py", *session.posargs)
     session.run("python", "benchmarks/queries.py", *session.posargs)
+    session.run("python", "benchmarks/page.py", *session.posargs)
 
 
 @nox.session

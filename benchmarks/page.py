@@ -1,0 +1,130 @@
+"""The page's live tail in a real browser: how even its frames are, while events come at several rates.
+
+    pip install -e '.[embedded]' --group bench && python benchmarks/page.py
+
+Needs a Chromium (BRAIN_TEST_BROWSER, or one on PATH). The browser has no window and no GPU, and shares the cores with
+the collector, its engines and what sends. Before it is measured, the page has all the rows that it keeps: 10,000.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from ingest import collector, running_engines
+from playwright.sync_api import Page, sync_playwright
+from report import Column, Figures, about, print_about, table
+
+PACKAGES = ("brain-events", "playwright")
+RATES = [0, 50, 200, 500, 1_000, 5_000]
+BATCHES_PER_S = 10
+COLUMNS = [
+    Column("frames/s", "fps"),
+    Column("p50 ms", "p50_ms"),
+    Column("p95 ms", "p95_ms"),
+    Column("p99 ms", "p99_ms"),
+    Column("over 50 ms", "late", "{:.0f}"),
+    Column("of", "frames", "{:.0f}"),
+]
+FRAMES = """(seconds) => new Promise((resolve) => {
+    const found = [];
+    let last = performance.now();
+    const end = last + seconds * 1000;
+    const look = (now) => {
+        found.push(now - last);
+        last = now;
+        now < end ? requestAnimationFrame(look) : resolve(found);
+    };
+    requestAnimationFrame(look);
+})"""
+
+
+def batch(n: int) -> list[dict[str, Any]]:
+    now = datetime.now(UTC).isoformat()
+    severities = ["info", "info", "info", "warning", "error"]
+    return [
+        {
+            "event_type": f"type-{number % 7}",
+            "severity": severities[number % len(severities)],
+            "message": f"what happened the {number}th time, in the usual words",
+            "source": f"service-{number % 5}",
+            "details": {"number": number, "user": {"id": number % 50}},
+            "timestamp": now,
+        }
+        for number in range(n)
+    ]
+
+
+@contextmanager
+def sending(url: str, rate: int) -> Iterator[None]:
+    """Send that many events a second, in ten batches."""
+    stop = threading.Event()
+
+    def send() -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            due = time.monotonic()
+            while not stop.wait(max(0.0, due - time.monotonic())):
+                due += 1 / BATCHES_PER_S
+                client.post("/api/events/batch", json=batch(rate // BATCHES_PER_S)).raise_for_status()
+
+    sender = threading.Thread(target=send)
+    if rate:
+        sender.start()
+    yield
+    stop.set()
+    if rate:
+        sender.join()
+
+
+def frames(page: Page, seconds: float) -> Figures:
+    found = sorted(page.evaluate(FRAMES, seconds))
+    return {
+        "fps": 1_000 * len(found) / sum(found),
+        "p50_ms": found[len(found) // 2],
+        "p95_ms": found[int(len(found) * 0.95)],
+        "p99_ms": found[int(len(found) * 0.99)],
+        "late": sum(each > 50 for each in found),
+        "frames": len(found),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a second of each: only to see that it runs")
+    seconds = 1.0 if parser.parse_args().quick else 15.0
+    browser_path = os.environ.get("BRAIN_TEST_BROWSER") or shutil.which("chromium")
+    if browser_path is None:
+        print("There is no Chromium: BRAIN_TEST_BROWSER, or one on PATH.", file=sys.stderr)
+        return
+    results: dict[str, list[Figures]] = {}
+    with (
+        running_engines() as (engines, _),
+        collector(engines.database_url.replace("/postgres?", "/migrated?"), engines.redis_url) as (_, url),
+        sync_playwright() as playwright,
+    ):
+        httpx.post(f"{url}/api/events/batch", json=batch(1_000)).raise_for_status()
+        browser = playwright.chromium.launch(executable_path=browser_path)
+        print_about("Page benchmark", about(1, PACKAGES, browser=browser.version, seconds=seconds))
+        page = browser.new_page(viewport={"width": 1440, "height": 860})
+        page.goto(url)
+        page.wait_for_selector(".tail.live")
+        for _ in range(10):
+            httpx.post(f"{url}/api/events/batch", json=batch(1_000)).raise_for_status()
+        page.locator(".end", has_text="10,000 events").wait_for()
+        for rate in RATES:
+            with sending(url, rate):
+                page.wait_for_timeout(1_000)
+                results[f"{rate:,} events/s"] = [frames(page, seconds)]
+        browser.close()
+    print(table("The live tail", COLUMNS, results, ours=""))
+
+
+if __name__ == "__main__":
+    main()
