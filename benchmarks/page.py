@@ -7,6 +7,7 @@ the collector, its engines and what sends. Before it is measured, the page has a
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -98,7 +100,9 @@ def frames(page: Page, seconds: float) -> Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a second of each: only to see that it runs")
-    seconds = 1.0 if parser.parse_args().quick else 15.0
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    args = parser.parse_args()
+    seconds = 1.0 if args.quick else 15.0
     browser_path = os.environ.get("BRAIN_TEST_BROWSER") or shutil.which("chromium")
     if browser_path is None:
         print("There is no Chromium: BRAIN_TEST_BROWSER, or one on PATH.", file=sys.stderr)
@@ -111,7 +115,8 @@ def main() -> None:
     ):
         httpx.post(f"{url}/api/events/batch", json=batch(1_000)).raise_for_status()
         browser = playwright.chromium.launch(executable_path=browser_path)
-        print_about("Page benchmark", about(1, PACKAGES, browser=browser.version, seconds=seconds))
+        found = about(1, PACKAGES, browser=browser.version, seconds=seconds)
+        print_about("Page benchmark", found)
         page = browser.new_page(viewport={"width": 1440, "height": 860})
         page.goto(url)
         page.wait_for_selector(".tail.live")
@@ -124,6 +129,8 @@ def main() -> None:
                 results[f"{rate:,} events/s"] = [frames(page, seconds)]
         browser.close()
     print(table("The live tail", COLUMNS, results, ours=""))
+    if args.json:
+        args.json.write_text(json.dumps({"about": found, "results": results}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
