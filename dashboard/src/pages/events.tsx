@@ -77,7 +77,9 @@ export function EventsPage() {
       </div>
       <Facets text={text} range={ends} again={again} onText={setText} />
       <section class="middle" aria-label="Events">
-        <OverTime params={[...paramsOf(query), ...ends]} again={again} zone={zone} by="severity" height={108} />
+        {listing && (
+          <OverTime params={[...paramsOf(query), ...ends]} again={again} zone={zone} by="severity" height={108} />
+        )}
         <div class="tools">
           <button
             type="button"
@@ -87,7 +89,7 @@ export function EventsPage() {
             {order === "newest" ? "Newest first" : "Oldest first"}
           </button>
           <ColumnMenu columns={columns} onColumns={(changed) => go({ columns: changed }, "replace")} />
-          <Export filter={paramsOf(query)} range={range} />
+          {listing && <Export filter={paramsOf(query)} range={range} />}
           <span class="gap" />
           {listing && (isPaused || isAway) && listing.waiting.value > 0 && (
             <button

@@ -1,9 +1,10 @@
 // The most frequent values of each field; a click filters by one, or takes the filter away.
 import type { Params } from "../api/client";
 import type { Facet, Facets as Answer } from "../api/types";
-import { useAnswer } from "../lib/answer";
+import { type Answer as Asked, useAnswer } from "../lib/answer";
 import { hasTerm, paramsOf, parse, withoutField, withoutTerm, withTerm } from "../lib/query";
 
+const PATH = "api/events/facets";
 const FIELDS = [
   { field: "severity", name: "severity", title: "Severity" },
   { field: "type", name: "event_type", title: "Type" },
@@ -18,22 +19,26 @@ interface Props {
 }
 
 export function Facets(props: Props) {
+  const query = parse(props.text);
+  const isGood = query.problems.length === 0;
+  const all = useAnswer<Answer>(isGood ? PATH : null, [...paramsOf(query), ...props.range], props.again);
   return (
     <aside class="facets" aria-label="Filters">
-      {FIELDS.map((each) => (
-        <FieldValues key={each.field} {...props} {...each} />
+      {isGood && FIELDS.map((each) => (
+        <FieldValues key={each.field} {...props} {...each} all={all} />
       ))}
     </aside>
   );
 }
 
-type FieldProps = Props & (typeof FIELDS)[number];
+type FieldProps = Props & (typeof FIELDS)[number] & { all: Asked<Answer> };
 
 /** Of a field that is filtered by, the values are counted without that filter: another one can be chosen. */
-function FieldValues({ text, range, again, onText, field, name, title }: FieldProps) {
-  let others = withoutField(text, field);
-  if (field === "severity") others = withoutField(others, "severity_min");
-  const answer = useAnswer<Answer>("api/events/facets", [...paramsOf(parse(others)), ...range], again);
+function FieldValues({ text, range, again, onText, field, name, title, all }: FieldProps) {
+  const isFiltered = parse(text).terms.some((term) => term.field === field || term.field === `${field}_min`);
+  const others = parse(withoutField(withoutField(text, field), `${field}_min`));
+  const own = useAnswer<Answer>(isFiltered ? PATH : null, [...paramsOf(others), ...range], again);
+  const answer = isFiltered && (own.value || own.problem) ? own : all; // nothing jumps while the first one comes
   const facet: Facet | undefined = answer.value?.fields[name];
   const values = facet ? [...facet.values, ...chosen(text, field, facet)] : [];
   const most = Math.max(1, ...values.map((each) => each.n));

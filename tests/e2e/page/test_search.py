@@ -1,7 +1,7 @@
 """What a search, a click and an address become, and what the page says when there is nothing to show."""
 
 import re
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -56,6 +56,11 @@ def test_what_is_wrong_with_a_search_is_said_and_nothing_is_asked(view: Tab, tex
 
     expect(page.locator(".problems")).to_contain_text(re.compile(problem))
     assert [each for each in asked(view, "/api/events") if each] == []
+
+    view.requests.clear()
+    page = view.open(f"#events?{urlencode({'q': text})}")
+    expect(page.locator(".middle .empty")).to_have_text("Mend the search to see events.")
+    assert [url for url in view.requests if "/api/events" in url] == []
 
 
 def last(view: Tab, path: str) -> list[tuple[str, str]]:
