@@ -12,6 +12,11 @@ from tests.integration.engines import scratch_dir
 
 OF_THE_TEST = "#events?q=source:test"  # a collector has events of its own, as when its cache is slow
 
+SHOW = """(state) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => state === "hidden" });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 
 def test_the_whole_path(browser: Browser, collector: CollectorProcess) -> None:
     """Search, a row, its details, a filter out of them, the tail, a collector that goes and comes back, a link."""
@@ -32,6 +37,10 @@ def test_the_whole_path(browser: Browser, collector: CollectorProcess) -> None:
         expect(page.locator(".toast")).to_contain_text("on the clipboard")
         copied = msgspec.json.decode(page.evaluate("navigator.clipboard.readText()"))
         assert copied == collector.get(f"/api/events/{copied['id']}")
+
+        drawer.get_by_role("button", name="Copy curl").click()
+        command = f"curl '{collector.url}/api/events/{copied['id']}'"
+        wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == command, "the command is copied")
 
         number = copied["details"]["number"]
         drawer.get_by_role("button", name="Filter by details.number").click(force=True)
@@ -101,7 +110,7 @@ def test_older_pages_above_move_no_row(view: Tab) -> None:
         page.mouse.wheel(0, -240)
         page.mouse.wheel(0, 240)
 
-    wait_until(lambda: at_top(page)[0] == before[0], "the same row is up")
+    wait_until(lambda: at_top(page) == before, "the same row is up, in the same place")
 
 
 def at_end(page: Page) -> bool:
@@ -170,6 +179,20 @@ def test_a_gap_in_the_stream_leaves_no_hole_in_the_list(browser: Browser) -> Non
 
         expect(page.locator(".end")).to_have_text("1,210 events; that is all of this time range.")
         live.has_no_complaints(collector_was_away=True)
+
+
+def test_a_page_that_is_not_seen_lets_go_and_misses_nothing(live: Tab, collector: CollectorProcess) -> None:
+    """A browser has six connections for a host: more tabs than that would block each other."""
+    page = live.open(OF_THE_TEST)
+    expect(page.locator(".tail")).to_have_text("Live")
+    with page.expect_event("requestfailed", lambda request: "/stream" in request.url):
+        page.evaluate(SHOW, "hidden")
+    post(collector, [made(number, source="test") for number in range(300)])
+    with page.expect_request(re.compile("/stream")) as again:
+        page.evaluate(SHOW, "visible")
+
+    assert "last-event-id" in again.value.headers
+    expect(page.locator(".end")).to_have_text(re.compile("^300 events"))
 
 
 def test_all_pages_of_a_list_come_by_scrolling(view: Tab) -> None:
