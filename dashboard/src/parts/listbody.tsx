@@ -58,7 +58,7 @@ function End({ listing }: { listing: Listing }) {
     case "loading":
       return <p class="end dim">{n} events; searching further back…</p>;
     case "end":
-      return <p class="end dim">{n} events; that is all of this time range.</p>;
+      return <p class="end dim">{n === "1" ? "1 event" : `${n} events`}; that is all of this time range.</p>;
     case "failed":
       return (
         <p class="end bad" role="alert">
