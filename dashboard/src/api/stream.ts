@@ -61,11 +61,14 @@ async function* messages(url: string, lastId: string, signal: AbortSignal): Asyn
     if (lastId) headers["Last-Event-ID"] = lastId;
     const either = AbortSignal.any([signal, silence.signal]);
     const answer = await request(url, { headers, signal: either, cache: "no-store" });
+    const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader(); // Safari cannot iterate over it
     let rest = "";
-    for await (const text of answer.body!.pipeThrough(new TextDecoderStream())) {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
       clearTimeout(timer);
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
-      const blocks = (rest + text).split("\n\n");
+      const blocks = (rest + value).split("\n\n");
       rest = blocks.pop() ?? "";
       yield* blocks.map(parse);
     }

@@ -33,7 +33,7 @@ export function parse(fragment: string): View {
     range: rangeOf(given),
     columns: columns.length ? columns : DEFAULT_COLUMNS,
     order: given.get("order") === "oldest" ? "oldest" : "newest",
-    zone: (given.get("zone") ?? localStorage.getItem("zone")) === "local" ? "local" : "utc",
+    zone: (given.get("zone") ?? remembered()) === "local" ? "local" : "utc",
     event: /^\d{1,19}$/.test(given.get("event") ?? "") ? given.get("event") : null,
     by: given.get("by") ?? "severity",
   };
@@ -62,9 +62,26 @@ export function fragmentOf(view: View): string {
 export function go(change: Partial<View>, how: "push" | "replace" = "push"): void {
   const next = { ...view.value, ...change };
   const fragment = fragmentOf(next);
-  if (change.zone) localStorage.setItem("zone", change.zone);
+  if (change.zone) remember(change.zone);
   if (fragment !== location.hash) history[how === "push" ? "pushState" : "replaceState"](null, "", fragment);
   view.value = next;
+}
+
+/** The zone that was chosen last; a browser may refuse to keep it. */
+function remembered(): string | null {
+  try {
+    return localStorage.getItem("zone");
+  } catch {
+    return null;
+  }
+}
+
+function remember(zone: Zone): void {
+  try {
+    localStorage.setItem("zone", zone);
+  } catch {
+    // the address has it all the same
+  }
 }
 
 function restore(): void {
