@@ -123,7 +123,7 @@ function Recent({ title, what, text, params, cell }: RecentProps) {
   );
 }
 
-/** `120 events were dropped: memory 100, disk 20`. */
+/** `120 events were dropped: disk 20, memory 100`. */
 function dropped(event: Event): string {
   const reasons = Object.entries((event.details as { dropped?: Record<string, unknown> } | null)?.dropped ?? {});
   return `${event.message}${reasons.length ? `: ${reasons.map(([reason, n]) => `${reason} ${n}`).join(", ")}` : ""}`;
