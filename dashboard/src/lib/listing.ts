@@ -116,6 +116,7 @@ export class Listing {
       this.problem.value = null;
       this.phase.value = "ready";
       this.#settle();
+      this.#schedule();
     } catch (error) {
       if (!(error instanceof Problem)) return;
       this.problem.value = error;
@@ -185,7 +186,7 @@ export class Listing {
       this.#frame = 0;
       this.arrivals.value++;
       if (this.#isHeld) this.waiting.value = this.#incoming.size;
-      else this.#flush();
+      else if (this.phase.value === "ready") this.#flush(); // else: when the first page is there
     });
   }
 
@@ -194,7 +195,7 @@ export class Listing {
     this.#incoming.clear();
     this.waiting.value = 0;
     this.#show(events);
-    if (this.phase.value === "ready") this.#settle();
+    if (this.#isFull && this.older.value !== "loading") this.older.value = "full";
   }
 
   #show(events: Event[]): void {
@@ -210,7 +211,11 @@ export class Listing {
   #settle(): void {
     if (this.older.value === "loading" && this.#next !== null) this.older.value = "more";
     if (this.#next === null) this.older.value = "end";
-    if (this.rows.value.length >= MOST_ROWS) this.older.value = "full";
+    if (this.#isFull) this.older.value = "full";
+  }
+
+  get #isFull(): boolean {
+    return this.rows.value.length >= MOST_ROWS;
   }
 
   #params(): Params {
