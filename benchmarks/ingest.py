@@ -30,6 +30,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import rsyslog
 from report import Column, Figures, about, print_about, table
 
 from brain_collector import embedded, migrate, partitions
@@ -75,6 +76,10 @@ class Bench:
         with self.database() as dsn, collector(dsn, self.engines.redis_url) as (process, url):
             return self.measured(process, dsn, url, batch, connections)
 
+    def syslog(self) -> Figures:
+        with self.database() as dsn:
+            return {"events_per_s": rsyslog.events_per_s(dsn, self.seconds, lambda: count(dsn))}
+
     def reference(self, app: str, connections: int) -> Figures:
         with self.database() as dsn:
             command = ["-m", "uvicorn", f"reference:{app}", "--port", "0", "--no-access-log", "--app-dir", str(HERE)]
@@ -85,7 +90,7 @@ class Bench:
         before_s = cpu_s(process.pid)
         found = self.load("http", url, "--batch", str(batch), "--connections", str(connections))
         used_s = cpu_s(process.pid) - before_s
-        ((stored,),) = query(dsn, "SELECT count(*) FROM system_events WHERE source = 'shop'")
+        stored = count(dsn)
         acknowledged = found["requests"] * batch
         refused = {status: n for status, n in found["statuses"].items() if not status.startswith("2")}
         if refused:
@@ -97,6 +102,11 @@ class Bench:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=self.seconds + 120)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
+
+
+def count(dsn: str) -> int:
+    ((found,),) = query(dsn, "SELECT count(*) FROM system_events WHERE source = 'shop'")
+    return int(found)
 
 
 def figures(found: dict[str, Any]) -> Figures:
@@ -196,6 +206,8 @@ def subjects(bench: Bench, *, quick: bool) -> dict[str, Callable[[], Figures]]:
         found[title] = partial(bench.collector, batch, connections)
     found["one INSERT a POST with asyncpg, 32 connections"] = partial(bench.reference, "plain", 32)
     found["one INSERT a POST with SQLAlchemy's ORM, 32 connections"] = partial(bench.reference, "orm", 32)
+    if rsyslog.is_installed():
+        found["rsyslog, ompgsql, 16 connections"] = bench.syslog
     return found
 
 
