@@ -9,7 +9,7 @@ import { merge, MOST_ROWS } from "./buffer";
 import { sortKey } from "./time";
 
 const LIST = "api/events";
-const MOST_CATCH_UP_PAGES = 5;
+const MOST_CATCH_UP_PAGES = 30;
 const MOST_REACH_PAGES = 20;
 
 interface Page {
