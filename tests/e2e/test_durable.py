@@ -5,9 +5,10 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
-from tests.e2e.process import CollectorProcess
+from tests.e2e.process import CollectorProcess, wait_until
 
 ROUNDS = int(os.environ.get("BRAIN_TEST_KILL_ROUNDS", "20"))
 
@@ -33,6 +34,10 @@ while not brain_events.flush() or brain_events.stats().spooled:
 """
 
 
+def logs(record: Path, round_: int) -> bool:
+    return record.exists() and f"{round_}-".encode() in record.read_bytes()
+
+
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(collector: CollectorProcess, tmp_path: Path) -> None:
     environ = {
         **os.environ,
@@ -43,6 +48,8 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(collector: CollectorProc
     record = tmp_path / "acknowledged"
     for round_ in range(ROUNDS):
         logger = subprocess.Popen([sys.executable, "-c", LOGGER, str(round_), record], env=environ)
+        if round_ % 2:  # else it may be killed while it starts
+            wait_until(partial(logs, record, round_), "it logs")
         time.sleep(random.uniform(0.15, 0.5))
         logger.kill()
         logger.wait()
