@@ -1,5 +1,6 @@
 """What reads are narrowed to, and the SQL that says so: one compiler for lists, counts and all that reads events."""
 
+import re
 from datetime import datetime
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ URGENT: Final = frozenset({"error", "critical"})
 """Those that the partial index on severity holds."""
 
 _events: Final = system_events.c
+
+# A sign beyond ASCII is a letter to some locales only; and how a sigma is lowered depends on what is beside it.
+_PIECE: Final = re.compile(r"[^\W_Σσς]+")
 
 
 class DetailsMatch(msgspec.Struct, frozen=True, array_like=True):
@@ -128,7 +132,9 @@ def _have_words(words: Words) -> list[ColumnElement[bool]]:
 
 
 def _holds(texts: Any, term: Term) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = texts.ilike(f"%{max(term.words, key=len)}%")  # a word holds no wildcard
+    """Look for the longest piece that is one word in every locale; it holds no wildcard."""
+    pieces = [piece for word in term.words for piece in _PIECE.findall(word)]
+    found: ColumnElement[bool] = texts.ilike(f"%{max(pieces, key=len, default='')}%")
     return found
 
 

@@ -12,10 +12,11 @@ import httpx
 import msgspec
 import pytest
 
-from brain_collector import background, indexer, search
+from brain_collector import background, indexer, migrate, search, words
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.integration.support import connected, create, event, ndjson, outcome, post_batch, sql
+from tests.integration.engines import SuiteEngines
+from tests.integration.support import connected, create, event, ndjson, new_database, outcome, post_batch, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -373,3 +374,39 @@ async def test_a_word_is_the_same_to_the_query_and_to_postgres(
                     text,
                     word,
                 ), (text, word)
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
+        "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'PG_UNICODE_FAST' LOCALE 'C'",
+        "LOCALE_PROVIDER libc LOCALE 'C.UTF-8'",
+    ],
+)
+async def test_a_locale_that_knows_more_letters_and_signs_leaves_out_nothing(
+    engines: SuiteEngines, settings: Settings, serve: Serve, locale: str
+) -> None:
+    """What its parser makes of a text and of a query decides; what is looked at first leaves out none of it."""
+    with new_database(engines, template=f"template0 ENCODING 'UTF8' {locale}") as url:
+        await asyncio.to_thread(migrate.upgrade, url)
+        async with serve(msgspec.structs.replace(settings, database_url=url)) as client:
+            await create(client, message="it said 'timeout' > 5, ΔΣ.Δ ÉTÉ; loading x", details={"a": ["3 km"]})
+            for query in (
+                "timeout",
+                "“timeout”",
+                '"timeout → 5"',
+                "loading…",
+                "loading… x",
+                "3\u2003km",
+                "ΔΣ",
+                "été",
+            ):
+                exact = await sql(
+                    url,
+                    "SELECT id FROM system_events WHERE event_type = 'test' "
+                    "AND event_words(event_type, message, source, details) @@ websearch_to_tsquery('simple', $1)",
+                    words.parse(query).query,
+                )
+                found = await walked(client, q=query)
+                assert [(each["id"],) for each in found] == exact, query
