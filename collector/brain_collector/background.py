@@ -151,7 +151,8 @@ class Background:
                     await partitions.ensure(connection, self._settings)
                     await restored.renumber(connection)
                     await quarantine.expire(connection, self._settings)
-                    await indexer.step(connection, self._index_ids)  # a batch that is in no block is not forgotten
+                    with _told("index"):  # a batch that is in no block is not forgotten
+                        await indexer.step(connection, indexer.LEAST_IDS)
                     while await _pruned(connection, self._settings):
                         pass
         except _AWAY as error:

@@ -10,15 +10,19 @@ depends_on = None
 UP = (
     # Without these characters Postgres' parser finds no addresses, paths, tags and signed numbers: a word is then a run
     # of letters and digits. Between two texts stands a letter that nobody types: no phrase goes over it.
+    # Postgres holds a megabyte of words, which is twice the text at most; of more text, the beginning has to do.
     # Cost: what is looked at beside it goes first; more would have Postgres start workers for some hundred rows.
     r"""
     CREATE FUNCTION event_words(event_type text, message text, source text, details jsonb) RETURNS tsvector
     LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 20
-    RETURN to_tsvector('simple', translate(
-        concat_ws(' ' || chr(42606) || ' ', event_type, message, source, (
-            SELECT string_agg(leaf #>> '{}', ' ' || chr(42606) || ' ')
-            FROM jsonb_path_query(details, 'strict $.**?(@.type() == "string")') AS leaf
-        )), '-+./@<&~', '        '))
+    RETURN (
+        SELECT to_tsvector('simple', CASE WHEN octet_length(texts) > 480000 THEN left(texts, 120000) ELSE texts END)
+        FROM translate(
+            concat_ws(' ' || chr(42606) || ' ', event_type, message, source, (
+                SELECT string_agg(leaf #>> '{}', ' ' || chr(42606) || ' ')
+                FROM jsonb_path_query(details, 'strict $.**?(@.type() == "string")') AS leaf
+            )), '-+./@<&~', '        ') AS texts
+    )
     """,
     # 24 bits: 16 million keys at most, and one block in thousands is looked at in vain.
     """

@@ -358,6 +358,36 @@ async def test_words_that_postgres_cannot_hold_cost_only_themselves(
     assert [each["id"] for each in await walked(collector, q="before after")] == [made["id"]]
 
 
+async def test_an_event_of_more_words_than_postgres_holds_is_found_by_its_first(
+    settings: Settings, serve: Serve
+) -> None:
+    for many in (" ".join(f"w{n:06}" for n in range(150_000)), "é " * 400_000, chr(0x1F525) * 600_000):
+        async with serve(settings, max_event_bytes=8 * 2**20) as client:
+            made = await create(client, message=f"begins {many} ends", details={"a": many})
+            assert [each["id"] for each in await walked(client, q="begins")] == [made["id"]]
+            await index(settings.dsn, 1, 10)
+            assert [each["id"] for each in await walked(client, q="begins", source="")] == []
+            assert (await client.delete(f"/api/events/{made['id']}")).status_code == 204
+
+
+async def test_an_index_that_cannot_be_made_keeps_nobody_from_writing(settings: Settings, serve: Serve) -> None:
+    await sql(settings.dsn, "ALTER FUNCTION event_words RENAME TO event_words_before")
+    await sql(settings.dsn, BROKEN_WORDS)
+    async with serve(settings) as client:
+        await create(client, message="first")
+        await sql(settings.dsn, "UPDATE batches SET received_at = now() - interval '2 hours'")  # it waits no longer
+    async with serve(settings) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        assert await walked(client, event_type="test") != []
+        await create(client, message="second")
+
+
+BROKEN_WORDS = """
+    CREATE FUNCTION event_words(event_type text, message text, source text, details jsonb) RETURNS tsvector
+    LANGUAGE sql RETURN to_tsvector('simple', (1 / (length(message) - length(message)))::text)
+"""
+
+
 async def test_a_word_is_the_same_to_the_query_and_to_postgres(
     settings: Settings, collector: httpx.AsyncClient
 ) -> None:
