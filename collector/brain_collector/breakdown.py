@@ -7,6 +7,7 @@ the time lasts: a range that is too large is answered in part, and says from whe
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
@@ -86,8 +87,9 @@ async def _pieces(store: Store, wanted: Filter, query: Callable[[Filter], Select
     assert wanted.since
     assert wanted.until
     if wanted.words is not None and (boxes := await search.all_places(store, wanted, wanted.words)) is not None:
-        rows = await store.search(_limited(query(wanted).where(among(boxes))), _REMEDY) if boxes else []
-        return Counted(_added(Counter(), rows), wanted.since)
+        with suppress(QueryTooBroad):  # large events; piece by piece, some of them are counted
+            rows = await store.search(_limited(query(wanted).where(among(boxes))), _REMEDY) if boxes else []
+            return Counted(_added(Counter(), rows), wanted.since)
     groups: Counter[tuple[Any, ...]] = Counter()
     end = max(min(wanted.until, datetime.now(UTC) + _AHEAD), wanted.since)
     span = FIRST_PIECE if wanted.words is None else FIRST_SEARCH

@@ -5,7 +5,9 @@ newer, so a page costs a few blocks however many events there are. When the time
 position, where the next one goes on.
 """
 
+import asyncio
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -107,18 +109,30 @@ async def _search(store: Store, wanted: Filter, words: Words, limit: int, after:
     """Go through the boxes until the page is full or the time is spent; all down to `edge` is found by then."""
     boxes, last_edge, is_building = await places(store, wanted, words, after)
     began_s = time.monotonic()
-    found: dict[int, Event] = {}
+    found: list[Event] = []
     start, size, edge = 0, FIRST_BOXES, last_edge
     while start < len(boxes):
         query = in_order(matching(wanted, after).where(among(boxes[start : start + size]))).limit(limit + 1)
-        found |= {row.id: to_event(row) for row in await store.search(query, _REMEDY)}
-        start, size = start + size, MAX_BOXES
+        asked_s = time.monotonic()
+        try:
+            rows = await store.search(query, _REMEDY)
+        except QueryTooBroad:
+            if size == 1:
+                raise
+            size = 1
+            continue
+        found = _newest(found, map(to_event, rows))[: limit + 1]
+        start, is_slow = start + size, time.monotonic() - asked_s > BUDGET_S / 4
+        size = max(1, size // 2) if is_slow else min(MAX_BOXES, 4 * size)
         ahead = [last_edge, *map(_behind, boxes[start : start + 1])]
         edge = max(filter(None, ahead), default=None)
         if edge == last_edge or len(_known(found, edge)) > limit or _is_late(began_s, edge, after):
             break
     known = _known(found, edge)
-    shown = [mark(event, words) for event in known[:limit]]
+    shown = []
+    for event in known[:limit]:
+        shown.append(mark(event, words))
+        await asyncio.sleep(0)  # large events, many words: others have their turn
     if len(known) > limit:
         return Page(shown, _place(shown[-1]))
     if edge is not None and not shown and edge == last_edge and is_building:
@@ -145,10 +159,15 @@ def _too_broad() -> QueryTooBroad:
     return QueryTooBroad(f"too many events of one time may hold these words; {_REMEDY}, or by type, severity or source")
 
 
-def _known(found: dict[int, Event], edge: Position | None) -> list[Event]:
-    """Return what is newer than all that was not looked at, in order."""
-    events = sorted(found.values(), key=_place, reverse=True)
-    return events if edge is None else [event for event in events if _place(event) >= edge]
+def _newest(found: list[Event], more: Iterable[Event]) -> list[Event]:
+    """Return both in order, each event once."""
+    each = {event.id: event for event in (*found, *more)}
+    return sorted(each.values(), key=_place, reverse=True)
+
+
+def _known(found: list[Event], edge: Position | None) -> list[Event]:
+    """Return what is newer than all that was not looked at."""
+    return found if edge is None else [event for event in found if _place(event) >= edge]
 
 
 def _place(event: Event) -> Position:

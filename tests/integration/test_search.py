@@ -156,6 +156,27 @@ async def test_pages_are_short_when_the_time_is_spent_and_lose_nothing(
     await assert_exact(collector, QUERIES)
 
 
+@pytest.mark.usefixtures("small_blocks")
+async def test_events_that_take_long_to_look_at_are_looked_at_few_at_a_time(settings: Settings, serve: Serve) -> None:
+    async with serve(settings, read_deadline_s=1.5) as client:
+        await store(client, 12, 70, late=2)
+        await index(settings.dsn, 40, 10)
+        await sql(settings.dsn, "ALTER FUNCTION event_words RENAME TO words_of")
+        await sql(settings.dsn, SLOW_WORDS)
+        await assert_exact(client, ["-nowhere"])
+        span = {"from": DAY.isoformat(), "to": (DAY + timedelta(days=1)).isoformat(), "q": "-nowhere"}
+        counted = await client.get("/api/events/facets", params=span)
+        assert counted.status_code == 200, counted.text
+        assert counted.json()["partial"] or counted.json()["total"] == 70
+
+
+SLOW_WORDS = """
+    CREATE FUNCTION event_words(event_type text, message text, source text, details jsonb) RETURNS tsvector
+    LANGUAGE plpgsql COST 1000
+    AS $$ BEGIN PERFORM pg_sleep(0.04); RETURN words_of(event_type, message, source, details); END $$
+"""
+
+
 async def test_a_changed_event_is_found_by_its_new_words_only(collector: httpx.AsyncClient, settings: Settings) -> None:
     made = await create(collector, message="red lamp", details={"a": "x"})
     await create(collector, message="other")
