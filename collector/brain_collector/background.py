@@ -23,6 +23,8 @@ logger: Final = logging.getLogger(__name__)
 
 MONITOR_INTERVAL_S: Final = 1.0
 MONITOR_DEADLINE_S: Final = 3.0
+RENUMBER_DEADLINE_S: Final = 1_800.0
+"""Batches of two weeks can be many, and are renumbered together."""
 SURVEY_INTERVAL_S: Final = 5.0
 RETRY_INTERVAL_S: Final = 1.0
 INDEX_INTERVAL_S: Final = 1.0
@@ -79,6 +81,7 @@ class Background:
         self._link = Link(settings)
         self._watch_link = Link(settings, deadline_s=MONITOR_DEADLINE_S)
         self._index_link = Link(settings)
+        self._renumber_link = Link(settings, deadline_s=RENUMBER_DEADLINE_S)
         self._index_ids = indexer.STEP_IDS
         self._index_rest_s = INDEX_INTERVAL_S
         self._using = asyncio.Lock()
@@ -100,12 +103,14 @@ class Background:
         self._link.abort()
         self._watch_link.abort()
         self._index_link.abort()
+        self._renumber_link.abort()
 
     async def close(self) -> None:
         """Close the connections."""
         await self._link.close()
         await self._watch_link.close()
         await self._index_link.close()
+        await self._renumber_link.close()
 
     async def fold(self) -> None:
         """Fold the journal of counts, if no other collector is at it."""
@@ -147,17 +152,30 @@ class Background:
         try:
             async with self._using, self._link.use() as connection:
                 problem = await schema_problem(connection)
-                if problem is None:
-                    await partitions.ensure(connection, self._settings)
-                    await restored.renumber(connection)
-                    await quarantine.expire(connection, self._settings)
-                    with _told("index"):  # a batch that is in no block is not forgotten
-                        await indexer.step(connection, indexer.LEAST_IDS)
-                    while await _pruned(connection, self._settings):
-                        pass
+                is_restored = problem is None and await restored.is_restored(connection)
+            if is_restored:
+                await self._renumber()
+            if problem is None:
+                async with self._using, self._link.use() as connection:
+                    await self._prepare(connection)
         except _AWAY as error:
             problem = f"the database could not be prepared ({reason_of(error)})"
         self._availability.schema_problem = problem
+
+    async def _renumber(self) -> None:
+        try:
+            async with self._renumber_link.use() as connection:
+                await restored.renumber(connection)
+        finally:
+            await self._renumber_link.close()
+
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        await partitions.ensure(connection, self._settings)
+        await quarantine.expire(connection, self._settings)
+        with _told("index"):  # a batch that is in no block is not forgotten
+            await indexer.step(connection, indexer.LEAST_IDS)
+        while await _pruned(connection, self._settings):
+            pass
 
     async def monitor(self) -> None:
         """Ask everything for a sign of life. A lost database is back when it takes writes, and has room for them."""

@@ -32,13 +32,15 @@ _RENUMBER: Final = """
 _SET_PROGRESS: Final = "UPDATE search_progress SET xid = 3, id = 9223372036854775807"
 
 
-async def renumber(connection: Connection) -> bool:
-    """Renumber what was restored; return whether there was anything."""
-    if not await connection.fetchval(_IS_RESTORED):
-        return False
+async def is_restored(connection: Connection) -> bool:
+    """Tell whether anything has a number that this cluster has not given out yet."""
+    return bool(await connection.fetchval(_IS_RESTORED))
+
+
+async def renumber(connection: Connection) -> None:
+    """Renumber what was restored, all of it or nothing; it takes a second for some 100,000 batches."""
     async with connection.transaction():
         await connection.execute(_LOCK_JOB)
         while await connection.execute(_RENUMBER) != "UPDATE 0":
             pass
         await connection.execute(_SET_PROGRESS)
-    return True

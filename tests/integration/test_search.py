@@ -267,6 +267,22 @@ async def test_a_database_restored_into_a_younger_cluster_is_searched_like_any(
         await assert_exact(client, QUERIES)
 
 
+async def test_a_restored_database_of_many_batches_is_prepared_however_long_that_takes(
+    settings: Settings, serve: Serve
+) -> None:
+    many = 150_000
+    await sql(
+        settings.dsn,
+        "INSERT INTO batches (key, digest, first_id, n, min_ts, max_ts, xid) "
+        "SELECT gen_random_uuid(), 0, -n, 1, now(), now(), (1000000000 + n)::text::xid8 FROM generate_series(1, $1) n",
+        many,
+    )
+    await sql(settings.dsn, "UPDATE search_progress SET xid = 1000000000 + $1", many)
+    async with serve(settings, write_deadline_s=0.75) as client:
+        assert (await client.get("/readyz")).status_code == 200
+    assert await sql(settings.dsn, "SELECT count(*) FROM batches WHERE xid = '3'") == [(many,)]
+
+
 async def test_two_collectors_index_each_event_once(settings: Settings, serve: Serve) -> None:
     async with serve(settings) as client, connected(settings.dsn) as one, connected(settings.dsn) as other:
         await store(client, 6, 50)
