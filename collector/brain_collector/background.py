@@ -28,7 +28,8 @@ RENUMBER_DEADLINE_S: Final = 1_800.0
 SURVEY_INTERVAL_S: Final = 5.0
 RETRY_INTERVAL_S: Final = 1.0
 INDEX_INTERVAL_S: Final = 1.0
-LONG_STEP_S: Final = 1.0
+LONG_STEP_S: Final = 0.25
+"""How long a step of the index may take: what arrives meanwhile comes to the streams after it."""
 
 _AWAY: Final = (*GONE, asyncpg.PostgresError)
 

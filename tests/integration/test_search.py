@@ -157,6 +157,56 @@ async def test_pages_are_short_when_the_time_is_spent_and_lose_nothing(
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_walk_meets_what_is_there_throughout_once_whatever_happens_meanwhile(
+    collector: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    draw = random.Random(seed)
+    monkeypatch.setattr(search, "MOST_BOXES", 120)
+    monkeypatch.setattr(search, "BUDGET_S", 1e-9)
+    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
+    await store(collector, 20 + seed, 150, late=1)
+    await index(settings.dsn, 30, draw.randint(0, 6))
+    before = await walked(collector, limit=1000)
+    touched: set[int] = set()
+    steps = 0
+
+    async def happen() -> None:
+        match draw.choice(["index", "store", "change", "delete"]):
+            case "index":
+                await index(settings.dsn, draw.choice([5, 30]), 2)
+            case "store":
+                await store(collector, draw.randint(100, 10**6), draw.choice([1, 20]), late=1)
+            case what:
+                one = draw.choice(before)["id"]
+                touched.add(one)
+                path = f"/api/events/{one}"
+                answer = await (
+                    collector.delete(path)
+                    if what == "delete"
+                    else collector.put(path, json={"message": draw.choice(["alpha", "nothing", "delta disk"])})
+                )
+                assert answer.status_code in {200, 204, 404}, answer.text
+
+    for query in ("alpha", "disk or delta", "-alpha"):
+        found: list[int] = []
+        parameters = {"q": query, "limit": draw.choice([3, 20]), "to": "2027-01-01T00:00:00Z"}
+        answer = await collector.get("/api/events", params=parameters)
+        while True:
+            assert answer.status_code == 200, answer.text
+            found += [each["id"] for each in answer.json()]
+            if "next" not in answer.links:
+                break
+            if (steps := steps + 1) % 3 == 0 and steps < 90:
+                await happen()
+            answer = await collector.get(answer.links["next"]["url"])
+        assert len(found) == len(set(found))
+        known = [each["id"] for each in before if each["id"] not in touched]
+        wanted = [each["id"] for each in before if each["id"] not in touched and holds(each, query)]
+        assert [id for id in found if id in set(known)] == wanted
+
+
+@pytest.mark.usefixtures("small_blocks")
 async def test_events_that_take_long_to_look_at_are_looked_at_few_at_a_time(settings: Settings, serve: Serve) -> None:
     async with serve(settings, read_deadline_s=1.5) as client:
         await store(client, 12, 70, late=2)
