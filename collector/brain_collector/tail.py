@@ -89,7 +89,11 @@ class Tail:
         if span.arrived > self._settings.max_stream_lag:
             return Frame(until, gap=span)
         arrived = first(await arrival.pieces(self._store, after, until), self._step_ids)
-        return frame_of(await arrival.events(self._store, wanted, arrived), arrived)
+        try:
+            return frame_of(await arrival.events(self._store, wanted, arrived), arrived)
+        except Problem:
+            self._step_ids = max(1, self._step_ids // 4)  # it may have been too much: who comes again gets further
+            raise
 
     async def rest(self, wanted: Filter, after: Arrival, within_s: float) -> AsyncIterator[Frame]:
         """Yield what was committed before now, as far as that is settled and read in time: the end of a stream."""

@@ -367,3 +367,32 @@ async def test_a_filter_that_postgres_refuses_ends_its_own_streams_alone(
         await other.until(2)
         assert not other.reading.done()
         assert not everything.reading.done()
+
+
+async def test_who_is_behind_with_events_that_take_long_to_look_at_gets_them_by_coming_again(
+    settings: Settings, serve: Serve
+) -> None:
+    await sql(settings.dsn, "ALTER FUNCTION event_words RENAME TO words_of")
+    await sql(settings.dsn, SLOW_WORDS)
+    async with serve(settings, read_deadline_s=1.0) as client:
+        async with listening(client) as before:
+            place = before.last_id
+        await post_batch(client, numbered(*range(90)))
+        found: list[int] = []
+        for _ in range(10):
+            async with listening(client, "?source=s&q=-nowhere", after=place) as tail:
+                enough = asyncio.create_task(tail.until(90 - len(found)))
+                await asyncio.wait([tail.reading, enough], return_when=asyncio.FIRST_COMPLETED)
+                enough.cancel()
+                found += tail.numbers
+                place = tail.last_id
+            if len(found) == 90:
+                break
+        assert found == list(range(90))
+
+
+SLOW_WORDS = """
+    CREATE FUNCTION event_words(event_type text, message text, source text, details jsonb) RETURNS tsvector
+    LANGUAGE plpgsql COST 1000
+    AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN words_of(event_type, message, source, details); END $$
+"""
