@@ -33,7 +33,7 @@ import asyncpg
 import rsyslog
 from report import Column, Figures, about, print_about, table
 
-from brain_collector import embedded, migrate, partitions
+from brain_collector import embedded, indexer, migrate, partitions
 from brain_collector.settings import Settings
 
 HERE = Path(__file__).parent
@@ -275,12 +275,12 @@ def index(bench: Bench, rounds: int) -> None:
 
 @contextlib.contextmanager
 def no_index(dsn: str) -> Iterator[None]:
-    """Hold the row of the job, as a collector that is at it does."""
+    """Hold the lock of who is at it."""
 
     async def hold() -> None:
         connection = await asyncpg.connect(dsn)
         async with connection.transaction():
-            await connection.execute("SELECT FROM jobs WHERE name = 'index' FOR UPDATE")
+            await connection.execute(f"SELECT pg_advisory_xact_lock({indexer.LOCK})")
             held.set()
             await asyncio.to_thread(done.wait)
         await connection.close()

@@ -29,7 +29,7 @@ SURVEY_INTERVAL_S: Final = 5.0
 RETRY_INTERVAL_S: Final = 1.0
 INDEX_INTERVAL_S: Final = 1.0
 LONG_STEP_S: Final = 0.25
-"""How long a step of the index may take: what arrives meanwhile comes to the streams after it."""
+"""How long a step of the index may take."""
 
 _AWAY: Final = (*GONE, asyncpg.PostgresError)
 
@@ -121,6 +121,8 @@ class Background:
 
     async def index(self) -> None:
         """Make blocks for the search; as long as there are more to make, rest as long as it took: ingest goes first."""
+        if self._availability.schema_problem is not None:
+            return
         began_s = time.monotonic()
         is_more = False
         with _told("index"):

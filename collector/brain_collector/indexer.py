@@ -19,7 +19,10 @@ LEAST_IDS: Final = 16
 GAP_IDS: Final = 16
 SPAN: Final = timedelta(hours=1)
 
-_LOCK_JOB: Final = "SELECT name FROM jobs WHERE name = 'index' FOR UPDATE SKIP LOCKED"
+LOCK: Final = "hashtext('brain-events search index')"
+"""The key of the advisory lock of who is at it. The row of the job will not do: to lock it takes the number of a
+transaction, and no stream gets past that before it ends."""
+_TRY_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({LOCK})"
 
 _NOTE: Final = "UPDATE jobs SET done_at = clock_timestamp() WHERE name = 'index'"
 
@@ -60,7 +63,9 @@ _ADD: Final = """
     )
     FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
         AS box (first_id, last_id, min_ts, max_ts)
+    ORDER BY box.max_ts
 """
+"""Put in order, all of it is there before the first block is inserted: only then has the transaction a number."""
 
 _ARRIVED_UNTIL: Final = "UPDATE search_progress SET xid = $1, id = $2"
 
@@ -79,12 +84,16 @@ _ADD_OLDER: Final = """
         FROM part
             LEFT JOIN unnest(tsvector_to_array(event_words(event_type, message, source, details))) AS word ON true
         GROUP BY place / $2
+        ORDER BY 1
+        RETURNING 1
     ), last AS (
         SELECT "timestamp", id FROM part ORDER BY place DESC LIMIT 1
     )
     UPDATE search_progress
     SET older_ts = (SELECT "timestamp" FROM last), older_id = (SELECT id FROM last)
+    WHERE (SELECT count(*) FROM made) IS NOT NULL
 """
+"""The blocks are made before anything is updated, for the same reason."""
 
 _OLDER: Final = "SELECT older_ts, older_id FROM search_progress WHERE older_ts IS NOT NULL"
 
@@ -133,7 +142,7 @@ async def step(connection: Connection, ids: int) -> bool:
     Returns whether there may be more to do.
     """
     async with connection.transaction():
-        if await connection.fetchval(_LOCK_JOB) is None:
+        if not await connection.fetchval(_TRY_LOCK):
             return False
         arrived = await connection.fetch(_ARRIVED, ids)
         if arrived:

@@ -8,7 +8,9 @@ from typing import Final
 
 from asyncpg import Connection
 
-_LOCK_JOB: Final = "SELECT name FROM jobs WHERE name = 'index' FOR UPDATE"
+from brain_collector.indexer import LOCK
+
+_LOCK: Final = f"SELECT pg_advisory_xact_lock({LOCK})"
 
 _IS_RESTORED: Final = """
     SELECT greatest(
@@ -40,7 +42,7 @@ async def is_restored(connection: Connection) -> bool:
 async def renumber(connection: Connection) -> None:
     """Renumber what was restored, all of it or nothing; it takes a second for some 100,000 batches."""
     async with connection.transaction():
-        await connection.execute(_LOCK_JOB)
+        await connection.execute(_LOCK)
         while await connection.execute(_RENUMBER) != "UPDATE 0":
             pass
         await connection.execute(_SET_PROGRESS)

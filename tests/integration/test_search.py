@@ -275,7 +275,7 @@ async def test_the_collector_indexes_what_is_enough_and_forgets_no_batch_before(
             while await connection.fetchval(WAITING) >= 64:
                 await connection.execute("SELECT pg_sleep(0.05)")
             async with connection.transaction():
-                await connection.execute("SELECT FROM jobs WHERE name = 'index' FOR UPDATE")  # the index stays as it is
+                await connection.execute(f"SELECT pg_advisory_xact_lock({indexer.LOCK})")  # the index stays as it is
                 waiting = await connection.fetchval(WAITING)
                 await connection.execute("UPDATE batches SET received_at = now() - interval '30 days'")
                 await connection.execute(background._PRUNE_KEYS, settings.key_life_days)
@@ -333,11 +333,37 @@ async def test_a_restored_database_of_many_batches_is_prepared_however_long_that
     assert await sql(settings.dsn, "SELECT count(*) FROM batches WHERE xid = '3'") == [(many,)]
 
 
+@pytest.mark.parametrize("older", [False, True])
+async def test_no_stream_waits_while_words_are_gathered(settings: Settings, serve: Serve, older: bool) -> None:  # noqa: FBT001 - a case of the table
+    """Streams go as far as no transaction with a number is under way."""
+    async with serve(settings) as client:
+        await store(client, 13, 40)
+    await sql(settings.dsn, "ALTER FUNCTION event_words RENAME TO words_of")
+    await sql(settings.dsn, SLOW_WORDS.replace("COST 1000", "IMMUTABLE"))  # as the true one is
+    if older:
+        await sql(
+            settings.dsn,
+            "UPDATE search_progress SET xid = pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1, id = 2^62, "
+            "(older_ts, older_id) = (SELECT max(timestamp), 9223372036854775807 FROM system_events)",
+        )
+    gathering = "SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'"
+    async with connected(settings.dsn) as connection, connected(settings.dsn) as other:
+        pid = connection.get_server_pid()
+        stepping = asyncio.create_task(indexer.step(connection, 40))
+        while not await other.fetch(gathering, pid):
+            assert not stepping.done()
+        later = await other.fetchval("SELECT pg_current_xact_id()::text::bigint")
+        settled = await other.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        assert not stepping.done()
+        assert settled > later
+        await stepping
+
+
 async def test_two_collectors_index_each_event_once(settings: Settings, serve: Serve) -> None:
     async with serve(settings) as client, connected(settings.dsn) as one, connected(settings.dsn) as other:
         await store(client, 6, 50)
         async with one.transaction():
-            await one.execute("SELECT FROM jobs WHERE name = 'index' FOR UPDATE")
+            await one.execute(f"SELECT pg_advisory_xact_lock({indexer.LOCK})")
             assert not await indexer.step(other, 10)
         assert await indexer.step(other, 10)
 
