@@ -84,7 +84,7 @@ async def test_a_key_opens_what_its_scope_says_and_nothing_else(
             assert answer.json()["detail"] == f"this needs a key with the scope {operation.scope}; yours has {scope}"
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/openapi.json", "/nowhere"])
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/nowhere"])
 async def test_all_that_is_no_operation_needs_the_scope_read(locked: httpx.AsyncClient, path: str) -> None:
     statuses = {
         scope: (await locked.get(path, headers=bearer((await made(locked, scope))["key"]))).status_code
@@ -209,10 +209,10 @@ async def test_the_caller_is_named(settings: Settings) -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://x") as client:
             return (await client.get(path, headers=bearer(given))).text
 
-    assert await caller(ring, "/docs", KEY) == "bootstrap"
-    assert await caller(ring, "/docs", secret.text) == f"key:{secret.prefix}"
+    assert await caller(ring, "/openapi.json", KEY) == "bootstrap"
+    assert await caller(ring, "/openapi.json", secret.text) == f"key:{secret.prefix}"
     assert await caller(ring, "/livez", "wrong") == "open"
-    assert await caller(keyless, "/docs", "any") == "open"
+    assert await caller(keyless, "/openapi.json", "any") == "open"
 
 
 # -- life of a key
@@ -222,15 +222,15 @@ async def test_a_key_is_good_until_it_expires(locked: httpx.AsyncClient) -> None
     key = await made(locked, "read", expires_in_s=3600)
     expires = datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])
     assert expires == timedelta(hours=1)
-    assert (await locked.get("/docs", headers=bearer(key["key"]))).status_code == 200
+    assert (await locked.get("/openapi.json", headers=bearer(key["key"]))).status_code == 200
 
     brief = await made(locked, "read", expires_in_s=1)
 
     async def expired() -> bool:
-        return (await locked.get("/docs", headers=bearer(brief["key"]))).status_code == 401
+        return (await locked.get("/openapi.json", headers=bearer(brief["key"]))).status_code == 401
 
     await eventually(expired, "the key has expired")
-    answer = await locked.get("/docs", headers=bearer(brief["key"]))
+    answer = await locked.get("/openapi.json", headers=bearer(brief["key"]))
     assert f"the API key be_{brief['prefix']} expired at" in answer.json()["detail"]
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
@@ -242,15 +242,15 @@ async def test_a_change_holds_at_once_here_and_soon_at_another_collector(setting
         b.headers.update(bearer(key["key"]))
 
         async def known_to_b() -> bool:
-            return (await b.get("/docs")).status_code == 200
+            return (await b.get("/openapi.json")).status_code == 200
 
-        assert (await a.get("/docs")).status_code == 200
+        assert (await a.get("/openapi.json")).status_code == 200
         await eventually(known_to_b, "B knows the new key", within_s=5)
         assert (await a.delete(f"/api/keys/{key['id']}", headers=BOOTSTRAP)).status_code == 204
-        assert outcome(await a.get("/docs")) == (401, "unauthorized")
+        assert outcome(await a.get("/openapi.json")) == (401, "unauthorized")
 
         async def refused_by_b() -> bool:
-            return (await b.get("/docs")).status_code == 401
+            return (await b.get("/openapi.json")).status_code == 401
 
         await eventually(refused_by_b, "B refuses the revoked key", within_s=5)
 
@@ -302,14 +302,14 @@ async def test_the_last_use_is_written_once_a_minute(locked: httpx.AsyncClient, 
         return [moment for (moment,) in rows]
 
     async def written() -> bool:
-        await locked.get("/docs", headers=bearer(used["key"]))
+        await locked.get("/openapi.json", headers=bearer(used["key"]))
         return (await last_uses())[0] is not None
 
     await eventually(written, "the use is written")
     first, none = await last_uses()
     assert first is not None
     assert none is None, idle
-    await locked.get("/docs", headers=bearer(used["key"]))
+    await locked.get("/openapi.json", headers=bearer(used["key"]))
     ring = Keyring(settings)
     ring.table_read([key := Key(1, "kaaaaaaa", keys.draw().sha256, frozenset(), None)], ever_made=True)
     ring._used[key.id] = now = datetime.now(UTC)
@@ -392,9 +392,9 @@ async def test_the_text_of_a_key_is_in_one_answer_and_nowhere_else(
     assert answer.headers["cache-control"] == "no-store"
     assert re.fullmatch(r"be_[a-z0-9]{8}_[0-9a-f]{64}", text)
     listed = await locked.get("/api/keys", headers=bearer(text))
-    wrong = await locked.get("/docs", headers=bearer(text[:-1]))
+    wrong = await locked.get("/openapi.json", headers=bearer(text[:-1]))
     await locked.delete(f"/api/keys/{answer.json()['id']}", headers=bearer(text))
-    revoked = await locked.get("/docs", headers=bearer(text))
+    revoked = await locked.get("/openapi.json", headers=bearer(text))
 
     async def logged() -> bool:
         return bool(await own_events(settings.dsn, "api_key_revoked"))
@@ -447,7 +447,7 @@ async def test_a_flood_of_wrong_keys_is_no_flood_of_queries(settings: Settings, 
         known = await made(client, "read")
         texts = [keys.draw().text for _ in range(300)] + [f"be_{known['prefix']}_{n:064x}" for n in range(300)]
         for text in texts:
-            assert (await client.get("/docs", headers=bearer(text))).status_code == 401
+            assert (await client.get("/openapi.json", headers=bearer(text))).status_code == 401
         await made(client, "read")  # its scans, and those before it, show a moment later
 
         async def counted() -> bool:
@@ -503,16 +503,16 @@ def _event_of(key: dict[str, Any]) -> dict[str, Any]:
 
 async def test_insecure_does_not_outweigh_a_key(settings: Settings, serve: Serve) -> None:
     async with serve(settings, insecure=True) as client:
-        assert (await client.get("/docs")).status_code == 200
+        assert (await client.get("/openapi.json")).status_code == 200
         await client.post("/api/keys", json={"name": "me", "scopes": ["admin"]})
-        assert (await client.get("/docs")).status_code == 401
+        assert (await client.get("/openapi.json")).status_code == 401
 
 
 async def test_require_key_closes_a_collector_that_has_none_and_says_so(
     settings: Settings, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve(settings, require_key=True) as client:
-        assert outcome(await client.get("/docs")) == (401, "unauthorized")
+        assert outcome(await client.get("/openapi.json")) == (401, "unauthorized")
         assert "version" not in (await client.get("/health")).json()
         assert (await client.get("/livez", headers={"Host": "any.example"})).status_code == 200
 
@@ -540,32 +540,32 @@ async def test_a_lost_database_closes_nothing_that_is_known_and_opens_nothing(se
             unknown = bearer(keys.draw().text)
 
             async def lost() -> bool:
-                return (await client.get("/docs", headers=unknown)).status_code == 503
+                return (await client.get("/openapi.json", headers=unknown)).status_code == 503
 
             await eventually(lost, "the table is found away")
-            assert (await client.get("/docs", headers=bearer(known["key"]))).status_code == 200
-            assert (await client.get("/docs", headers=BOOTSTRAP)).status_code == 200
-            answer = await client.get("/docs", headers=unknown)
+            assert (await client.get("/openapi.json", headers=bearer(known["key"]))).status_code == 200
+            assert (await client.get("/openapi.json", headers=BOOTSTRAP)).status_code == 200
+            answer = await client.get("/openapi.json", headers=unknown)
             assert outcome(answer) == (503, "unavailable")
             assert answer.headers["retry-after"] == "1"
             for never in ({}, bearer("wrong"), bearer(f"be_{known['prefix']}_{'0' * 64}")):
-                assert outcome(await client.get("/docs", headers=never)) == (401, "unauthorized")
+                assert outcome(await client.get("/openapi.json", headers=never)) == (401, "unauthorized")
             making = await client.post("/api/keys", json={"name": "n", "scopes": ["read"]}, headers=BOOTSTRAP)
             assert outcome(making) == (503, "unavailable")
 
             async def too_old() -> bool:
-                return (await client.get("/docs", headers=bearer(known["key"]))).status_code == 503
+                return (await client.get("/openapi.json", headers=bearer(known["key"]))).status_code == 503
 
             await eventually(too_old, "what was read is too old")
-            assert (await client.get("/docs", headers=BOOTSTRAP)).status_code == 200
-            assert outcome(await client.get("/docs")) == (401, "unauthorized")
+            assert (await client.get("/openapi.json", headers=BOOTSTRAP)).status_code == 200
+            assert outcome(await client.get("/openapi.json")) == (401, "unauthorized")
             proxy.restore()
 
             async def back() -> bool:
-                return (await client.get("/docs", headers=bearer(known["key"]))).status_code == 200
+                return (await client.get("/openapi.json", headers=bearer(known["key"]))).status_code == 200
 
             await eventually(back, "the key is good again")
-            assert outcome(await client.get("/docs", headers=unknown)) == (401, "unauthorized")
+            assert outcome(await client.get("/openapi.json", headers=unknown)) == (401, "unauthorized")
 
 
 async def test_a_collector_that_starts_without_its_database_is_closed_until_it_has_read_the_keys(
@@ -575,7 +575,7 @@ async def test_a_collector_that_starts_without_its_database_is_closed_until_it_h
         proxy.refuse()
         async with serve(settings, database_url=proxy.url) as client:
             for headers in ({}, bearer("any"), bearer(keys.draw().text)):
-                answer = await client.get("/docs", headers=headers)
+                answer = await client.get("/openapi.json", headers=headers)
 
                 assert outcome(answer) == (503, "unavailable")
                 assert answer.headers["retry-after"] == "1"
@@ -583,7 +583,7 @@ async def test_a_collector_that_starts_without_its_database_is_closed_until_it_h
             proxy.restore()
 
             async def open_again() -> bool:
-                return (await client.get("/docs")).status_code == 200
+                return (await client.get("/openapi.json")).status_code == 200
 
             await eventually(open_again, "it has read that there are no keys")
 
@@ -593,11 +593,11 @@ async def test_a_collector_without_keys_is_closed_when_they_were_last_read_too_l
 ) -> None:
     with proxied(settings.dsn) as proxy:
         async with serve(settings, database_url=proxy.url, key_grace_s=3) as client:
-            assert (await client.get("/docs")).status_code == 200
+            assert (await client.get("/openapi.json")).status_code == 200
             proxy.refuse()
 
             async def closed() -> bool:
-                return (await client.get("/docs")).status_code == 503
+                return (await client.get("/openapi.json")).status_code == 503
 
             await eventually(closed, "it is closed")
 
@@ -715,4 +715,4 @@ async def test_revoking_by_the_whole_text_works_and_repeats_none_of_it(locked: h
     code, out, said = await run(str(locked.base_url), "revoke", key["key"], key=KEY)
 
     assert (code, out, said) == (0, "", "")
-    assert (await locked.get("/docs", headers=bearer(key["key"]))).status_code == 401
+    assert (await locked.get("/openapi.json", headers=bearer(key["key"]))).status_code == 401

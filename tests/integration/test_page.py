@@ -18,6 +18,7 @@ INDEX = (
     '<!doctype html><title>brain-events</title><link rel="stylesheet" href="./assets/index-B2.css">'
     '<script type="module" src="./assets/index-A1.js"></script>'
 )
+DOCS = '<!doctype html><title>the API</title><script type="module" src="./assets/docs-D4.js"></script>'
 SCRIPT = "console.log('brain-events');\n" * 100
 IMMUTABLE = "public, max-age=31536000, immutable"
 SECRET = "only-in-the-package"
@@ -30,9 +31,11 @@ def build(tmp_path: Path) -> Path:
     directory = tmp_path / "dashboard"
     (directory / "assets" / "deeper").mkdir(parents=True)
     (directory / "index.html").write_text(INDEX)
+    (directory / "docs.html").write_text(DOCS)
     (directory / "built-from").write_text(SECRET)
     (directory / "assets" / "index-A1.js").write_text(SCRIPT)
     (directory / "assets" / "index-B2.css").write_text("body { margin: 0 }")
+    (directory / "assets" / "docs-D4.js").write_text(SCRIPT)
     (directory / "assets" / "icon-C3.svg").write_text("<svg/>")
     (directory / "assets" / "deeper" / "x.js").write_text(SECRET)
     return directory
@@ -99,6 +102,21 @@ async def test_files_have_their_types_and_their_policy(locked: httpx.AsyncClient
             **dict.fromkeys(("object-src", "frame-ancestors", "base-uri"), "'none'"),
             "img-src": "'self' data:",
         }
+
+
+async def test_the_docs_need_a_key_and_have_a_policy_of_their_own(locked: httpx.AsyncClient) -> None:
+    answer = await locked.get("/docs", headers={"Authorization": "Bearer s3cret-key"})
+    rules = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+
+    assert (answer.status_code, answer.text) == (200, DOCS)
+    assert (await locked.get("/assets/docs-D4.js")).status_code == 200
+    assert (await locked.get("/assets/docs.html")).status_code == 404
+    assert rules == {
+        **dict.fromkeys(("default-src", "frame-ancestors", "base-uri", "form-action"), "'none'"),
+        **dict.fromkeys(("script-src", "connect-src"), "'self'"),
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data:",
+    }
 
 
 async def test_the_page_is_asked_for_each_time_and_its_files_are_kept(locked: httpx.AsyncClient) -> None:
@@ -194,7 +212,7 @@ async def test_without_a_build_the_page_says_so(settings: Settings, serve: Serve
         assert answer.headers["content-type"].startswith("text/html")
         assert "installed without its page" in answer.text
         assert "npm run build" in answer.text
-        assert '<a href="docs">' in answer.text
+        assert '<a href="openapi.json">' in answer.text
         assert f"{tmp_path}/&lt;none&gt;" in answer.text
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
         assert answer.headers["cache-control"] == "no-store"

@@ -1,4 +1,4 @@
-"""The page: `/` and its files, as they were built into the package (`hatch_build.py`). They hold no data.
+"""The pages: `/`, `/docs` and their files, as they were built into the package (`hatch_build.py`). They hold no data.
 
 All are read at the start, and only they are served, by their names: a request never becomes a path.
 """
@@ -25,6 +25,11 @@ CSP: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+# Swagger UI sets style attributes by script; its own scripts and styles are files of ours.
+DOCS_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 _MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -36,7 +41,7 @@ _MEDIA_TYPES: Final = {
     ".woff2": "font/woff2",
 }
 _PACKED: Final = {".css", ".html", ".js", ".json", ".svg"}
-_INDEX: Final = "index.html"
+_PAGES: Final = {"/": ("index.html", CSP), "/docs": ("docs.html", DOCS_CSP)}
 
 _UNBUILT: Final = """<!doctype html>
 <html lang="en">
@@ -48,7 +53,7 @@ _UNBUILT: Final = """<!doctype html>
 </head>
 <body>
 <h1>This collector was installed without its page</h1>
-<p>Everything else works; <a href="docs">the API</a> describes itself.</p>
+<p>Everything else works; <a href="openapi.json">openapi.json</a> describes the API.</p>
 <p>To have the page, in a checkout: <code>pip install -e .</code> without BRAIN_EVENTS_SKIP_DASHBOARD
 (or <code>npm ci &amp;&amp; npm run build</code> in <code>dashboard/</code>), and start the collector again.
 It was looked for in <code>{directory}</code>.</p>
@@ -69,8 +74,7 @@ class File(NamedTuple):
 @cache
 def files_in(directory: Path) -> dict[str, File]:
     """Return the files of a page by their names; none if it was not built."""
-    index = directory / _INDEX
-    found = [index, *sorted((directory / "assets").glob("*"))] if index.is_file() else []
+    found = [*(directory / name for name, _ in _PAGES.values()), *(directory / "assets").glob("*")]
     return {path.name: _file(path) for path in found if path.is_file()}
 
 
@@ -82,28 +86,29 @@ def _file(path: Path) -> File:
 
 
 def routes(directory: Path = DIRECTORY) -> list[Route]:
-    """Return the routes of the page in `directory`."""
+    """Return the routes of the pages in `directory`."""
     files = files_in(directory)
-    assets = {name: file for name, file in files.items() if name != _INDEX}
+    pages = {name for name, _ in _PAGES.values()}
 
     async def page(request: Request) -> Response:
-        if _INDEX not in files:
+        name, csp = _PAGES[request.scope["path"]]
+        if name not in files:
             return HTMLResponse(_UNBUILT.format(directory=escape(str(directory))), 503)
-        return _answer(request, files[_INDEX], "no-cache")
+        return _answer(request, files[name], "no-cache", csp)
 
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in assets:
+        if name not in files or name in pages:
             raise HTTPException(404)
-        return _answer(request, assets[name], "public, max-age=31536000, immutable")  # another content, another name
+        return _answer(request, files[name], "public, max-age=31536000, immutable")  # another content, another name
 
-    return [Route(path, endpoint) for path, endpoint in zip(PATHS, (page, asset), strict=True)]
+    return [*(Route(path, page) for path in _PAGES), Route("/assets/{name}", asset)]
 
 
-def _answer(request: Request, file: File, caching: str) -> Response:
+def _answer(request: Request, file: File, caching: str, csp: str = CSP) -> Response:
     headers = {
         "Cache-Control": caching,
-        "Content-Security-Policy": CSP,
+        "Content-Security-Policy": csp,
         "ETag": f"W/{file.tag}",  # weak: packed or not, it is the same
         "Vary": "Accept-Encoding",
     }

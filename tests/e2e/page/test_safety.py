@@ -47,6 +47,12 @@ def test_hostile_events_are_text(live: Tab, collector: CollectorProcess) -> None
     live.has_no_complaints()
 
 
+def test_the_api_describes_itself_without_another_server(view: Tab) -> None:
+    view.page.goto(f"{view.url}/docs")
+    expect(view.page.locator(".opblock-summary-path").first).to_be_visible()
+    assert view.page.locator(".opblock").count() > 15
+
+
 def test_a_key_is_asked_for_and_kept_from_scripts(browser: Browser) -> None:
     with (
         scratch_dir() as path,
