@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -40,7 +40,7 @@ async def histogram(request: Request) -> Response:
     own = resources(request)
     query.only(request, _names(_HISTOGRAM_PARAMETERS), prefix=query.DETAILS, repeatable=["event_type"])
     wanted, since, until = _within(query.event_filter(request, own.settings))
-    by = _by(request)
+    by: By = query.choice(request, "by", By, default="severity")
     most = query.whole_number(request, "by_limit", default=DEFAULT_VALUES, least=1, most=MOST_SERIES)
     step_s = _step(request, until - since)
     starts = _starts(since, until, step_s, own.settings.max_histogram_buckets)
@@ -112,15 +112,6 @@ def _within(wanted: Filter) -> tuple[Filter, datetime, datetime]:
     least = datetime.min.replace(tzinfo=UTC) + DEFAULT_SPAN
     since = wanted.since or max(until, least) - DEFAULT_SPAN
     return msgspec.structs.replace(wanted, since=since, until=until), since, until
-
-
-def _by(request: Request) -> By:
-    given = request.query_params.get("by", "severity")
-    try:
-        found: By = msgspec.convert(given, By)
-    except msgspec.ValidationError:
-        raise ParameterInvalid(f"by is {given[:30]!r}, must be one of {', '.join(get_args(By))}") from None
-    return found
 
 
 def _step(request: Request, span: timedelta) -> int:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Container, Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
 import msgspec
@@ -125,6 +125,14 @@ def _path(name: str, deepest: int) -> tuple[str, ...]:
 
 def _shown(name: str) -> str:
     return name[:80].replace("\0", "\ufffd")
+
+
+def choice(request: Request, name: str, kind: Any, *, default: str) -> Any:
+    """Return a parameter that is one of a `Literal`."""
+    given = request.query_params.get(name, default)
+    if given not in get_args(kind):
+        raise _invalid(name, f"is {given[:30]!r}, must be one of {', '.join(get_args(kind))}")
+    return given
 
 
 def whole_number(request: Request, name: str, *, default: int, least: int, most: int, remedy: str = "") -> int:
