@@ -337,7 +337,7 @@ async def test_a_restored_database_of_many_batches_is_prepared_however_long_that
 async def test_no_stream_waits_while_words_are_gathered(settings: Settings, serve: Serve, older: bool) -> None:  # noqa: FBT001 - a case of the table
     """Streams go as far as no transaction with a number is under way."""
     async with serve(settings) as client:
-        await store(client, 13, 40)
+        await store(client, 13, 120)  # a start may index a few
     await sql(settings.dsn, "ALTER FUNCTION event_words RENAME TO words_of")
     await sql(settings.dsn, SLOW_WORDS.replace("COST 1000", "IMMUTABLE"))  # as the true one is
     if older:
