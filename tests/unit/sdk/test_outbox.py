@@ -47,7 +47,11 @@ def open_outbox(spool: Path, destination: str = DESTINATION, max_bytes: int = 10
 
 
 def files(spool: Path, pattern: str = "*-*/*.batch") -> list[Path]:
-    return sorted(spool.glob(pattern))
+    while True:
+        try:
+            return sorted(spool.glob(pattern))
+        except FileNotFoundError:  # a directory got its name while it was looked through
+            continue
 
 
 def left_behind(spool: Path, *batches: list[bytes], destination: str = DESTINATION) -> list[Path]:
