@@ -24,14 +24,18 @@ from brain_collector.words import Words, mark
 BUDGET_S: Final = 2.0
 """How long boxes are begun with."""
 MOST_BUDGETS: Final = 4
+"""How many of these a page may take that has not got past the one before."""
 RETRY_AFTER_S: Final = 10
 MOST_BOXES: Final = 2_000
 """Most that are asked for at once."""
 MOST_IDS: Final = 1_000
+"""Most ids of waiting batches in a box, with at most `GAP_IDS` of others between, and times at most `SPAN` apart."""
 GAP_IDS: Final = 50
 SPAN: Final = timedelta(hours=1)
 FIRST_BOXES: Final = 2
+"""How many are looked into first: of a common word, that is enough."""
 FEW_BOXES: Final = 64
+"""Most that are counted in with one statement; beyond, it is counted by time."""
 _LAST: Final = Position(datetime.max.replace(tzinfo=UTC), 2**63 - 1)
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 _REMEDY: Final = "narrow it with `from` and `to`"

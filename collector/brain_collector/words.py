@@ -18,8 +18,9 @@ from brain_collector.schema import Event, Match
 MAX_CHARS: Final = 256
 MAX_MATCHES: Final = 100
 
-_WORD: Final = "[0-9A-Za-z\u0080-\U0010ffff]+"
-_NO_WORD: Final = "[^0-9A-Za-z\u0080-\U0010ffff]"
+_OF_WORDS: Final = "0-9A-Za-z\u0080-\U0010ffff"
+_WORD: Final = f"[{_OF_WORDS}]+"
+_NO_WORD: Final = f"[^{_OF_WORDS}]"
 _TERM: Final = re.compile(r'(-?)(?:"([^"]*)(?:"|$)|(\S+))')
 _decode: Final = msgspec.json.Decoder(float_hook=str).decode
 _words: Final = re.compile(_WORD).findall
@@ -109,7 +110,7 @@ def _pattern(words: Words) -> re.Pattern[str] | None:
     if not terms:
         return None
     either = "|".join(f"{_NO_WORD}+".join(map(re.escape, term)) for term in terms)
-    return re.compile(f"(?<![0-9A-Za-z\u0080-\U0010ffff])(?:{either})(?={_NO_WORD}|$)", re.IGNORECASE)
+    return re.compile(f"(?<![{_OF_WORDS}])(?:{either})(?={_NO_WORD}|$)", re.IGNORECASE)
 
 
 def _quoted(term: Term) -> str:
