@@ -27,7 +27,7 @@ from brain_collector.statistics import totals
 from brain_collector.tables import event_deltas, system_events
 
 _columns: Final = system_events.c
-WORDED: Final = frozenset({"event_type", "message", "source", "details"})
+SEARCHED: Final = frozenset({"event_type", "message", "source", "details"})
 """What a search looks at."""
 PAGE_SPAN: Final = timedelta(days=1)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -96,7 +96,7 @@ class Store:
             change = update(system_events).values(changes).returning(system_events)
             query = (change if changes else select(system_events)).where(_same(before))
             after = (await connection.execute(query)).one()
-            if WORDED.intersection(changes):
+            if SEARCHED.intersection(changes):
                 await connection.execute(text(ADD_CHANGED).bindparams(id=after.id, timestamp=after.timestamp))
             await _journal(connection, (before, -1), (after, +1))
             await connection.commit()

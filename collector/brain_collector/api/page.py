@@ -102,7 +102,7 @@ def routes(directory: Path = DIRECTORY) -> list[Route]:
             raise HTTPException(404)
         return _answer(request, files[name], "public, max-age=31536000, immutable")  # another content, another name
 
-    return [*(Route(path, page) for path in _PAGES), Route("/assets/{name}", asset)]
+    return [*(Route(path, page) for path in _PAGES), Route(PATHS[1], asset)]
 
 
 def _answer(request: Request, file: File, caching: str, csp: str = CSP) -> Response:
