@@ -15,6 +15,8 @@ import httpx
 import msgspec
 import pytest
 import uvicorn
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from brain_collector import migrate
 from brain_collector.api import page
@@ -23,6 +25,13 @@ from brain_collector.settings import Settings
 from tests.integration.engines import SuiteEngines, running_engines
 
 _numbers = count(1)
+
+# No test asserts a time: how long an example, or its making, takes says how busy the machine is. Where a fixture serves
+# all examples of a test (one collector, one database), the test tells them apart.
+hypothesis_settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+hypothesis_settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

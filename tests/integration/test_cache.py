@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brain_collector.cache import ENTRY_BYTES, Cache, MemoryCache, RedisCache, Scope, open_cache
@@ -300,7 +300,7 @@ STEPS = ("write a", "write b", "read a", "read b", "flush", "cut connections", "
 
 
 @given(steps=st.lists(st.sampled_from(STEPS), max_size=25))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_two_collectors_on_one_redis_never_read_what_a_write_has_replaced(server: Server, steps: list[str]) -> None:
     async def run() -> None:
         truth, collectors = Truth(), {"a": connect(server), "b": connect(server)}

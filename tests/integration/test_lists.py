@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -289,7 +289,7 @@ def matches(row: tuple[Any, ...], wanted: dict[str, Any]) -> bool:
 
 
 @given(sent=events, wanted=filters, limit=st.integers(1, 8))
-@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=100)
 async def test_the_walk_along_the_links_meets_every_matching_event_once_and_in_order(
     settings: Settings, collector: httpx.AsyncClient, sent: list[dict[str, Any]], wanted: dict[str, Any], limit: int
 ) -> None:
@@ -361,7 +361,7 @@ async def test_a_walk_amid_writers_meets_every_event_that_is_there_throughout_ex
 
 
 @given(text=st.text(max_size=200) | st.binary(max_size=80).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
-@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=100)
 async def test_whatever_is_sent_as_a_cursor_is_answered_with_a_clear_error(
     collector: httpx.AsyncClient, text: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -215,7 +215,7 @@ async def pair(settings: Settings, serve: Serve) -> AsyncIterator[list[httpx.Asy
 
 
 @given(plans=st.lists(st.lists(step, max_size=8), min_size=2, max_size=5))
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=30)
 async def test_statistics_are_exact_after_any_mix_of_writes_at_once(
     settings: Settings, pair: list[httpx.AsyncClient], plans: list[list[tuple[Any, ...]]]
 ) -> None:
@@ -289,7 +289,7 @@ async def counted_of(dsn: str, query: list[tuple[str, str]]) -> dict[str, Any]:
     plans=st.lists(st.lists(step, max_size=6), min_size=2, max_size=4),
     filters=st.lists(narrowed, min_size=4, max_size=8),
 )
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=30)
 async def test_statistics_of_a_filter_are_exact_after_any_mix_of_writes_at_once(
     settings: Settings,
     pair: list[httpx.AsyncClient],

@@ -195,7 +195,7 @@ def check(line: bytes) -> Event:
     return event
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(anything, anything, anything, anything, anything, anything, anything)
 @example("a" * 60, "fatal", "m" * 5000, {"k": "v" * 5000}, "s" * 200, None, None)
 @example("a", "info", "\x01" * 5000, {"\x02" * 999: 1}, None, None, None)
@@ -267,7 +267,7 @@ exceptions = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(anything, anything, exceptions, st.dictionaries(st.text(max_size=60), anything, max_size=4))
 def test_any_exception_and_any_bound_fields_lead_to_a_valid_event(
     message: Any, details: Any, error: BaseException, fields: dict[str, Any]
@@ -293,7 +293,7 @@ def rewrite(fields: dict[str, Any]) -> Callable[[Event], Any]:
     return hook
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(anything, st.dictionaries(st.sampled_from([*Event.__struct_fields__, "unknown"]), anything))
 def test_whatever_a_hook_returns_a_valid_event_arrives_or_none(details: Any, fields: dict[str, Any]) -> None:
     memory = MemoryTransport()
@@ -333,7 +333,6 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50)
 
 
-@settings(deadline=None)
 @given(
     names.map(str.strip).filter(bool),
     st.sampled_from(SEVERITIES),
@@ -368,7 +367,7 @@ def same(first: Any, second: Any) -> bool:
     return all(same(one, other) for one, other in pairs)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.dictionaries(scalars.filter(_is_hashable), anything, max_size=5), st.text(), st.sampled_from(["t", "\u2028"]))
 @example({"float": [1e308, 5e-324, -0.0, 1e16, 0.1], "int": [2**53 + 1, -(2**63), 2**64, 10**299]}, "m", "t")
 @example({"nan": [math.nan, -math.nan, math.inf, {"deep": -math.inf}], "plain": math.nan}, "m", "t")
@@ -393,7 +392,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(names.filter(lambda name: not is_secret(name)), json_values, min_size=1, max_size=5))
 def test_details_that_are_json_are_read_as_they_were_logged(details: dict[str, Any]) -> None:
     memory = MemoryTransport()

@@ -211,7 +211,7 @@ def without_markers(value: Any, original: Any) -> bool:
     return bool(value == original)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(texts, texts, values)
 @example("password=x" * 5, "token=y" * 15, "secret=z " * 400)
 def test_a_scrubbed_line_is_valid_and_the_same_but_for_markers(event_type: str, source: str, value: Any) -> None:

@@ -32,7 +32,7 @@ answers = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 40), answers), max_size=4))
 def test_no_event_is_unaccounted_for(rounds: list[tuple[int, list[Answer | Exception]]]) -> None:
     memory = MemoryTransport()
