@@ -28,7 +28,7 @@ def durable_client(spool: Path, memory: MemoryTransport, **settings: object) -> 
 
 def messages_on_disk(spool: Path) -> list[str]:
     found: list[str] = []
-    for path in sorted(spool.glob("*-*/[!.]*.*"), key=lambda path: path.stem):  # with a dot: not born yet, no event in it
+    for path in sorted(spool.glob("*-*/[!.]*.*"), key=lambda path: path.stem):  # with a dot it is not born yet
         with suppress(FileNotFoundError):
             lines = unseal(decode(path.read_bytes()))
             found += [msgspec.json.decode(line)["message"] for line in lines]
