@@ -84,10 +84,17 @@ def _in_thread(work: Any) -> None:
 def settings(engines: SuiteEngines, database_url: str) -> Settings:
     """Settings of a collector on the test's database, with a Redis database number of its own.
 
-    It waits long for Redis: a busy machine is no fault.
+    A busy machine is no fault: it waits long for Redis, and adds no health check of its own in the middle of a test.
     """
-    redis_url = f"{engines.redis_url}?db={next(_numbers) % 15 + 1}"
-    return Settings(port=0, database_url=database_url, redis_url=redis_url, retry_after_s=1, cache_deadline_s=2.0)
+    return Settings(
+        port=0,
+        database_url=database_url,
+        redis_url=f"{engines.redis_url}?db={next(_numbers) % 15 + 1}",
+        retry_after_s=1,
+        cache_deadline_s=2.0,
+        health_interval_s=3600.0,
+        canary_interval_s=3600.0,
+    )
 
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
