@@ -56,9 +56,12 @@ STATISTICS: Final = """
             SELECT event_type, severity, sum(n)::bigint AS n FROM counted GROUP BY 1, 2 HAVING sum(n) <> 0
         ) AS total) AS groups,
         (SELECT coalesce(sum(n), 0)::bigint FROM recent) AS recent,
-        (SELECT "timestamp" FROM system_events ORDER BY "timestamp" DESC, id DESC LIMIT 1) AS last
+        (
+            SELECT "timestamp" FROM system_events WHERE "timestamp" >= :last_since
+            ORDER BY "timestamp" DESC, id DESC LIMIT 1
+        ) AS last
 """
-"""One statement, so one snapshot: day rows and journal, the last 24 hours, the newest event."""
+"""One statement, so one snapshot: day rows and journal, the last 24 hours, the newest event from `last_since` on."""
 
 
 def hour(moment: datetime) -> datetime:

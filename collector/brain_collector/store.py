@@ -122,8 +122,9 @@ class Store:
             groups = [(row.event_type, row.severity, int(row.n)) for row in rows]
             recent, last = (int(rows[0].recent), rows[0].last) if rows else (0, None)
         else:
-            bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1)}
-            (row,) = await self.fetch(text(STATISTICS).bindparams(**bounds))
+            row = await self._statistics(since, since)
+            if row.last is None:
+                row = await self._statistics(since, _EARLIEST)
             groups = [(found["event_type"], found["severity"], found["n"]) for found in msgspec.json.decode(row.groups)]
             recent, last = row.recent, row.last
         by_severity: dict[str, int] = {}
@@ -132,6 +133,12 @@ class Store:
             by_severity[severity] = by_severity.get(severity, 0) + n
             by_type[event_type] = by_type.get(event_type, 0) + n
         return Stats(sum(by_type.values()), by_severity, by_type, recent, last)
+
+    async def _statistics(self, since: datetime, last_since: datetime) -> Any:
+        """Return the row; to look for the newest event in every partition takes a quarter of the time."""
+        bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1), "last_since": last_since}
+        (row,) = await self.fetch(text(STATISTICS).bindparams(**bounds))
+        return row
 
     async def search(self, query: Any, remedy: str) -> list[Any]:
         """Run a read that a client can make too large; the time-out is then the client's to remedy.

@@ -80,6 +80,21 @@ async def test_an_empty_database_counts_nothing(collector: httpx.AsyncClient, se
     }
 
 
+async def test_the_last_event_is_found_however_long_ago_it_was(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
+    await started(settings.dsn)
+    (startup,) = (await collector.get("/api/events")).json()
+    await create(collector, timestamp="2019-12-31T00:00:00Z")
+    await create(collector, timestamp="2020-01-01T00:00:00Z")
+    await collector.delete(f"/api/events/{startup['id']}")
+
+    found = await stats(collector)
+
+    assert (found["total_events"], found["last_event_timestamp"]) == (2, "2020-01-01T00:00:00Z")
+    assert found == await counted(settings.dsn)
+
+
 async def test_recent_events_are_those_of_the_last_24_hours(collector: httpx.AsyncClient, settings: Settings) -> None:
     await started(settings.dsn)
     now = datetime.now(UTC)
@@ -332,7 +347,7 @@ async def test_statistics_are_exact_at_every_moment_of_the_traffic(
     settings: Settings, pair: list[httpx.AsyncClient]
 ) -> None:
     """Each look compares the very statement of the API with COUNT(*), both in one snapshot."""
-    bounds = {":since": "$1", ":first_full_hour": "$2"}
+    bounds = {":since": "$1", ":first_full_hour": "$2", ":last_since": "$1"}
     statement = counts.STATISTICS
     for name, place in bounds.items():
         statement = statement.replace(name, f"{place}::timestamptz")
