@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from brain_collector.api import (
     batch,
@@ -124,15 +124,20 @@ def _routes() -> list[BaseRoute]:
     routes: list[BaseRoute] = [WebSocketRoute(each.path, each.socket) for each in OPERATIONS if each.socket]
     for path, operations in groupby(sorted(OPERATIONS, key=_order), key=lambda operation: operation.path):
         by_method = {operation.method: operation.endpoint for operation in operations}
-        routes.append(Route(path, _dispatch(by_method), methods=list(by_method)))
+        routes.append(Route(path, _Dispatch(by_method), methods=list(by_method)))
     return routes
 
 
-def _dispatch(by_method: dict[str, Endpoint]) -> Endpoint:
-    async def dispatch(request: Request) -> Response:
-        return await by_method["GET" if request.method == "HEAD" else request.method](request)
+class _Dispatch:
+    """The application of one path. Starlette would put another one that handles errors around a function."""
 
-    return dispatch
+    def __init__(self, by_method: dict[str, Endpoint]) -> None:
+        self._by_method = by_method
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        response = await self._by_method["GET" if method == "HEAD" else method](Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def _order(operation: Operation) -> tuple[bool, str]:

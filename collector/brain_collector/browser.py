@@ -18,7 +18,8 @@ _PORTS: Final = {"http": ":80", "https": ":443"}
 
 def session_key(headers: Headers) -> str | None:
     """Return the key in the session's cookie, if there is one."""
-    found = cookie_parser("; ".join(headers.getlist("cookie"))).get(COOKIE)
+    given = headers.getlist("cookie")
+    found = cookie_parser("; ".join(given)).get(COOKIE) if given else None
     return found and unquote(found)
 
 

@@ -15,9 +15,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from brain_collector.api.body import ARRIVED
 from brain_collector.door import Door, Place
 from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed, Unavailable
 from brain_collector.head import Head
+from brain_collector.outlet import Outlet
 from brain_collector.problem import raw, response
 from brain_collector.settings import Settings
 from brain_collector.upgraded import Upgraded, is_asked_for
@@ -67,6 +69,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        self._outlet = Outlet(transport, self.loop)
         self._place = self._door.enter(self)
         if self._place is Place.FULL:
             transport.write(raw(self._crowd()))
@@ -147,6 +150,8 @@ class Connection(HttpToolsProtocol):
         self._door.works(self)
         super().on_headers_complete()
         self._begun, self._in_message = False, True
+        if self.cycle is not None:
+            self.cycle.transport = cast("asyncio.Transport", self._outlet)
         if self._place is Place.CROWDED:
             self.cycle.keep_alive = False
 
@@ -157,6 +162,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._heard = True
         self._in_message = False
+        cast("Scope", self.scope)[ARRIVED] = True
         super().on_message_complete()
         if self.parser.should_upgrade() and self._should_upgrade():
             return
@@ -188,6 +194,7 @@ class Connection(HttpToolsProtocol):
     # -- from the application
 
     def on_response_complete(self) -> None:
+        self._outlet.flush()  # of an answer without a body
         super().on_response_complete()
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
@@ -254,6 +261,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._door.waits(self)
         self.flow.resume_reading()
+        self._outlet.flush()  # 100 Continue
         self.transport.write(raw(problem))
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -65,6 +65,13 @@ class Rows(NamedTuple):
             [sources[index] for index in chosen],
             [timestamps[index] for index in chosen],
         )
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Return the rows of all parts, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(*(list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True)))
 
 
 class Decoded(NamedTuple):

@@ -6,6 +6,7 @@ templates, reasons and results come from this code.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
@@ -169,16 +170,22 @@ class Metrics:
             if metric.kind == "histogram"
         }
         ProcessCollector(registry=self._registry)
+        self._counter = cache(self._find_counter)
+        self._histogram = cache(self._find_histogram)
 
     def add(self, metric: Metric, *labels: str, n: float = 1) -> None:
         """Count n more."""
-        counter = self._counters[metric.name]
-        (counter.labels(*labels) if labels else counter).inc(n)
+        self._counter(metric.name, *labels).inc(n)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Add a value to a histogram."""
-        histogram = self._histograms[metric.name]
-        (histogram.labels(*labels) if labels else histogram).observe(value)
+        self._histogram(metric.name, *labels).observe(value)
+
+    def _find_counter(self, name: str, *labels: str) -> Counter:
+        return self._counters[name].labels(*labels) if labels else self._counters[name]
+
+    def _find_histogram(self, name: str, *labels: str) -> Histogram:
+        return self._histograms[name].labels(*labels) if labels else self._histograms[name]
 
     def text(self, readings: Iterable[Reading]) -> bytes:
         """Return everything in Prometheus' text format."""

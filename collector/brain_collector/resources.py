@@ -41,5 +41,5 @@ class Resources(NamedTuple):
 
 def resources(request: Request) -> Resources:
     """Return the resources of the application that serves this request."""
-    found: Resources = request.state.resources
+    found: Resources = request.scope["state"]["resources"]
     return found

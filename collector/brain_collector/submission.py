@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from brain_collector.counts import deltas_of
 from brain_collector.decode import Rows
 from brain_collector.errors import CollectorError
 
@@ -48,7 +47,6 @@ class Submission:
         self, rows: Rows, compose: Callable[[Refusals], str], *, key: UUID | None = None, digest: int = 0
     ) -> None:
         self.rows = rows
-        self.deltas = deltas_of(rows.types, rows.severities, rows.timestamps)
         self.key = key
         self.digest = digest
         self.stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()

@@ -68,26 +68,23 @@ class Unit(NamedTuple):
     digest: int
     answer: str | None
     first_id: int
-    parts: list[Rows]
+    rows: Rows
     deltas: Deltas
 
     @property
     def n(self) -> int:
         """How many rows it has."""
-        return sum(len(rows.types) for rows in self.parts)
+        return len(self.rows.types)
 
     @property
     def key_row(self) -> tuple[Any, ...]:
         """Its row in `batches`."""
-        moments = list(chain.from_iterable(rows.timestamps for rows in self.parts))
-        return (self.key, self.digest, self.answer, self.first_id, len(moments), min(moments), max(moments))
+        moments = self.rows.timestamps
+        return (self.key, self.digest, self.answer, self.first_id, self.n, min(moments), max(moments))
 
     def event_rows(self) -> Iterator[tuple[Any, ...]]:
         """Its rows in `system_events`, ids in order."""
-        first_id = self.first_id
-        for rows in self.parts:
-            yield from zip(range(first_id, first_id + len(rows.types)), *rows, strict=True)
-            first_id += len(rows.types)
+        return zip(range(self.first_id, self.first_id + self.n), *self.rows, strict=True)
 
 
 class Outcome(NamedTuple):

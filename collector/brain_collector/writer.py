@@ -18,12 +18,14 @@ from uuid import UUID
 import asyncpg
 
 from brain_collector import partitions
+from brain_collector.counts import deltas_of
 from brain_collector.database import GONE, Link, reason_of
+from brain_collector.decode import joined
 from brain_collector.errors import KeyReused, Unavailable
 from brain_collector.metrics import COMMIT_SECONDS, DUPLICATES, GROUP_ROWS, RETRIES, Metrics
 from brain_collector.settings import ID_BLOCK, Settings
 from brain_collector.submission import RowsRefused, Stored, Submission
-from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_refused, merged, next_id_block
+from brain_collector.transaction import REFUSED, Outcome, Unit, commit, find_refused, next_id_block
 from brain_events.wire import new_key
 
 ATTEMPTS: Final = 4
@@ -80,13 +82,15 @@ class Writer:
             RowsRefused: Postgres would take none of the rows.
         """
         self._queue.put_nowait(submission)
+        timer = asyncio.get_running_loop().call_later(self._settings.write_deadline_s, self._give_up, submission)
         try:
-            async with asyncio.timeout(self._settings.write_deadline_s):
-                return await asyncio.shield(submission.stored)
-        except TimeoutError:
-            overdue = self._unavailable(f"no commit within {self._settings.write_deadline_s:g} s")
-            submission.settle(overdue)  # nobody waits for it: if it has not been begun, it need not be
-            raise overdue from None
+            return await submission.stored
+        finally:
+            timer.cancel()
+
+    def _give_up(self, submission: Submission) -> None:
+        """Let its sender go: a submission that has not been begun by then need not be."""
+        submission.settle(self._unavailable(f"no commit within {self._settings.write_deadline_s:g} s"))
 
     async def run(self) -> None:
         """Write groups until `close`; what was submitted before it is still written, if Postgres answers in time."""
@@ -257,13 +261,14 @@ class Writer:
         self, connection: asyncpg.Connection, submissions: list[Submission]
     ) -> tuple[Unit, list[Submission]]:
         first = submissions[0]
+        rows = joined([each.rows for each in submissions])
         unit = Unit(
             key=first.key or new_key(),
             digest=first.digest,
             answer=first.answer() if first.key else None,
-            first_id=await self._draw_ids(connection, sum(len(part.rows.types) for part in submissions)),
-            parts=[part.rows for part in submissions],
-            deltas=merged(part.deltas for part in submissions),
+            first_id=await self._draw_ids(connection, len(rows.types)),
+            rows=rows,
+            deltas=deltas_of(rows.types, rows.severities, rows.timestamps),
         )
         return unit, submissions
 

@@ -37,7 +37,8 @@ async def ingest(request: Request) -> Response:
     refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
     caller = caller_of(request.scope)
     own.quota.refuse_early(caller)
-    async with body_of(request, own.settings, own.budget) as body:
+    with own.budget.share() as share:
+        body = await body_of(request, own.settings, share)
         decoded = await _decode(body, given, own)
         left = await own.quota.take(caller, n_events=decoded.received, n_bytes=len(body))
         answer = await _ingest(own, body, decoded, _Sender(sender_of(request), key))

@@ -2,17 +2,17 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from brain_collector.auth import caller_of
-from brain_collector.budget import Budget, Share
+from brain_collector.budget import Share
 from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia
 from brain_collector.settings import Settings
 
+ARRIVED: Final = "brain_collector.arrived"
+"""In the scope of a request whose body is there, all of it."""
 USUAL_BYTES: Final = 2 * 2**20
 PROGRESS_BYTES: Final = 32 * 2**10
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -22,9 +22,8 @@ USUAL_RATIO: Final = 10
 """Of gzip, with events; what a body really inflates to is known later."""
 
 
-@asynccontextmanager
-async def body_of(request: Request, settings: Settings, budget: Budget) -> AsyncIterator[bytes]:
-    """Yield the body, inflated; until the end of the block its bytes count against the collector's budget.
+async def body_of(request: Request, settings: Settings, share: Share) -> bytes:
+    """Return the body, inflated; its bytes count against the collector's budget for as long as the share is held.
 
     Raises:
         BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia: as their names say.
@@ -33,15 +32,14 @@ async def body_of(request: Request, settings: Settings, budget: Budget) -> Async
     encoding = ", ".join(request.headers.getlist("content-encoding") or ["identity"]).strip().lower()
     if encoding not in {"identity", "gzip"}:
         raise UnsupportedMedia(f"Content-Encoding is {encoding[:40]!r}; send gzip or identity")
-    with budget.share() as share:
-        try:
-            body = await _receive(request, settings, share, gzipped=encoding == "gzip")
-        except ClientDisconnect:
-            raise BodyUndecodable("the client went away in the middle of the body") from None
-        if encoding == "gzip":
-            body = await _inflate(body, settings.max_inflated_bytes, share)
-        share.resize(WEIGHT * len(body))
-        yield body
+    try:
+        body = await _receive(request, settings, share, gzipped=encoding == "gzip")
+    except ClientDisconnect:
+        raise BodyUndecodable("the client went away in the middle of the body") from None
+    if encoding == "gzip":
+        body = await _inflate(body, settings.max_inflated_bytes, share)
+    share.resize(WEIGHT * len(body))
+    return body
 
 
 async def _receive(request: Request, settings: Settings, share: Share, *, gzipped: bool) -> bytes:
@@ -51,6 +49,8 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
     if declared > max_bytes:
         raise BodyTooLarge(f"the body is {declared:,} bytes, at most {max_bytes:,} are taken; send smaller batches")
     await share.admit(WEIGHT * min(declared * (USUAL_RATIO if gzipped else 1), settings.max_inflated_bytes))
+    if request.scope.get(ARRIVED):
+        return await _arrived(request, max_bytes, share)
     chunks = []
     received, wanted = 0, PROGRESS_BYTES
     now = asyncio.get_running_loop().time
@@ -59,8 +59,7 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
         async with asyncio.timeout_at(min(stop_at, now() + settings.body_stall_s)) as limit:
             async for chunk in request.stream():
                 received += len(chunk)
-                if received > max_bytes:
-                    raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
+                _refuse_too_large(received, max_bytes)
                 share.resize(max(received, share.taken))  # of a body whose length was not told
                 chunks.append(chunk)
                 if received >= wanted:  # who sends too little in too long a time holds memory for nothing
@@ -72,6 +71,22 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
             f"{PROGRESS_BYTES:,} bytes in {settings.body_stall_s:g} s"
         ) from None
     return b"".join(chunks)
+
+
+async def _arrived(request: Request, max_bytes: int, share: Share) -> bytes:
+    """Return a body that is there: nobody is waited for, so there is no deadline."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message["body"]
+    _refuse_too_large(len(body), max_bytes)
+    share.resize(max(len(body), share.taken))
+    return body
+
+
+def _refuse_too_large(n_bytes: int, max_bytes: int) -> None:
+    if n_bytes > max_bytes:
+        raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
 
 
 async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:

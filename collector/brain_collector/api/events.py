@@ -1,7 +1,7 @@
 """Single events: create, get, change, delete."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -42,29 +42,34 @@ async def create(request: Request) -> Response:
     refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
     caller = caller_of(request.scope)
     own.quota.refuse_early(caller)
-    async with body_of(request, own.settings, own.budget) as body:
+    with own.budget.share() as share:
+        body = await body_of(request, own.settings, share)
         left = await own.quota.take(caller, n_events=1, n_bytes=len(body))
-        answer = await _create(own, body, key, sender_of(request))
-        answer.headers.update(left)
-        return answer
-
-
-async def _create(own: Resources, body: bytes, key: UUID | None, sender: str) -> Response:
-    with _keeping_refusals(own, body, key, sender), _counting_refusals(own):
-        rows = decode_one(body, own.limits, datetime.now(UTC))
-        draft = _draft(rows)
-        submission = Submission(
-            rows, lambda _refused: _encode(draft).decode(), key=key, digest=digest(body, single=True)
-        )
         try:
-            stored = await own.writer.submit(submission)
-        except RowsRefused as error:
-            raise _not_storable(error.refused[0]) from None
+            event = await _create(own, body, key)
+        except EventInvalid as error:
+            _count_refused(own, error)
+            code = error.errors[0].code
+            own.quarantine.add(
+                [RejectedLine(datetime.now(UTC), sender_of(request), key, None, code, error.detail, body)]
+            )
+            raise
+    return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}", **left})
+
+
+async def _create(own: Resources, body: bytes, key: UUID | None) -> Event:
+    rows = decode_one(body, own.limits, datetime.now(UTC))
+    draft = _draft(rows)
+    submission = Submission(rows, lambda _refused: _encode(draft).decode(), key=key, digest=digest(body, single=True))
+    try:
+        stored = await own.writer.submit(submission)
+    except RowsRefused as error:
+        raise _not_storable(error.refused[0]) from None
     event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate else draft
     if not stored.duplicate:
         own.metrics.add(EVENTS_ACCEPTED)
     event.id, event.created_at = stored.first_id, stored.created_at
-    return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}"})
+    return event
 
 
 def _draft(rows: Rows) -> Event:
@@ -81,26 +86,10 @@ def _draft(rows: Rows) -> Event:
     )
 
 
-@contextmanager
-def _keeping_refusals(own: Resources, body: bytes, key: UUID | None, sender: str) -> Iterator[None]:
-    """Leave an event that is refused to the quarantine."""
-    try:
-        yield
-    except EventInvalid as error:
-        code = error.errors[0].code
-        own.quarantine.add([RejectedLine(datetime.now(UTC), sender, key, None, code, error.detail, body)])
-        raise
-
-
-@contextmanager
-def _counting_refusals(own: Resources) -> Iterator[None]:
-    """Make an own event of an event that is refused."""
-    try:
-        yield
-    except EventInvalid as error:
-        own.selflog.refused(1)
-        own.metrics.add(EVENTS_REJECTED, error.errors[0].code if error.errors else error.code)
-        raise
+def _count_refused(own: Resources, error: EventInvalid) -> None:
+    """Count an event that is refused, and make an own event of it."""
+    own.selflog.refused(1)
+    own.metrics.add(EVENTS_REJECTED, error.errors[0].code if error.errors else error.code)
 
 
 async def get(request: Request) -> Response:
@@ -128,19 +117,23 @@ async def update(request: Request) -> Response:
     query.only(request, ())
     event_id = query.event_id(request)
     media_type(request, JSON)
-    async with body_of(request, own.settings, own.budget) as body:
-        return await _update(own, body, event_id, check_of(request))
+    with own.budget.share() as share:
+        body = await body_of(request, own.settings, share)
+        try:
+            return await _update(own, body, event_id, check_of(request))
+        except EventInvalid as error:
+            _count_refused(own, error)
+            raise
 
 
 async def _update(own: Resources, body: bytes, event_id: int, check: Check | None) -> Response:
-    with _counting_refusals(own):
-        changes = decode_changes(body, own.limits)
-        await _refuse_other_timestamp(own, event_id, changes.pop("timestamp", None))
-        try:
-            async with _invalidating(own):
-                event = await own.store.update(event_id, changes, check)
-        except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
-            raise _not_storable(error.detail) from None
+    changes = decode_changes(body, own.limits)
+    await _refuse_other_timestamp(own, event_id, changes.pop("timestamp", None))
+    try:
+        async with _invalidating(own):
+            event = await own.store.update(event_id, changes, check)
+    except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
+        raise _not_storable(error.detail) from None
     if event is None:
         raise _not_found(event_id)
     return _json(_encode(event))

@@ -25,7 +25,8 @@ async def create(request: Request) -> Response:
     own = resources(request)
     query.only(request, ())
     media_type(request, JSON)
-    async with body_of(request, own.settings, own.budget) as body:
+    with own.budget.share() as share:
+        body = await body_of(request, own.settings, share)
         wanted = decode(body, KeyCreate)
     by = caller_of(request.scope)
     if by == keys.OPEN.name and "admin" not in wanted.scopes:

@@ -39,7 +39,8 @@ async def begin(request: Request) -> Response:
     refuse_foreign(request.headers, without_origin=True)
     media_type(request, JSON)
     small = msgspec.structs.replace(own.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES)
-    async with body_of(request, small, own.budget) as body:
+    with own.budget.share() as share:
+        body = await body_of(request, small, share)
         key = decode(body, SessionCreate).key
     try:
         caller = own.keys.caller(key)
