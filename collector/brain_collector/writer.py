@@ -64,6 +64,7 @@ class Writer:
         self._metrics = metrics or Metrics()
         self._queue: asyncio.Queue[Submission | None] = asyncio.Queue()
         self._few_at_a_time = asyncio.Lock()
+        self._had_company = False  # the last group was of several submissions: another may be, if it waits for them
         self._next_id = self._end_id = 0
         self._links: list[Link] = []
         self._draining = False  # out of patience: what cannot be written at once fails
@@ -103,6 +104,7 @@ class Writer:
                 first: Sequence[Submission | None] = held or [await self._queue.get()]
                 async with self._gathering(first[0]):
                     group, held, closing = self._take(first, closing=closing)
+                    self._had_company = len(group) > 1
                     waiting = [submission for submission in group if not submission.stored.done()]
                     if waiting:
                         await self._write(link, waiting)
@@ -133,11 +135,24 @@ class Writer:
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER_S):
                 alone = await self._few_at_a_time.acquire()
+                if self._had_company:
+                    await self._all_in()
         try:
             yield
         finally:
             if alone:
                 self._few_at_a_time.release()
+
+    async def _all_in(self) -> None:
+        """Let the loop bring in the requests that are here already, until it brings no more.
+
+        Most are from clients whom the transaction before has answered. Without this, the first of them is written by
+        itself, and the others take turns in two groups of half the size.
+        """
+        n = -1
+        while n < (n := self._queue.qsize()):
+            await asyncio.sleep(0)  # reads what the sockets have
+            await asyncio.sleep(0)  # begins the requests in it
 
     def _take(
         self, first: Sequence[Submission | None], *, closing: bool
