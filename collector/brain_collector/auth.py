@@ -4,7 +4,8 @@ Also the one place that puts the security headers on every answer.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -25,6 +26,7 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _CALLER: Final = "brain_collector.caller"
 _TRUSTED: Final = "brain_collector.trusted"
 _REFUSAL: Final = "brain_collector.refusal"
+_ASKED_AGAIN: Final = "brain_collector.asked_again"
 _SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _READS: Final = frozenset({"GET", "HEAD"})
 SOCKET: Final = "WEBSOCKET"
@@ -53,6 +55,17 @@ def recognised(scope: Scope) -> Caller | None:
         raise refusal
     found: Caller = scope[_CALLER]
     return found if refusal is None else None
+
+
+def refuse_if_revoked(connection: HTTPConnection) -> None:
+    """Refuse who was let in, and would not be any more: an answer that goes on for long asks again and again.
+
+    Raises:
+        Unauthorized: the key was revoked, has expired, or is needed by now.
+        Unavailable: that cannot be told any more.
+    """
+    asked_again: Callable[[], Caller] = connection.scope[_ASKED_AGAIN]
+    asked_again()
 
 
 def is_trusted(connection: HTTPConnection) -> bool:
@@ -118,6 +131,7 @@ class Guard:
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
         method = scope.get("method", SOCKET)
         operation, needed = self._scope_for(method, scope["path"])
+        scope[_ASKED_AGAIN] = partial(self._caller, method, headers)
         try:
             scope[_CALLER] = caller = self._caller(method, headers)
         except Problem as problem:

@@ -64,13 +64,13 @@ class Tailing:
 
 
 @asynccontextmanager
-async def tailing(client: httpx.AsyncClient, *arguments: str) -> AsyncIterator[Tailing]:
+async def tailing(client: httpx.AsyncClient, *arguments: str, key: str = "") -> AsyncIterator[Tailing]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "brain_collector", "tail", "-f", "--url", str(client.base_url), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "BRAIN_EVENTS_API_KEY": key},
         limit=2**24,
     )
     found = Tailing(process)

@@ -18,6 +18,7 @@ from brain_collector.api import query
 from brain_collector.api.body import takes_gzip
 from brain_collector.api.listing import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
+from brain_collector.auth import refuse_if_revoked
 from brain_collector.cursor import Position
 from brain_collector.draining import is_draining
 from brain_collector.errors import ParameterInvalid, Problem
@@ -68,6 +69,7 @@ async def _document(
     async for page in pages:
         if is_draining(request):
             raise _Broken("the collector stops")
+        refuse_if_revoked(request)
         yield export.lines(page, form, first=False)
     yield export.end(form)
 

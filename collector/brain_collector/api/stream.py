@@ -15,6 +15,7 @@ from brain_collector.api import query
 from brain_collector.api.listing import FILTER_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
 from brain_collector.arrival import Arrival
+from brain_collector.auth import refuse_if_revoked
 from brain_collector.draining import is_draining
 from brain_collector.errors import Problem
 from brain_collector.filter import Filter
@@ -25,7 +26,7 @@ EVENT_STREAM: Final = "text/event-stream"
 LAST_ID: Final = "Last-Event-ID"
 RECONNECT_MS: Final = 1_000
 LOOK_S: Final = 0.25
-"""How often a stream with nothing to say looks whether the collector is to stop."""
+"""How often a stream with nothing to say looks whether it is to end: the collector stops, or the key was revoked."""
 
 
 class Message(NamedTuple):
@@ -70,9 +71,12 @@ def asked_for(request: Request, last_id: str, *more: str) -> Asked:
 
 async def _stream(request: Request, asked: Asked) -> AsyncIterator[bytes]:
     yield f"retry: {RECONNECT_MS}\n\n".encode()
-    async with aclosing(messages(request, asked)) as said:
-        async for message in said:
-            yield b": the database is not available\n\n" if message is None else _framed(message)
+    try:
+        async with aclosing(messages(request, asked)) as said:
+            async for message in said:
+                yield b": the database is not available\n\n" if message is None else _framed(message)
+    except Problem as error:  # whoever comes again is told in full
+        yield f": {error}\n\n".encode()
 
 
 def _framed(message: Message) -> bytes:
@@ -84,7 +88,17 @@ async def messages(request: Request, asked: Asked) -> AsyncGenerator[Message | N
 
     It ends before, where the database goes away at the beginning, or refuses the filter: the client comes again, with
     the last id it has.
+
+    Raises:
+        Unauthorized, Unavailable: see `refuse_if_revoked`.
     """
+    async with aclosing(_all_messages(request, asked)) as said:
+        async for message in said:
+            refuse_if_revoked(request)
+            yield message
+
+
+async def _all_messages(request: Request, asked: Asked) -> AsyncGenerator[Message | None]:
     own, wanted, after = resources(request), asked.wanted, asked.after
     with own.tail.listening(wanted) as listener:
         async for _ in _beginning(request, listener):
@@ -115,6 +129,7 @@ async def _beginning(request: Request, listener: Listener) -> AsyncIterator[None
     spoke_at = now()
     while not listener.place.done() and not is_draining(request):
         await asyncio.wait([listener.place], timeout=LOOK_S)
+        refuse_if_revoked(request)
         if now() - spoke_at >= resources(request).settings.stream_heartbeat_s:
             spoke_at = now()
             yield
@@ -126,6 +141,7 @@ async def _following(request: Request, listener: Listener) -> AsyncIterator[Mess
     spoke_at = now()
     while not is_draining(request):
         frame = await listener.next(LOOK_S)
+        refuse_if_revoked(request)
         if frame is not None:
             for message in _messages(frame):
                 spoke_at = now()
@@ -161,7 +177,8 @@ OPERATIONS: Final = (
             "committed. `gap` tells that events are left out because they were too many (`arrived`, whether the "
             "filter wants them or not): list those `from` `since` `to` `until`. `ready` is the first, `heartbeat` "
             "says that there was nothing. Every message has an `id`: sent as `Last-Event-ID`, to any collector, the "
-            "stream goes on after it, with nothing left out or sent twice. Details narrow it as they do a list."
+            "stream goes on after it, with nothing left out or sent twice. It ends when its key is revoked or expires. "
+            "Details narrow it as they do a list."
         ),
         tag="events",
         scope="read",

@@ -1,7 +1,7 @@
 """The live tail over a WebSocket (RFC 6455): the stream's messages, each a JSON object in a text frame."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -14,13 +14,17 @@ from brain_collector.api.listing import FILTER_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
 from brain_collector.api.stream import Asked, Message
 from brain_collector.draining import is_draining
-from brain_collector.errors import UpgradeRequired
+from brain_collector.errors import Problem, Unauthorized, UpgradeRequired
 from brain_collector.upgraded import VERSION
 
 LAST_ID: Final = "last_event_id"
 RESTARTS: Final = 1012
 """How it is closed when the collector is to stop (IANA's registry): come again, with the last id."""
 TRY_AGAIN: Final = 1013
+REFUSED: Final = 1008
+"""How it is closed when the key was revoked or has expired (RFC 6455, section 7.4.1): with this key, never again."""
+MAX_REASON_BYTES: Final = 123
+"""RFC 6455, section 5.5."""
 
 
 async def follow(socket: WebSocket) -> None:
@@ -50,14 +54,21 @@ def _asked_for(request: Request) -> Asked:
 
 
 async def _send(socket: WebSocket, request: Request, asked: Asked) -> None:
+    with suppress(WebSocketDisconnect):  # `follow` learns of it
+        await socket.close(*await _said(socket, request, asked))
+
+
+async def _said(socket: WebSocket, request: Request, asked: Asked) -> tuple[int, str]:
+    """Send all there is to say; return how to close after it, and why."""
     try:
         async with aclosing(stream.messages(request, asked)) as said:
             async for message in said:
                 if message is not None:
                     await socket.send_text(_framed(message).decode())
-        await socket.close(RESTARTS if is_draining(request) else TRY_AGAIN)
-    except WebSocketDisconnect:
-        pass  # `follow` learns of it
+    except Problem as error:
+        reason = str(error).encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        return REFUSED if isinstance(error, Unauthorized) else TRY_AGAIN, reason
+    return RESTARTS if is_draining(request) else TRY_AGAIN, ""
 
 
 def _framed(message: Message) -> bytes:
@@ -79,7 +90,7 @@ OPERATIONS: Final = (
             'The messages of `/api/events/stream`, each a text frame: `{"event", "id", "data"}`, without data '
             "`null`. OpenAPI cannot describe what comes after the upgrade. Whom a page of another origin sends is "
             "refused. What the client sends is dropped; a large message ends it (1009). When the collector is to stop, "
-            "it closes with 1012: come again, with the last `id`."
+            "it closes with 1012: come again, with the last `id`; with 1008 when its key was revoked or has expired."
         ),
         tag="events",
         scope="read",

@@ -24,6 +24,8 @@ export class Problem extends Error {
 
 /** Whether the collector wants an API key that it was not given. */
 export const locked = signal(false);
+/** Whether it took one before, and no longer does. */
+export const lapsed = signal(false);
 /** Who asks; null until the collector has said so. */
 export const session = signal<Session | null>(null);
 
@@ -45,7 +47,10 @@ export async function request(url: string, init: RequestInit = {}): Promise<Resp
     throw new Problem(0, "The collector does not answer.");
   }
   if (answer.ok) return answer;
-  if (answer.status === 401) locked.value = true;
+  if (answer.status === 401) {
+    lapsed.value ||= !locked.value;
+    locked.value = true;
+  }
   throw await problemOf(answer);
 }
 
@@ -74,6 +79,7 @@ export async function refreshSession(): Promise<void> {
   const found = await ask<Session>("api/session");
   session.value = found;
   locked.value = found.needs_key;
+  if (!found.needs_key) lapsed.value = false;
 }
 
 export async function beginSession(key: string): Promise<void> {

@@ -159,7 +159,7 @@ export interface paths {
         };
         /**
          * Follow events as they arrive
-         * @description Server-sent events that never end. `events` holds an array of events, in the order in which they were committed. `gap` tells that events are left out because they were too many (`arrived`, whether the filter wants them or not): list those `from` `since` `to` `until`. `ready` is the first, `heartbeat` says that there was nothing. Every message has an `id`: sent as `Last-Event-ID`, to any collector, the stream goes on after it, with nothing left out or sent twice. Details narrow it as they do a list.
+         * @description Server-sent events that never end. `events` holds an array of events, in the order in which they were committed. `gap` tells that events are left out because they were too many (`arrived`, whether the filter wants them or not): list those `from` `since` `to` `until`. `ready` is the first, `heartbeat` says that there was nothing. Every message has an `id`: sent as `Last-Event-ID`, to any collector, the stream goes on after it, with nothing left out or sent twice. It ends when its key is revoked or expires. Details narrow it as they do a list.
          */
         get: operations["get_api_events_stream"];
         put?: never;
@@ -179,7 +179,7 @@ export interface paths {
         };
         /**
          * Follow events as they arrive, over a WebSocket
-         * @description The messages of `/api/events/stream`, each a text frame: `{"event", "id", "data"}`, without data `null`. OpenAPI cannot describe what comes after the upgrade. Whom a page of another origin sends is refused. What the client sends is dropped; a large message ends it (1009). When the collector is to stop, it closes with 1012: come again, with the last `id`.
+         * @description The messages of `/api/events/stream`, each a text frame: `{"event", "id", "data"}`, without data `null`. OpenAPI cannot describe what comes after the upgrade. Whom a page of another origin sends is refused. What the client sends is dropped; a large message ends it (1009). When the collector is to stop, it closes with 1012: come again, with the last `id`; with 1008 when its key was revoked or has expired.
          */
         get: operations["get_api_events_ws"];
         put?: never;

@@ -1,11 +1,13 @@
 // Asks for the API key; it goes into a cookie that scripts cannot read.
 import { useState } from "preact/hooks";
-import { beginSession } from "../api/client";
+import { beginSession, lapsed } from "../api/client";
 import { asProblem } from "../lib/answer";
+
+const LAPSED = "The API key is no longer good: it was revoked, or has expired.";
 
 export function KeyForm() {
   const [key, setKey] = useState("");
-  const [why, setWhy] = useState("");
+  const [why, setWhy] = useState(lapsed.value ? LAPSED : "");
   const open = (submitted: Event): void => {
     submitted.preventDefault();
     beginSession(key).catch((error: unknown) => setWhy(asProblem(error).message));

@@ -2,6 +2,7 @@
 
 import re
 
+import httpx
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.page.browser import Tab, tab
@@ -9,6 +10,8 @@ from tests.e2e.page.prefix import below
 from tests.e2e.page.sample import made, post, rows
 from tests.e2e.process import CollectorProcess, collector_process
 from tests.integration.engines import scratch_dir
+
+KEY = "s3cret-key-of-a-test"
 
 
 def test_hostile_events_are_text(live: Tab, collector: CollectorProcess) -> None:
@@ -56,7 +59,7 @@ def test_the_api_describes_itself_without_another_server(view: Tab) -> None:
 def test_a_key_is_asked_for_and_kept_from_scripts(browser: Browser) -> None:
     with (
         scratch_dir() as path,
-        collector_process(path / "data", BRAIN_COLLECTOR_API_KEY="s3cret-key-of-a-test") as collector,
+        collector_process(path / "data", BRAIN_COLLECTOR_API_KEY=KEY) as collector,
         tab(browser, collector.url) as locked,
     ):
         page = locked.open("#statistics?q=severity:error")
@@ -65,13 +68,32 @@ def test_a_key_is_asked_for_and_kept_from_scripts(browser: Browser) -> None:
         page.get_by_label("API key").fill("wrong")
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("alert")).to_be_visible()
-        page.get_by_label("API key").fill("s3cret-key-of-a-test")
+        page.get_by_label("API key").fill(KEY)
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("region", name="Types")).to_be_visible()
         assert page.evaluate("document.cookie") == ""
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("API key")).to_be_visible()
         assert locked.foreign == []
+
+
+def test_a_page_that_is_open_when_its_key_is_revoked_says_so(browser: Browser) -> None:
+    with (
+        scratch_dir() as path,
+        collector_process(path / "data", BRAIN_COLLECTOR_API_KEY=KEY) as collector,
+        tab(browser, collector.url) as open_one,
+        httpx.Client(base_url=collector.url, headers={"Authorization": f"Bearer {KEY}"}) as client,
+    ):
+        key = client.post("/api/keys", json={"name": "n", "scopes": ["read"]}).json()
+        page = open_one.open()
+        page.get_by_label("API key").fill(key["key"])
+        page.get_by_role("button", name="Open").click()
+        expect(page.locator(".tail")).to_have_text("Live")
+        assert client.delete(f"/api/keys/{key['id']}").status_code == 204
+        expect(page.get_by_role("alert")).to_have_text("The API key is no longer good: it was revoked, or has expired.")
+        page.get_by_label("API key").fill(KEY)
+        page.get_by_role("button", name="Open").click()
+        expect(page.locator(".tail")).to_have_text("Live")
 
 
 def test_it_works_below_any_path(browser: Browser, seeded: CollectorProcess) -> None:
