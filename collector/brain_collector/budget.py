@@ -5,9 +5,10 @@ next to nothing, and nobody can make it work on refusals by asking faster.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from starlette.requests import ClientDisconnect
 
 from brain_collector.errors import Unavailable
 from brain_collector.settings import Settings
@@ -20,7 +21,7 @@ class Budget:
         self.max_bytes = settings.max_pending_bytes
         self.held = 0
         self._settings = settings
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: dict[asyncio.Future[None], int] = {}  # in order, with the bytes that each wants
 
     @property
     def waiting(self) -> int:
@@ -40,11 +41,12 @@ class Budget:
         """Tell whether who has `taken` may have n more. One alone always may: the limits of a body bound it."""
         return self.held == taken or self.held + n <= self.max_bytes
 
-    async def turn(self, n: int) -> None:
+    async def turn(self, n: int, left: "asyncio.Future[None]") -> None:
         """Return when there is room for n bytes and it is this request's turn; the bytes are then taken.
 
         Raises:
             Unavailable: it was not within `admission_wait_s`, or `max_waiting_requests` wait already.
+            ClientDisconnect: the client left, as `left` told.
         """
         if not self._waiting and self.fits(n):
             self.held += n
@@ -52,27 +54,35 @@ class Budget:
         if len(self._waiting) >= self._settings.max_waiting_requests:
             raise self.too_much()
         admitted = asyncio.get_running_loop().create_future()
-        self._waiting.append((n, admitted))
+        self._waiting[admitted] = n
+        has_turn = False
         try:
-            async with asyncio.timeout(self._settings.admission_wait_s):
-                await admitted
-        except (TimeoutError, asyncio.CancelledError) as error:
-            self.give_back(0 if admitted.cancelled() else n)  # admitted in the moment in which it gave up
-            if isinstance(error, TimeoutError):
-                raise self.too_much(has_waited=True) from None
-            raise
+            wait_s = self._settings.admission_wait_s
+            await asyncio.wait([admitted, left], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            has_turn = admitted.done() and not left.done()
+        finally:
+            if not has_turn:
+                self._give_up(admitted, n)
+        if left.done():
+            raise ClientDisconnect
+        if not has_turn:
+            raise self.too_much(has_waited=True)
+
+    def _give_up(self, admitted: "asyncio.Future[None]", n: int) -> None:
+        """Let the next have the place; it may have been admitted in the moment in which it gave up."""
+        still_waits = self._waiting.pop(admitted, None) is not None
+        self.give_back(0 if still_waits else n)
 
     def give_back(self, n: int) -> None:
         """Admit, for n bytes that are free again, who waits for them."""
         self.held -= n
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and (self._waiting[0][1].cancelled() or self.fits(self._waiting[0][0])):
-            n, admitted = self._waiting.popleft()
-            if not admitted.cancelled():
-                self.held += n
-                admitted.set_result(None)
+        while self._waiting:
+            admitted, wanted = next(iter(self._waiting.items()))
+            if not self.fits(wanted):
+                return
+            del self._waiting[admitted]
+            self.held += wanted
+            admitted.set_result(None)
 
     def too_much(self, *, has_waited: bool = False) -> Unavailable:
         """Return the refusal; who has not waited for it waits for its answer."""
@@ -92,13 +102,13 @@ class Share:
         self._budget = budget
         self.taken = 0
 
-    async def admit(self, n: int) -> None:
-        """Take the first n bytes, once there is room for them.
+    async def admit(self, n: int, left: "asyncio.Future[None]") -> None:
+        """Take the first n bytes, once there is room for them; `left` is done when the client is gone.
 
         Raises:
-            Unavailable: see `Budget.turn`.
+            Unavailable, ClientDisconnect: see `Budget.turn`.
         """
-        await self._budget.turn(n)
+        await self._budget.turn(n, left)
         self.taken += n
 
     def resize(self, n: int) -> None:

@@ -19,6 +19,7 @@ from brain_collector.api.body import ARRIVED
 from brain_collector.door import Door, Place
 from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed, Unavailable
 from brain_collector.head import Head
+from brain_collector.line import LINE
 from brain_collector.outlet import Outlet
 from brain_collector.problem import raw, response
 from brain_collector.settings import Settings
@@ -26,6 +27,9 @@ from brain_collector.upgraded import Upgraded, is_asked_for
 
 LINGER_S: Final = 1.0
 """How long a client that was refused may still send, unread: it would miss the answer if we closed at once."""
+
+LAST_PART: Final = 0.9
+"""When, in `drain_s`, who does not read is cut off: at its end uvicorn ends what is left, and complains of it."""
 
 
 class _Pipelined(Exception):  # noqa: N818 - no error, a signal to our own `data_received`
@@ -62,6 +66,7 @@ class Connection(HttpToolsProtocol):
         self._in_message = False  # the head is complete, the body is not
         self._heard = False  # the parser called back
         self._head = Head(settings)
+        self.left: asyncio.Future[None] = self.loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
@@ -82,6 +87,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._door.leave(self)
+        self.left.set_result(None)
         self._stop_timer()
         self._stop_waiting_for_reader()
         self._unset_keepalive_if_required()
@@ -148,6 +154,7 @@ class Connection(HttpToolsProtocol):
         self._head.check(self.parser.get_http_version(), self.headers)
         self._stop_timer()
         self._door.works(self)
+        cast("dict[str, Any]", self.scope)[LINE] = self
         super().on_headers_complete()
         self._begun, self._in_message = False, True
         if self.cycle is not None:
@@ -208,6 +215,26 @@ class Connection(HttpToolsProtocol):
     async def _serve_probes_only(self, scope: Scope, receive: Receive, send: Send) -> None:
         app: ASGIApp = self.config.loaded_app if scope["path"] in self._open_paths else response(self._crowd())
         await app(scope, receive, send)
+
+    # -- from the server
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if not self.transport.is_closing():
+            self.loop.call_later(LAST_PART * self._settings.drain_s, self._cut_if_unread)
+
+    def _cut_if_unread(self) -> None:
+        if self.flow.write_paused:
+            self.cut()
+
+    # -- for the application (`line.Line`)
+
+    def forgo_body(self) -> None:
+        self.cycle.waiting_for_100_continue = False
+
+    def cut(self) -> None:
+        self.cycle.disconnected = True  # from now on, else uvicorn would log that the answer has no end
+        self.shed()
 
     # -- ends
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.errors import Problem, ProblemBody
+from brain_collector.line import line_of
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 MEDIA_TYPE: Final = "application/problem+json"
@@ -53,6 +54,7 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 async def _drop_body(request: Request, seconds: float) -> None:
     """Let time pass, or the client go away; what it still sends is read and dropped, so that it can read the answer."""
+    line_of(request.scope).forgo_body()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while (await request.receive())["type"] != "http.disconnect":

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from brain_collector.auth import caller_of
 from brain_collector.budget import Share
 from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia
+from brain_collector.line import line_of
 from brain_collector.settings import Settings
 
 ARRIVED: Final = "brain_collector.arrived"
@@ -35,7 +36,7 @@ async def body_of(request: Request, settings: Settings, share: Share) -> bytes:
     try:
         body = await _receive(request, settings, share, gzipped=encoding == "gzip")
     except ClientDisconnect:
-        raise BodyUndecodable("the client went away in the middle of the body") from None
+        raise BodyUndecodable("the client went away before the end of the body") from None
     if encoding == "gzip":
         body = await _inflate(body, settings.max_inflated_bytes, share)
     share.resize(WEIGHT * len(body))
@@ -48,7 +49,8 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
     declared = int(length) if length.isdecimal() else 0
     if declared > max_bytes:
         raise BodyTooLarge(f"the body is {declared:,} bytes, at most {max_bytes:,} are taken; send smaller batches")
-    await share.admit(WEIGHT * min(declared * (USUAL_RATIO if gzipped else 1), settings.max_inflated_bytes))
+    likely = WEIGHT * min(declared * (USUAL_RATIO if gzipped else 1), settings.max_inflated_bytes)
+    await share.admit(likely, line_of(request.scope).left)
     if request.scope.get(ARRIVED):
         return await _arrived(request, max_bytes, share)
     chunks = []
