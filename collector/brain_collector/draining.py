@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brain_collector.errors import Unavailable
+from brain_collector.line import line_of
 from brain_collector.problem import response
 
 _DRAINING: Final = "brain_collector.draining"
@@ -58,8 +59,11 @@ class Draining:
         except asyncio.CancelledError:  # by uvicorn, after `drain_s`
             if scope["type"] == "websocket" and self._stopping.begun:
                 return  # its client did not read; it is cut off
-            if is_begun or not self._stopping.begun:
+            if not self._stopping.begun:
                 raise
+            if is_begun:  # nor did this one
+                line_of(scope).cut()
+                return
             await response(self._refusal())(scope, receive, send_and_close)
 
     def _refusal(self) -> Unavailable:

@@ -4,7 +4,8 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -12,12 +13,14 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from brain_events.wire import KEY_HEADER, new_key
+from brain_collector.export import FIRST_PAGE
+from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.integration.proxy import proxied
-from tests.integration.support import Process, collector_process, event
+from tests.integration.support import Process, collector_process, event, ndjson
 
 WAITING = 30
 BOUND_S = 15
+PLAIN = {"Accept-Encoding": "identity"}
 
 
 @contextmanager
@@ -99,6 +102,63 @@ def test_open_websockets_are_told_to_come_again_elsewhere(database_url: str) -> 
                     tail.recv(30)
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1012
+
+
+def test_streams_that_nobody_reads_are_cut_off_without_a_word_in_the_log(database_url: str, tmp_path: Path) -> None:
+    flags = ("--database-url", database_url, "--redis-url", "none")
+    log = tmp_path / "log"
+    with collector_process(*flags, log=str(log)) as collector, ExitStack() as stack:
+        address = ("127.0.0.1", int(collector.url.rpartition(":")[2]))
+        stuck = [stack.enter_context(socket.create_connection(address)) for _ in range(3)]
+        for each in stuck:
+            each.sendall(b"GET /api/events/stream?source=s HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for each in stuck:
+            ready = b""
+            while b"event: ready" not in ready:
+                ready += each.recv(1)
+        stream = stack.enter_context(httpx.stream("GET", f"{collector.url}/api/events/stream?source=s", timeout=30))
+        parts = stream.iter_text()
+        heard_until("event: ready", parts)
+        for number in range(100):  # in all more than the sockets hold
+            body = event(source="s", message=f"{number} " + "x" * 200_000)
+            assert httpx.post(collector.url + "/api/events", json=body).status_code == 201
+        heard_until('"message":"99 ', parts)
+
+        assert exit_code(collector) == 0
+        for each in stuck:
+            each.settimeout(30)
+            with suppress(ConnectionResetError):
+                rest = b""
+                while part := each.recv(2**20):
+                    rest = (rest + part)[-10:]
+                assert not rest.endswith(b"0\r\n\r\n")
+    assert log.read_text() == ""
+
+
+def test_an_export_that_waits_for_a_postgres_that_hangs_is_cut_off_without_a_traceback(
+    database_url: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with (
+        proxied(database_url) as proxy,
+        collector_process("--database-url", proxy.url, "--redis-url", "none", log=str(log)) as collector,
+    ):
+        lines = ndjson(*[event(message="x" * 100_000)] * (FIRST_PAGE // 2))
+        for _ in range(3):
+            answer = httpx.post(collector.url + BATCH_PATH, content=lines, headers={"Content-Type": NDJSON}, timeout=30)
+            assert answer.status_code == 200
+        with httpx.stream(
+            "GET", f"{collector.url}/api/events/export?event_type=test", headers=PLAIN, timeout=30
+        ) as export:
+            raw = export.iter_raw()
+            came = len(next(raw))
+            proxy.freeze()
+            while came < FIRST_PAGE * 100_000:
+                came += len(next(raw))
+            assert exit_code(collector) == 0
+            with pytest.raises(httpx.TransportError):
+                list(raw)
+    assert "Traceback" not in log.read_text()
 
 
 def test_who_still_waits_for_a_turn_when_the_collector_stops_is_told_to_come_again(database_url: str) -> None:

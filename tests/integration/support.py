@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -127,11 +128,17 @@ def _elsewhere(dsn: str, statement: str) -> None:
 
 
 class Process:
-    """A collector in a process of its own, serving at `url`; `lines` is what it has printed so far."""
+    """A collector in a process of its own, serving at `url`; `lines` is what it has printed so far.
 
-    def __init__(self, *flags: str, **environ: str) -> None:
+    What it logs goes into the file `log`, if there is to be one.
+    """
+
+    def __init__(self, *flags: str, log: str = "", **environ: str) -> None:
         command = [sys.executable, "-m", "brain_collector", "serve", "--port", "0", *flags]
-        self._popen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environ})
+        with Path(log).open("w") if log else nullcontext() as stderr:
+            self._popen = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **environ}
+            )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -166,9 +173,9 @@ class Process:
 
 
 @contextmanager
-def collector_process(*flags: str, **environ: str) -> Iterator[Process]:
+def collector_process(*flags: str, log: str = "", **environ: str) -> Iterator[Process]:
     """Run `brain-events serve` for the block."""
-    process = Process(*flags, **environ)
+    process = Process(*flags, log=log, **environ)
     try:
         yield process
     finally:
