@@ -69,8 +69,9 @@ def create_app(
     engines: Engines | None = None,
     stopping: Stopping | None = None,
     page_directory: Path = page.DIRECTORY,
+    metrics: Metrics | None = None,
 ) -> Starlette:
-    """Return the application; `stopping` is where it learns that it is about to stop.
+    """Return the application; `stopping` is where it learns that it is about to stop, `metrics` where it counts.
 
     The page is the one that was built into `page_directory`.
 
@@ -79,7 +80,7 @@ def create_app(
     """
     refuse_to_be_open(settings)
     keyring = Keyring(settings)
-    metrics = Metrics()
+    metrics = metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:

@@ -5,11 +5,13 @@ the connection ends after that answer, and the client sends it again (RFC 9112, 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,6 +22,7 @@ from brain_collector.door import Door, Place
 from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed, Unavailable
 from brain_collector.head import Head
 from brain_collector.line import LINE
+from brain_collector.observe import REQUEST_ID, Observe, request_id_of
 from brain_collector.outlet import Outlet
 from brain_collector.problem import raw, response
 from brain_collector.settings import Settings
@@ -30,6 +33,8 @@ LINGER_S: Final = 1.0
 
 LAST_PART: Final = 0.9
 """When, in `drain_s`, who does not read is cut off: at its end uvicorn ends what is left, and complains of it."""
+
+logger: Final = logging.getLogger(__name__)
 
 
 class _Pipelined(Exception):  # noqa: N818 - no error, a signal to our own `data_received`
@@ -77,7 +82,7 @@ class Connection(HttpToolsProtocol):
         self._outlet = Outlet(transport, self.loop)
         self._place = self._door.enter(self)
         if self._place is Place.FULL:
-            transport.write(raw(self._crowd()))
+            transport.write(self._answer(self._crowd(), reason="full"))
             self._deaf = True
             transport.close()
             return
@@ -190,7 +195,7 @@ class Connection(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Give the connection away, but for its place at the door."""
         self._stop_waiting_for_reader()
-        upgraded = partial(Upgraded, self._settings, partial(self._door.leave, self))
+        upgraded = partial(Upgraded, self._settings, partial(self._door.leave, self), self._answer)
         self.ws_protocol_class = cast("type[asyncio.Protocol]", upgraded)  # it is only called
         super().handle_websocket_upgrade()
         self.ws_protocol_class = None  # no cycle is left
@@ -213,8 +218,14 @@ class Connection(HttpToolsProtocol):
             self._start_timer(self._settings.body_deadline_s, self.shed)
 
     async def _serve_probes_only(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app: ASGIApp = self.config.loaded_app if scope["path"] in self._open_paths else response(self._crowd())
+        app: ASGIApp = self.config.loaded_app
+        if scope["path"] not in self._open_paths:
+            self._door.turned_away("crowded")
+            app = Observe(self._say_crowd, metrics=self._door.metrics)
         await app(scope, receive, send)
+
+    async def _say_crowd(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await response(self._crowd())(scope, receive, send)
 
     # -- from the server
 
@@ -247,6 +258,7 @@ class Connection(HttpToolsProtocol):
         if self._begun:
             self._fail(HeadTooSlow(f"the request's headers took longer than {self._settings.head_deadline_s:g} s"))
         else:
+            self._door.turned_away("silent")
             self.shed()
 
     def _hang_up_after_answer(self) -> None:
@@ -289,10 +301,24 @@ class Connection(HttpToolsProtocol):
         self._door.waits(self)
         self.flow.resume_reading()
         self._outlet.flush()  # 100 Continue
-        self.transport.write(raw(problem))
+        self.transport.write(self._answer(problem))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._start_timer(LINGER_S, self.shed)
+
+    def _answer(self, problem: Problem, *, reason: str = "") -> bytes:
+        """Return the answer of a problem as it travels; count it, and log it under its id."""
+        request_id = self._request_id()
+        self._door.turned_away(reason or problem.code)
+        logger.info("request refused", extra={"code": problem.code, "detail": str(problem), "request_id": request_id})
+        return raw(problem, request_id)
+
+    def _request_id(self) -> str:
+        """Return the id of the request at hand, as far as it has come."""
+        if not (self._begun or self._in_message):
+            return request_id_of(Headers())
+        given = cast("dict[str, Any]", self.scope).get(REQUEST_ID)
+        return given or request_id_of(Headers(raw=self.headers))
 
     def _crowd(self) -> Unavailable:
         retry_after_s = self._settings.retry_after_s

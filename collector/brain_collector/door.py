@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from brain_collector.errors import SettingsError
+from brain_collector.metrics import DOOR_REFUSALS, Metrics
 
 RESERVE: Final = 32
 """Connections let in, beyond the limit, to be asked what they want."""
@@ -42,8 +43,9 @@ class Place(Enum):
 class Door:
     """The connections of one server."""
 
-    def __init__(self, max_connections: int) -> None:
+    def __init__(self, max_connections: int, metrics: Metrics) -> None:
         self.max_connections = max_connections
+        self.metrics = metrics
         self.inside = 0
         self.shed = 0
         self.refused = 0
@@ -69,6 +71,7 @@ class Door:
             return False
         connections.popitem(last=False)[0].shed()
         self.shed += 1
+        self.turned_away("shed")
         self._say_so()
         return True
 
@@ -86,6 +89,10 @@ class Door:
         """It is gone."""
         self.works(connection)
         self.inside -= 1
+
+    def turned_away(self, reason: str) -> None:
+        """Count one that was not let in, or not any further; the reasons are those of `DOOR_REFUSALS`."""
+        self.metrics.add(DOOR_REFUSALS, reason)
 
     def _say_so(self) -> None:
         now = time.monotonic()

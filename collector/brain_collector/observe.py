@@ -20,13 +20,21 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OP
 ANSWERS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 """What has the headers of an answer. A WebSocket is accepted with status `SWITCHED`."""
 SWITCHED: Final = 101
+REQUEST_ID: Final = "brain_collector.request_id"
+"""Where a scope has it."""
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger: Final = logging.getLogger(__name__)
 
 
+def request_id_of(headers: Headers) -> str:
+    """Return the client's id of a request if that is fit to be logged, else a new one."""
+    given = headers.get(REQUEST_ID_HEADER, "")
+    return given if _GOOD_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+
+
 class Observe:
-    """ASGI middleware. The id is the client's `X-Request-ID` if that is fit to be logged, else a new one."""
+    """ASGI middleware; see `request_id_of` for the id."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -37,8 +45,7 @@ class Observe:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if _GOOD_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        scope[REQUEST_ID] = request_id = request_id_of(Headers(scope=scope))
         bind_contextvars(request_id=request_id)  # the context is the request's own: uvicorn runs each in a task
         began_s = time.perf_counter()
         status = "none"

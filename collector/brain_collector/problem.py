@@ -29,10 +29,15 @@ SECURITY_HEADERS: Final = {
 """On every answer, unless it sets its own."""
 
 
-def raw(problem: Problem) -> bytes:
+def raw(problem: Problem, request_id: str) -> bytes:
     """Return the answer of a problem as it travels, for who speaks HTTP itself; the connection ends after it."""
-    body = msgspec.json.encode(problem.body)
-    own = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
+    body = msgspec.json.encode(msgspec.structs.replace(problem.body, request_id=request_id))
+    own = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        REQUEST_ID_HEADER: request_id,
+    }
     lines = [f"{name}: {value}\r\n" for name, value in {**SECURITY_HEADERS, **problem.headers, **own}.items()]
     status = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
     return "".join([status, *lines, "\r\n"]).encode() + body

@@ -24,6 +24,7 @@ from brain_collector.door import Door, most_connections
 from brain_collector.draining import Stopping
 from brain_collector.errors import SettingsError
 from brain_collector.lifespan import Engines
+from brain_collector.metrics import Metrics
 from brain_collector.schema import EngineState
 from brain_collector.settings import Settings
 
@@ -137,12 +138,13 @@ def configured(
     Raises:
         SettingsError: there are to be more connections than the process may have, or anyone could come in.
     """
-    door = Door(most_connections(settings.max_connections))
+    metrics = Metrics()
+    door = Door(most_connections(settings.max_connections), metrics)
     open_paths = frozenset(operation.path for operation in health.OPERATIONS)
     sockets = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
     connection = partial(Connection, settings, door, open_paths, sockets)
     return uvicorn.Config(
-        create_app(settings, engines, stopping, page_directory),
+        create_app(settings, engines, stopping, page_directory, metrics),
         host=settings.host,
         port=settings.port,
         http=cast("type[asyncio.Protocol]", connection),  # it is only called

@@ -12,8 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 
-from brain_collector.errors import RequestMalformed
-from brain_collector.problem import raw
+from brain_collector.errors import Problem, RequestMalformed
 from brain_collector.settings import Settings
 
 VERSION: Final = "13"
@@ -44,7 +43,7 @@ def is_asked_for(method: str, http_version: str, headers: list[tuple[bytes, byte
 
 
 class Upgraded(WebSocketsSansIOProtocol):
-    """As uvicorn's, but bounded; `left` is called when the connection is gone.
+    """As uvicorn's, but bounded; `left` is called when the connection is gone, `answer` makes bytes of a refusal.
 
     - Of what a client sends nothing is kept; it may not send before it is answered, nor too much at once.
     - A client that does not read is not read from, and is cut off after a while; so is one that answers no ping.
@@ -54,6 +53,7 @@ class Upgraded(WebSocketsSansIOProtocol):
         self,
         settings: Settings,
         left: Callable[[], None],
+        answer: Callable[[Problem], bytes],
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -65,6 +65,7 @@ class Upgraded(WebSocketsSansIOProtocol):
         self.close_timeout = LINGER_S
         self._answer_deadline_s = settings.answer_deadline_s
         self._left = left
+        self._answer = answer
         self._unread_timer: asyncio.TimerHandle | None = None
 
     # -- from the transport
@@ -83,7 +84,8 @@ class Upgraded(WebSocketsSansIOProtocol):
         super().data_received(data)
         if not self.handshake_initiated:
             reason = self.conn.handshake_exc
-            self.transport.write(raw(RequestMalformed(f"the request asks for a WebSocket in a wrong way: {reason}")))
+            problem = RequestMalformed(f"the request asks for a WebSocket in a wrong way: {reason}")
+            self.transport.write(self._answer(problem))
             self.transport.close()
 
     def pause_writing(self) -> None:

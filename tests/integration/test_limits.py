@@ -91,6 +91,7 @@ def assert_refused(received: bytes, status: int, code: str) -> None:
     assert {name: answer.headers[name.lower()] for name in SECURITY_HEADERS} == {
         name: value.lower() for name, value in SECURITY_HEADERS.items()
     }
+    assert msgspec.json.decode(answer.body)["request_id"] == answer.headers["x-request-id"] != ""
 
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:

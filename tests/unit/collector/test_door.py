@@ -1,6 +1,7 @@
 """The door: who gets in, and who makes room."""
 
 from brain_collector.door import RESERVE, Door, Place
+from brain_collector.metrics import Metrics
 
 
 class Guest:
@@ -14,7 +15,7 @@ class Guest:
 
 
 def test_the_one_who_has_waited_longest_makes_room() -> None:
-    door = Door(3)
+    door = Door(3, Metrics())
     first, second, _third, fourth = guests = [Guest() for _ in range(4)]
     for guest in guests[:3]:
         assert door.enter(guest) is Place.FREE
@@ -26,7 +27,7 @@ def test_the_one_who_has_waited_longest_makes_room() -> None:
 
 
 def test_where_all_work_the_reserve_is_asked_and_its_oldest_makes_room_before_anyone_is_sent_away() -> None:
-    door = Door(2)
+    door = Door(2, Metrics())
     working = [Guest() for _ in range(2)]
     for guest in working:
         door.enter(guest)
@@ -47,7 +48,7 @@ def test_where_all_work_the_reserve_is_asked_and_its_oldest_makes_room_before_an
 
 
 def test_who_leaves_leaves_a_place() -> None:
-    door = Door(1)
+    door = Door(1, Metrics())
     first, second, third = Guest(), Guest(), Guest()
     door.enter(first)
     door.works(first)
