@@ -14,7 +14,8 @@ from brain_collector.counts import hour
 from brain_collector.metrics import CANARY_CHECKS, CANARY_EVENTS, Metrics
 from brain_collector.selflog import CANARY, SOURCE, Acknowledged, SelfLog
 
-# A copy of an event is all of it but its id: two collectors do not log the same in the same microsecond.
+# A copy of an event is all of it but its id: two collectors do not log the same in the same microsecond. No client can
+# send one, to raise an alarm: it does not get the source of own events (`decode.OWN_SOURCE`).
 _FIND: Final = """
     SELECT own.id,
         EXISTS (SELECT FROM system_events e WHERE e.id = own.id AND e."timestamp" = own.ts) AS found,

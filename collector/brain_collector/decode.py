@@ -17,6 +17,7 @@ import msgspec
 from brain_collector.errors import BodyTooLarge, BodyUndecodable, EventInvalid
 from brain_collector.schema import EventCreate, EventUpdate
 from brain_collector.validate import (
+    ADJUSTED_SOURCE,
     ADJUSTED_TIMESTAMP,
     EXPONENTS,
     MAX_DIGITS,
@@ -31,6 +32,9 @@ from brain_events.wire import LineError
 
 FUTURE_LIMIT: Final = timedelta(days=1)
 EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day of room for offsets
+OWN_SOURCE: Final = "collector"
+"""The source of the collector's own events: who sends it is not the collector, and gets `SENT_SOURCE`."""
+SENT_SOURCE: Final = "client:collector"
 
 _event: Final = msgspec.json.Decoder(EventCreate)
 _update: Final = msgspec.json.Decoder(EventUpdate)
@@ -162,7 +166,7 @@ def decode_one(body: bytes, limits: Limits, now: datetime) -> Rows:
     except Refused as refused:
         raise _invalid(refused) from None
     rows = _rows([event], [details], now)
-    _clamp_to_calendar(rows, now)
+    _adjust(rows, now)
     return rows
 
 
@@ -222,7 +226,7 @@ def _fast(events: list[EventCreate], body: bytes, limits: Limits, now: datetime)
     if len(events) > limits.batch_events:
         raise _too_many(limits)
     rows = _rows(events, details, now)
-    return Decoded(len(events), rows, list(range(len(events))), [], _clamp_to_calendar(rows, now), [])
+    return Decoded(len(events), rows, list(range(len(events))), [], _adjust(rows, now), [])
 
 
 def _by_line(lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
@@ -242,7 +246,7 @@ def _by_line(lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
         else:
             places.append(index)
     rows = _rows([each.event for each in events], [each.details for each in events], now)
-    adjusted = {row for row, each in enumerate(events) if each.adjusted} | _clamp_to_calendar(rows, now)
+    adjusted = {row for row, each in enumerate(events) if each.adjusted} | _adjust(rows, now)
     return Decoded(len(lines), rows, places, errors, adjusted, bad)
 
 
@@ -332,6 +336,22 @@ def _rows(events: list[EventCreate], details: list[str | None], now: datetime) -
     )
 
 
+def _adjust(rows: Rows, now: datetime) -> set[int]:
+    """Change what is not stored as it was sent; return which rows that were."""
+    return _clamp_to_calendar(rows, now) | _keep_own_source(rows)
+
+
+def _keep_own_source(rows: Rows) -> set[int]:
+    """Give events that say they are the collector's own another source; their details say so."""
+    if OWN_SOURCE not in rows.sources:
+        return set()
+    sent = {row for row, source in enumerate(rows.sources) if source == OWN_SOURCE}
+    for row in sent:
+        rows.details[row] = _flagged(rows.details[row], ADJUSTED_SOURCE, OWN_SOURCE)
+        rows.sources[row] = SENT_SOURCE
+    return sent
+
+
 def _clamp_to_calendar(rows: Rows, now: datetime) -> set[int]:
     """Give events of the far future, or of before the calendar, their arrival time; their details say so."""
     latest = now + FUTURE_LIMIT
@@ -339,15 +359,15 @@ def _clamp_to_calendar(rows: Rows, now: datetime) -> set[int]:
         return set()
     clamped = {row for row, moment in enumerate(rows.timestamps) if not EARLIEST <= moment <= latest}
     for row in clamped:
-        rows.details[row] = _flagged(rows.details[row], rows.timestamps[row])
+        rows.details[row] = _flagged(rows.details[row], ADJUSTED_TIMESTAMP, rows.timestamps[row].isoformat())
         rows.timestamps[row] = now
     return clamped
 
 
-def _flagged(details: str | None, moment: datetime) -> str:
+def _flagged(details: str | None, note: str, sent: str) -> str:
     """Splice the note in as text: what stands there may hold numbers that Python cannot write back."""
     inside = details.strip()[1:-1].strip() if details else ""
-    return f'{{{inside}{"," if inside else ""}"{ADJUSTED_TIMESTAMP}":"{moment.isoformat()}"}}'
+    return f'{{{inside}{"," if inside else ""}"{note}":"{sent}"}}'
 
 
 _anything: Final = msgspec.json.Decoder()

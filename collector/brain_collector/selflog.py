@@ -16,14 +16,14 @@ from uuid import UUID
 
 import msgspec
 
-from brain_collector.decode import Rows
+from brain_collector.decode import OWN_SOURCE, Rows
 from brain_collector.errors import CollectorError
 from brain_collector.metrics import OWN_EVENTS_DROPPED, Metrics
 from brain_collector.schema import Severity
 from brain_collector.submission import Stored, Submission
 from brain_events.wire import Event, new_key
 
-SOURCE: Final = "collector"
+SOURCE: Final = OWN_SOURCE
 CANARY: Final = "health_check"
 """The own events that are read back after they were acknowledged."""
 MAX_WAITING: Final = 1_000

@@ -25,6 +25,7 @@ READ_ONLY: Final = frozenset({"id", "created_at", "matches"})
 REPLACEMENT: Final = "\ufffd"
 ADJUSTED_TEXT: Final = "_adjusted_text"
 ADJUSTED_TIMESTAMP: Final = "_adjusted_timestamp"
+ADJUSTED_SOURCE: Final = "_adjusted_source"
 """What details say of an event that is not stored as it was sent; they are part of the API (docs/api.md)."""
 
 EXPONENTS: Final = range(-324, 309)

@@ -51,6 +51,7 @@ POISON: dict[str, bytes] = {
     "NUL in a key of details": line(details={"a\0": 1}),
     "half of a surrogate pair": raw(rb'{"a":"\ud800"}'),
     "bytes that are no UTF-8": raw(b'{"a":"\xff"}'),
+    "`collector` as the source, which is the collector's own": line(source="collector"),
     "NaN": raw(b'{"a":[NaN]}'),
     "Infinity": raw(b'{"n":-Infinity}'),
     "a number with an exponent over 308 or under -324": raw(b'{"n":1e131071}'),
@@ -81,6 +82,7 @@ STORED: dict[str, tuple[str, Any]] = {
     "NUL in a key of details": ("details", {"a\ufffd": 1, "_adjusted_text": True}),
     "half of a surrogate pair": ("details", {"a": "\ufffd", "_adjusted_text": True}),
     "bytes that are no UTF-8": ("details", {"a": "\ufffd", "_adjusted_text": True}),
+    "`collector` as the source, which is the collector's own": ("source", "client:collector"),
     "an integer beyond 64 bits": ("details::text", '{"n": 123456789012345678901234567890}'),
     "a decimal of many digits": ("details::text", '{"n": 0.1234567890123456789012345678901}'),
     "a key that comes twice": ("details", {"n": 2}),
@@ -150,7 +152,7 @@ def moment_sent(sent: bytes) -> str:
     return str(found)
 
 
-@pytest.mark.parametrize("key", ["_adjusted_text", "_adjusted_timestamp"])
+@pytest.mark.parametrize("key", ["_adjusted_text", "_adjusted_timestamp", "_adjusted_source"])
 async def test_an_event_that_is_stored_as_it_was_sent_counts_as_such_whatever_its_details_say(
     collector: httpx.AsyncClient, key: str
 ) -> None:

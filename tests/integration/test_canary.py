@@ -1,13 +1,14 @@
 """The canary: what was acknowledged is read back; a loss and a copy are reported, a deletion by a client is not."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.integration.support import eventually, own_events, sql
+from tests.integration.support import create, eventually, outcome, own_events, sql
 from tests.integration.test_metrics import value
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +73,39 @@ async def test_a_copy_of_an_event_is_reported(client: httpx.AsyncClient, setting
     await eventually(reported, "the copy is an own event")
     assert await result(client, "doubled") >= 1
     assert await result(client, "acked_not_found") == 0
+
+
+async def test_a_copy_that_a_client_sends_raises_no_alarm(client: httpx.AsyncClient) -> None:
+    async def found() -> bool:
+        await client.get("/health")
+        for own in (await client.get("/api/events?source=collector&event_type=health_check")).json():
+            copy = {name: value for name, value in own.items() if name not in {"id", "created_at"}}
+            assert (await client.post("/api/events", json=copy)).status_code == 201
+        return await result(client, "found") >= 5
+
+    await eventually(found, "events are read back")
+    assert await result(client, "doubled") == 0
+    assert (await client.get("/api/events?source=collector&event_type=canary_failed")).json() == []
+
+
+async def test_no_event_of_a_client_becomes_one_of_the_collector(client: httpx.AsyncClient) -> None:
+    sent = await create(client, source="collector", event_type="canary_failed")
+    assert (sent["source"], sent["details"]) == ("client:collector", {"_adjusted_source": "collector"})
+    refused = await client.put(f"/api/events/{sent['id']}", json={"source": "collector"})
+    assert outcome(refused) == (422, "event_invalid")
+    assert refused.json()["errors"][0]["code"] == "source_reserved"
+    await client.get("/health")
+
+    async def own() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await client.get("/api/events?source=collector&event_type=health_check")).json()
+        return found
+
+    async def is_there() -> bool:
+        return bool(await own())
+
+    await eventually(is_there, "an own event is there")
+    (event, *_) = await own()
+    assert (await client.put(f"/api/events/{event['id']}", json=event)).json() == event  # as it was got
 
 
 async def test_an_event_that_a_client_of_another_collector_deletes_raises_no_alarm(

@@ -17,7 +17,7 @@ from brain_collector.api.operation import JSON, PATH, QUOTA_HEADERS, Answer, Ope
 from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
 from brain_collector.auth import caller_of
 from brain_collector.cache import Scope
-from brain_collector.decode import Rows, decode_changes, decode_one
+from brain_collector.decode import OWN_SOURCE, Rows, decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
 from brain_collector.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
 from brain_collector.quarantine import RejectedLine
@@ -129,6 +129,8 @@ async def update(request: Request) -> Response:
 async def _update(own: Resources, body: bytes, event_id: int, check: Check | None) -> Response:
     changes = decode_changes(body, own.limits)
     await _refuse_other_timestamp(own, event_id, changes.pop("timestamp", None))
+    if changes.get("source") == OWN_SOURCE:
+        await _refuse_own_source(own, event_id)
     try:
         async with _invalidating(own):
             event = await own.store.update(event_id, changes, check)
@@ -144,6 +146,13 @@ async def _refuse_other_timestamp(own: Resources, event_id: int, moment: datetim
     if event is not None and event.timestamp != moment:
         said = f"the timestamp of an event cannot change; leave it out, or send {event.timestamp.isoformat()}"
         raise EventInvalid(said, errors=[FieldError("/timestamp", "field_immutable", said)])
+
+
+async def _refuse_own_source(own: Resources, event_id: int) -> None:
+    event = await own.store.get(event_id)
+    if event is not None and event.source != OWN_SOURCE:
+        said = f"the source {OWN_SOURCE} is the collector's own; leave it out, or send another"
+        raise EventInvalid(said, errors=[FieldError("/source", "source_reserved", said)])
 
 
 async def delete(request: Request) -> Response:
