@@ -6,6 +6,7 @@ import httpx
 import msgspec
 import pytest
 
+from brain_collector import door
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.support import eventually
@@ -82,3 +83,25 @@ async def test_those_for_whom_there_is_no_room_are_counted(settings: Settings, s
                 return await value(client, METRIC, "shed") >= 1
 
             await eventually(somebody_made_room, "those who waited made room")
+
+
+async def test_who_is_sent_away_unheard_is_counted_and_has_an_id(
+    settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(settings, max_connections=2, body_stall_s=600.0, body_deadline_s=600.0) as client:
+        async with crowd(client, 2, CHUNKED + b"1\r\nx\r\n"), httpx.AsyncClient(base_url=client.base_url) as newcomer:
+
+            async def is_crowded() -> bool:
+                return (await newcomer.get("/api/events")).status_code == 503
+
+            await eventually(is_crowded, "every connection works")
+            monkeypatch.setattr(door, "RESERVE", 0)
+
+            assert parsed(received := await exchange(client)).outcome == (503, "unavailable")
+            assert id_of(received) != ""
+            monkeypatch.undo()
+
+        async def is_counted() -> bool:
+            return (await client.get("/metrics")).status_code == 200 and await value(client, METRIC, "full") >= 1
+
+        await eventually(is_counted, "it is counted")
