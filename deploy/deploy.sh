@@ -12,7 +12,7 @@ the release before, which works on the new schema.
 
   --migrate COMMAND  brings the schema up to date, e.g. 'brain-events migrate'; 'true' for none
   --restart COMMAND  restarts one collector; {url} and {n} (1, 2, ...) stand for it, e.g.
-                     'systemctl restart brain-events@{n}', 'docker compose up --detach --no-deps collector-{n}'
+                     'ssh host{n} systemctl restart brain-events', 'docker compose up --detach --no-deps collector-{n}'
   --smoke COMMAND    tests one collector; gets its URL as last argument [default: tests/smoke/smoke.sh]
   --wait SECONDS     how long a collector may take to be ready [default: 120]
   -h, --help         show this
