@@ -1,6 +1,8 @@
 """The deploy script, run against real collectors: it rolls them, and stops at the first thing that fails."""
 
+import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -67,6 +69,22 @@ def test_it_migrates_and_then_restarts_and_tests_one_collector_after_the_other(s
     assert site.restarted == [f"1 {site.urls[0]}", f"2 {site.urls[1]}"]
     assert found.stdout.count("12 passed") == 2
     assert found.stdout.splitlines()[-1] == "== deployed to 2"
+
+
+def healthy(url: str) -> bool:
+    """Run the image's HEALTHCHECK as Docker does, in an environment that sends every HTTP request to a proxy."""
+    (check,) = re.findall(r"^HEALTHCHECK .*\\\n *CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    _python, *arguments = json.loads(check)
+    environ = {"BRAIN_COLLECTOR_PORT": url.rpartition(":")[2], "http_proxy": "http://127.0.0.1:9"}
+    return subprocess.run([sys.executable, *arguments], timeout=60, check=False, env=environ).returncode == 0
+
+
+def test_the_image_is_as_healthy_as_its_collector_is_ready(site: Site) -> None:
+    before = [healthy(url) for url in site.urls]
+    found = site.deploy(smoke="true")
+
+    assert found.returncode == 0, found
+    assert (before, [healthy(url) for url in site.urls]) == ([False, False], [True, True])
 
 
 def test_a_restart_is_a_real_one(site: Site) -> None:
