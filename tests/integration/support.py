@@ -91,6 +91,12 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str, within
         await asyncio.sleep(0.01)
 
 
+def transport_of(sending: asyncio.StreamWriter) -> asyncio.Transport:
+    """Return the transport of a connection: to pause its reading is to be a client that does not read."""
+    assert isinstance(sending.transport, asyncio.Transport)
+    return sending.transport
+
+
 async def own_events(dsn: str, event_type: str) -> list[dict[str, Any]]:
     """Return the details of the collector's own events of a type, oldest first."""
     rows = await sql(

@@ -21,7 +21,16 @@ from brain_collector.problem import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, NDJSON
 from tests.conftest import Serve
-from tests.integration.support import collector_process, connected, count_foreign, event, eventually, ndjson, post_batch
+from tests.integration.support import (
+    collector_process,
+    connected,
+    count_foreign,
+    event,
+    eventually,
+    ndjson,
+    post_batch,
+    transport_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -298,8 +307,8 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off(settings: Setti
     async with serve(settings, answer_deadline_s=0.3, max_event_bytes=4 * MEBIBYTE) as client:
         for _ in range(8):
             await post_batch(client, ndjson(event(message="x" * 2 * MEBIBYTE)))
-        async with socket_to(client) as (reading, sending):
-            reading._transport.pause_reading()  # type: ignore[attr-defined]
+        async with socket_to(client) as (_, sending):
+            transport_of(sending).pause_reading()
             _, own_port = sending.get_extra_info("sockname")
             sending.write(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 

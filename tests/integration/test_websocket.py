@@ -19,7 +19,7 @@ from brain_collector.problem import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from brain_collector.upgraded import MAX_MESSAGE_BYTES
 from tests.conftest import Serve
-from tests.integration.support import event, eventually, post_batch
+from tests.integration.support import event, eventually, post_batch, transport_of
 from tests.integration.test_limits import Answer, complaints, exchange, on_linux, parsed, peers_of, socket_to
 from tests.integration.test_session import FOREIGN
 from tests.integration.test_stream import listening, numbered
@@ -333,7 +333,7 @@ async def test_a_client_that_reads_nothing_is_cut_off(settings: Settings, serve:
         async with socket_to(client) as (reading, sending):
             sending.write(head("?source=s"))
             await reading.readuntil(b'"ready"')
-            reading._transport.pause_reading()  # type: ignore[attr-defined] # asyncio's own
+            transport_of(sending).pause_reading()
             _, own_port = sending.get_extra_info("sockname")
             n = 0
 
@@ -373,7 +373,7 @@ async def test_a_client_that_pings_and_never_reads_costs_a_bounded_number_of_byt
     async with serve(settings) as client, socket_to(client) as (reading, sending):
         sending.write(head())
         await reading.readuntil(b'"ready"')
-        reading._transport.pause_reading()  # type: ignore[attr-defined] # asyncio's own
+        transport_of(sending).pause_reading()
         ping = b"\x89\xfd\x00\x00\x00\x00" + b"x" * 125
         sent = 0
         with pytest.raises(TimeoutError):
@@ -392,11 +392,11 @@ async def test_a_slow_client_is_told_of_the_gap(settings: Settings, serve: Serve
     ):
         sending.write(head("?source=s"))
         await reading.readuntil(b'"ready"')
-        reading._transport.pause_reading()  # type: ignore[attr-defined] # asyncio's own
+        transport_of(sending).pause_reading()
         for start in range(0, 20_000, 500):
             await post_batch(client, numbered(*range(start, start + 500), message="x" * 1_000))
         await other.until(20_000)
-        reading._transport.resume_reading()  # type: ignore[attr-defined] # asyncio's own
+        transport_of(sending).resume_reading()
         received = b""
         while b'{"event":"gap"' not in received:
             chunk = await asyncio.wait_for(reading.read(2**20), 30)
