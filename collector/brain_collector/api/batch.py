@@ -11,27 +11,27 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.api import query
-from brain_collector.api.body import USUAL_BYTES, body_of, media_type, sender_of
+from brain_collector.access.guard import caller_of
+from brain_collector.api import parameters
 from brain_collector.api.events import KEY_PARAMETER
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, QUOTA_HEADERS, Answer, Operation
-from brain_collector.auth import caller_of
-from brain_collector.decode import Decoded, decode_array, decode_ndjson, encode_row
+from brain_collector.api.resources import Resources, resources
 from brain_collector.errors import BatchInvalid, FieldError
+from brain_collector.http.body import USUAL_BYTES, body_of, media_type, sender_of
+from brain_collector.ingest.decode import Decoded, decode_array, decode_ndjson, encode_row
+from brain_collector.ingest.rejected_lines import RejectedLine
+from brain_collector.ingest.submission import Refusals, RowsRefused, Submission
 from brain_collector.metrics import BATCH_EVENTS, EVENTS_ACCEPTED, EVENTS_REJECTED
-from brain_collector.quarantine import RejectedLine
-from brain_collector.resources import Resources, resources
 from brain_collector.schema import EventCreate
 from brain_collector.settings import Settings
-from brain_collector.submission import Refusals, RowsRefused, Submission
 from brain_events.wire import BATCH_PATH, NDJSON, BatchAnswer, LineError
 
 
 async def ingest(request: Request) -> Response:
     """Store the valid events of a batch; answer when they are committed."""
     own = resources(request)
-    query.only(request, ())
+    parameters.only(request, ())
     given = media_type(request, NDJSON, JSON)
     key = idempotency_key(request)
     refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)

@@ -10,21 +10,21 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.api import query
-from brain_collector.api.body import body_of, media_type, sender_of
+from brain_collector.access.guard import caller_of
+from brain_collector.api import parameters
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, PATH, QUOTA_HEADERS, Answer, Operation, Parameter
 from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
-from brain_collector.auth import caller_of
+from brain_collector.api.resources import Resources, resources
 from brain_collector.cache import Scope
-from brain_collector.decode import OWN_SOURCE, Rows, decode_changes, decode_one
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
+from brain_collector.http.body import body_of, media_type, sender_of
+from brain_collector.ingest.decode import OWN_SOURCE, Rows, decode_changes, decode_one
+from brain_collector.ingest.rejected_lines import RejectedLine
+from brain_collector.ingest.submission import RowsRefused, Submission
 from brain_collector.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
-from brain_collector.quarantine import RejectedLine
-from brain_collector.resources import Resources, resources
+from brain_collector.read.store import Check
 from brain_collector.schema import Event, EventCreate, EventUpdate
-from brain_collector.store import Check
-from brain_collector.submission import RowsRefused, Submission
 from brain_events.wire import KEY_HEADER
 
 REVALIDATE: Final = "private, no-cache"
@@ -36,7 +36,7 @@ _encode: Final = msgspec.json.encode
 async def create(request: Request) -> Response:
     """Store one event; answer when it is committed."""
     own = resources(request)
-    query.only(request, ())
+    parameters.only(request, ())
     media_type(request, JSON)
     key = idempotency_key(request)
     refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
@@ -95,8 +95,8 @@ def _count_refused(own: Resources, error: EventInvalid) -> None:
 async def get(request: Request) -> Response:
     """Return one event, or that the client has it already."""
     own = resources(request)
-    query.only(request, ())
-    event_id = query.event_id(request)
+    parameters.only(request, ())
+    event_id = parameters.event_id(request)
 
     async def fill() -> bytes:
         event = await own.store.get(event_id)
@@ -114,8 +114,8 @@ async def get(request: Request) -> Response:
 async def update(request: Request) -> Response:
     """Change the fields that are sent; the counts follow."""
     own = resources(request)
-    query.only(request, ())
-    event_id = query.event_id(request)
+    parameters.only(request, ())
+    event_id = parameters.event_id(request)
     media_type(request, JSON)
     with own.budget.share() as share:
         body = await body_of(request, own.settings, share)
@@ -158,8 +158,8 @@ async def _refuse_own_source(own: Resources, event_id: int) -> None:
 async def delete(request: Request) -> Response:
     """Delete one event; the counts follow."""
     own = resources(request)
-    query.only(request, ())
-    event_id = query.event_id(request)
+    parameters.only(request, ())
+    event_id = parameters.event_id(request)
     async with _invalidating(own):
         found = await own.store.delete(event_id, check_of(request))
     if not found:

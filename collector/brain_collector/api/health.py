@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector import VERSION
+from brain_collector.access.guard import is_trusted
 from brain_collector.api.operation import JSON, Answer, Operation
-from brain_collector.auth import is_trusted
-from brain_collector.draining import is_draining
+from brain_collector.api.resources import Resources, resources
 from brain_collector.errors import CollectorError
-from brain_collector.resources import Resources, resources
+from brain_collector.http.draining import is_draining
 from brain_collector.schema import DatabaseHealth, Health, Liveness, Readiness
 
 

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from brain_collector import VERSION, metrics
 from brain_collector.api.operation import Answer, Operation
+from brain_collector.api.resources import Resources, resources
 from brain_collector.metrics import Reading
-from brain_collector.resources import Resources, resources
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 

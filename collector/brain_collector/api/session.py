@@ -10,15 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector import VERSION
-from brain_collector.api import query
-from brain_collector.api.body import body_of, media_type
+from brain_collector.access.guard import CHALLENGE, recognised
+from brain_collector.access.keyring import OPEN, SCOPES, Caller
+from brain_collector.access.session_cookie import cookie_of, no_cookie, refuse_foreign
+from brain_collector.api import parameters
 from brain_collector.api.keys import decode
 from brain_collector.api.operation import JSON, Answer, Operation
-from brain_collector.auth import CHALLENGE, recognised
-from brain_collector.browser import cookie_of, no_cookie, refuse_foreign
+from brain_collector.api.resources import resources
 from brain_collector.errors import Unauthorized
-from brain_collector.keys import OPEN, SCOPES, Caller
-from brain_collector.resources import resources
+from brain_collector.http.body import body_of, media_type
 from brain_collector.schema import Session, SessionCreate
 
 PATH: Final = "/api/session"
@@ -28,14 +28,14 @@ MAX_BODY_BYTES: Final = 16_384
 
 async def show(request: Request) -> Response:
     """Return who asks."""
-    query.only(request, ())
+    parameters.only(request, ())
     return _json(recognised(request.scope))
 
 
 async def begin(request: Request) -> Response:
     """Put a key that is good into the cookie."""
     own = resources(request)
-    query.only(request, ())
+    parameters.only(request, ())
     refuse_foreign(request.headers, without_origin=True)
     media_type(request, JSON)
     small = msgspec.structs.replace(own.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES)
@@ -55,7 +55,7 @@ async def begin(request: Request) -> Response:
 
 async def end(request: Request) -> Response:
     """Take the cookie away."""
-    query.only(request, ())
+    parameters.only(request, ())
     refuse_foreign(request.headers, without_origin=True)
     return Response(status_code=204, headers={"Set-Cookie": no_cookie()})
 

@@ -10,17 +10,17 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from brain_collector import arrival
-from brain_collector.api import query
-from brain_collector.api.listing import FILTER_PARAMETERS
+from brain_collector.access.guard import refuse_if_revoked
+from brain_collector.api import parameters
+from brain_collector.api.event_list import FILTER_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
-from brain_collector.arrival import Arrival
-from brain_collector.auth import refuse_if_revoked
-from brain_collector.draining import is_draining
+from brain_collector.api.resources import resources
 from brain_collector.errors import Problem
-from brain_collector.filter import Filter
-from brain_collector.listener import Frame, Listener
-from brain_collector.resources import resources
+from brain_collector.http.draining import is_draining
+from brain_collector.query.filter import Filter
+from brain_collector.tail import commit_order
+from brain_collector.tail.commit_order import Arrival
+from brain_collector.tail.subscriber import Frame, Listener
 
 EVENT_STREAM: Final = "text/event-stream"
 LAST_ID: Final = "Last-Event-ID"
@@ -62,9 +62,9 @@ def asked_for(request: Request, last_id: str, *more: str) -> Asked:
     """
     own = resources(request)
     names = [*(each.name for each in FILTER_PARAMETERS), *more]
-    query.only(request, names, prefix=query.DETAILS, repeatable=["event_type"])
-    wanted = query.event_filter(request, own.settings)
-    after = arrival.parse(last_id) if last_id else None
+    parameters.only(request, names, prefix=parameters.DETAILS, repeatable=["event_type"])
+    wanted = parameters.event_filter(request, own.settings)
+    after = commit_order.parse(last_id) if last_id else None
     own.tail.refuse_if_full()
     return Asked(wanted, after)
 

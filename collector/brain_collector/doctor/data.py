@@ -10,8 +10,9 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector import counts, indexer
-from brain_collector.doctor.case import Case, Check, Status, judged
+from brain_collector.counts import journal
+from brain_collector.doctor.check import Case, Check, Status, judged
+from brain_collector.storage import search_index
 
 SHOWN: Final = 20
 MIN_DAYS_AHEAD: Final = 2
@@ -211,7 +212,7 @@ def _some(names: list[str]) -> str:
 
 async def jobs(case: Case) -> list[Check]:
     """Look when background work was last done, by whichever collector."""
-    folded_s, waiting = await counts.lag(case.connection)
+    folded_s, waiting = await journal.lag(case.connection)
     maintained_s = await case.connection.fetchval(_MAINTAINED)
     settings = case.settings
     fine = folded_s < 60 + 10 * settings.fold_interval_s and waiting < MAX_JOURNAL_ROWS
@@ -224,7 +225,7 @@ async def jobs(case: Case) -> list[Check]:
     advice = "does a collector run? Its log says why it does not; days are made and old keys removed by it"
     detail = f"partitions were looked after {maintained_s:.0f} s ago"
     found.append(judged("maintain", "ok" if fine else "warning", detail, advice))
-    index = await indexer.lag(case.connection)
+    index = await search_index.lag(case.connection)
     fine = index.seconds < 60 and index.waiting < MAX_UNINDEXED and index.older is None
     detail = f"words were gathered {index.seconds:.0f} s ago, {index.waiting} events wait for it"
     if index.older:

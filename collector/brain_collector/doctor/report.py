@@ -7,11 +7,11 @@ from typing import Final, TextIO
 import asyncpg
 import msgspec
 
-from brain_collector.database import GONE, connect, deadline, reason_of
-from brain_collector.doctor import data, resources, server
-from brain_collector.doctor.case import Bounds, Case, Check
-from brain_collector.migrate import without_password
+from brain_collector.doctor import capacity, data, postgres
+from brain_collector.doctor.check import Bounds, Case, Check
 from brain_collector.settings import Settings
+from brain_collector.storage.connection import GONE, connect, deadline, reason_of
+from brain_collector.storage.migrate import without_password
 
 Look = Callable[[Case], Awaitable[list[Check]]]
 
@@ -19,18 +19,18 @@ _SESSION: Final = "SELECT name, setting FROM pg_settings WHERE name LIKE '%\\_ti
 _READ_ONLY: Final = "SET default_transaction_read_only = on; SET application_name = 'brain-events doctor'"
 
 LOOKS: Final[dict[str, Look]] = {
-    "postgres": server.server,
-    "durability": server.durability,
-    "replication": server.replication,
-    "session": server.session,
-    "connections": resources.connections,
-    "transactions": resources.transactions,
-    "locks": resources.locks,
-    "disk": resources.disk,
-    "wraparound": resources.wraparound,
+    "postgres": postgres.server,
+    "durability": postgres.durability,
+    "replication": postgres.replication,
+    "session": postgres.session,
+    "connections": capacity.connections,
+    "transactions": capacity.transactions,
+    "locks": capacity.locks,
+    "disk": capacity.disk,
+    "wraparound": capacity.wraparound,
 }
 LOOKS_AT_DATA: Final[dict[str, Look]] = {
-    "lock table": resources.lock_table,
+    "lock table": capacity.lock_table,
     "partitions": data.partitions,
     "indexes": data.indexes,
     "jobs": data.jobs,
@@ -74,7 +74,7 @@ async def examine(settings: Settings, bounds: Bounds) -> AsyncIterator[Check]:
                 yield check
         finally:
             connection.terminate()
-    yield await resources.cache(settings)
+    yield await capacity.cache(settings)
 
 
 def _found(settings: Settings) -> tuple[Settings, Path | None]:
@@ -98,7 +98,7 @@ async def _database(
     for name, look in LOOKS.items():
         for check in await _made(name, look, case):
             yield check
-    schema = await _made("schema", server.schema, case)
+    schema = await _made("schema", postgres.schema, case)
     for check in schema:
         yield check
     for name, look in LOOKS_AT_DATA.items() if schema[0].status == "ok" else ():
