@@ -44,6 +44,11 @@ def caller_of(scope: Scope) -> str:
     return found.name
 
 
+def sender_of(connection: HTTPConnection) -> str:
+    """Return who sent the request: the name of the key, and the address at the other end."""
+    return f"{caller_of(connection.scope)} at {connection.client.host if connection.client else 'an unknown address'}"
+
+
 def recognised(scope: Scope) -> Caller | None:
     """Return who sent the request, also where nobody needs to be known; None: it would need a key, and has none.
 
@@ -202,7 +207,7 @@ def _hosts(settings: Settings) -> frozenset[str] | None:
     """Return the names to answer to; None is any. Without a key, a page in a browser must not reach loopback."""
     if "*" in settings.hosts or settings.insecure:
         return settings.hosts - {"*"} or None
-    if settings.hosts or not (settings.api_key or settings.require_key):
+    if settings.hosts or not (settings.api_key or settings.require_api_key):
         return settings.hosts | LOOPBACK
     return None
 

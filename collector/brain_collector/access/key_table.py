@@ -75,7 +75,7 @@ class KeyTable:
 
     def interval_s(self) -> float:
         """Return how long to wait before the next `refresh`."""
-        refresh_s = self._settings.key_refresh_s
+        refresh_s = self._settings.api_key_refresh_s
         return min(refresh_s, RETRY_INTERVAL_S) if self.is_away else refresh_s
 
     async def refresh(self) -> None:
@@ -107,12 +107,12 @@ class KeyTable:
                 secret.sha256,
                 scopes,
                 wanted.expires_in_s,
-                self._settings.max_keys,
+                self._settings.max_api_keys,
             )
             if row is None:
                 raise TooManyApiKeys(
-                    f"there are {self._settings.max_keys} live keys already; revoke some, "
-                    "or raise BRAIN_COLLECTOR_MAX_KEYS"
+                    f"there are {self._settings.max_api_keys} live keys already; revoke some, "
+                    "or raise BRAIN_COLLECTOR_MAX_API_KEYS"
                 )
             await self._fill(connection)
         return _shown(row)

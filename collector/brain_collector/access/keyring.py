@@ -164,12 +164,12 @@ class Keyring:
 
     @property
     def _required(self) -> bool:
-        return self._bootstrap is not None or self._settings.require_key or self._ever_made
+        return self._bootstrap is not None or self._settings.require_api_key or self._ever_made
 
     @property
     def _table_holds(self) -> bool:
         """Whether what was read of the table can still be gone by."""
-        return self._read_at_s is not None and time.monotonic() - self._read_at_s <= self._settings.key_grace_s
+        return self._read_at_s is not None and time.monotonic() - self._read_at_s <= self._settings.api_key_grace_s
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(

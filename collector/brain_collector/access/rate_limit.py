@@ -50,7 +50,7 @@ class _Left(NamedTuple):
     bytes: float
 
 
-class Quota:
+class RateLimit:
     """What callers have left."""
 
     def __init__(self, settings: Settings, evaluate: Evaluate) -> None:

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from brain_collector.api import parameters
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
-from brain_collector.api.resources import Resources, resources
-from brain_collector.cache import Scope
+from brain_collector.api.resources import Resources, resources_of
+from brain_collector.cache import CacheScope
 from brain_collector.errors import ParameterInvalid
 from brain_collector.query import cursor, search_terms
 from brain_collector.query.filter import Filter
@@ -26,23 +26,23 @@ _encode: Final = msgspec.json.encode
 
 async def list_events(request: Request) -> Response:
     """Return a page of events, newest first; the next one stands in the Link header."""
-    own = resources(request)
+    resources = resources_of(request)
     parameters.only(request, _names(_LIST_PARAMETERS), prefix=parameters.DETAILS, repeatable=["event_type"])
-    wanted = parameters.event_filter(request, own.settings)
+    wanted = parameters.event_filter(request, resources.settings)
     page = _Page(
         limit=parameters.whole_number(
             request,
             "limit",
-            default=min(DEFAULT_LIMIT, own.settings.max_list_limit),
+            default=min(DEFAULT_LIMIT, resources.settings.max_list_limit),
             least=1,
-            most=own.settings.max_list_limit,
+            most=resources.settings.max_list_limit,
         ),
         offset=parameters.whole_number(
             request,
             "offset",
             default=0,
             least=0,
-            most=own.settings.max_list_offset,
+            most=resources.settings.max_list_offset,
             remedy="; further down, follow the Link header",
         ),
         after=cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None,
@@ -50,8 +50,8 @@ async def list_events(request: Request) -> Response:
     if wanted.words and page.offset:
         raise ParameterInvalid("offset cannot be given with `q`; follow the Link header")
     key = _encode([wanted, page]).decode()
-    cached = await own.cache.get_or_fill(
-        Scope.EVENTS, f"list:{key}", own.settings.list_ttl_s, lambda: _fill_page(own, wanted, page)
+    cached = await resources.cache.get_or_fill(
+        CacheScope.LIST, f"list:{key}", resources.settings.list_ttl_s, lambda: _fill_page(resources, wanted, page)
     )
     token, _, body = cached.partition(b"\n")
     return Response(body, headers=parameters.next_page(request, token.decode()), media_type=JSON)
@@ -63,29 +63,29 @@ class _Page(msgspec.Struct, frozen=True):
     after: cursor.Position | None
 
 
-async def _fill_page(own: Resources, wanted: Filter, page: _Page) -> bytes:
+async def _fill_page(resources: Resources, wanted: Filter, page: _Page) -> bytes:
     """Return the next page's cursor (empty on the last one), a newline, and this page's JSON."""
-    found = await search.page(own.store, wanted, limit=page.limit, offset=page.offset, after=page.after)
+    found = await search.page(resources.store, wanted, limit=page.limit, offset=page.offset, after=page.after)
     token = cursor.encode(found.after, wanted) if found.after else ""
     return token.encode() + b"\n" + _encode(found.events)
 
 
 async def stats(request: Request) -> Response:
     """Return exact counts, of all events or of some."""
-    own = resources(request)
+    resources = resources_of(request)
     parameters.only(
         request,
         _names(_STATS_PARAMETERS),
         repeatable=["event_type"],
         why=": events are counted by type, severity and time, and a list can be narrowed by more",
     )
-    wanted = parameters.event_filter(request, own.settings)
+    wanted = parameters.event_filter(request, resources.settings)
 
     async def fill() -> bytes:
-        return _encode(await own.store.statistics(wanted))
+        return _encode(await resources.store.statistics(wanted))
 
     key = f"stats:{_encode(wanted).decode()}"
-    counts = await own.cache.get_or_fill(Scope.EVENTS, key, own.settings.stats_ttl_s, fill)
+    counts = await resources.cache.get_or_fill(CacheScope.LIST, key, resources.settings.stats_ttl_s, fill)
     return Response(counts, media_type=JSON)
 
 

@@ -17,7 +17,7 @@ from brain_collector.access.guard import refuse_if_revoked
 from brain_collector.api import parameters
 from brain_collector.api.event_list import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
-from brain_collector.api.resources import resources
+from brain_collector.api.resources import resources_of
 from brain_collector.errors import ParameterInvalid, Problem
 from brain_collector.http.body import takes_gzip
 from brain_collector.http.draining import is_draining
@@ -40,10 +40,10 @@ logger: Final = logging.getLogger(__name__)
 
 async def export_events(request: Request) -> Response:
     """Send events, newest first, until there are no more or `limit` of them."""
-    own = resources(request)
+    resources = resources_of(request)
     parameters.only(request, [each.name for each in _PARAMETERS], prefix=parameters.DETAILS, repeatable=["event_type"])
-    wanted = parameters.event_filter(request, own.settings)
-    most = own.settings.max_export_events
+    wanted = parameters.event_filter(request, resources.settings)
+    most = resources.settings.max_export_events
     limit = parameters.whole_number(request, "limit", default=most, least=1, most=most, remedy="; go on with `after`")
     form: Format = parameters.choice(request, "format", Format, default="ndjson")
     after = _after(request)
@@ -51,8 +51,8 @@ async def export_events(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPES[form], headers=headers)
     with ExitStack() as stack:
-        stack.enter_context(own.exports.one())
-        pages = own.exports.pages(wanted, limit, after)
+        stack.enter_context(resources.exports.one())
+        pages = resources.exports.pages(wanted, limit, after)
         first = await anext(pages)  # what is wrong shows here, where it can be answered
         ends = stack.pop_all()
     content = _document(request, pages, first, form)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from brain_collector.api import parameters
 from brain_collector.api.event_list import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
-from brain_collector.api.resources import resources
+from brain_collector.api.resources import resources_of
 from brain_collector.errors import ParameterInvalid
 from brain_collector.query.filter import Filter
 from brain_collector.read import histogram
@@ -37,14 +37,14 @@ _FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(secon
 
 async def get_histogram(request: Request) -> Response:
     """Count by buckets of time."""
-    own = resources(request)
+    resources = resources_of(request)
     parameters.only(request, _names(_HISTOGRAM_PARAMETERS), prefix=parameters.DETAILS, repeatable=["event_type"])
-    wanted, since, until = _within(parameters.event_filter(request, own.settings))
+    wanted, since, until = _within(parameters.event_filter(request, resources.settings))
     by: By = parameters.choice(request, "by", By, default="severity")
     most = parameters.whole_number(request, "by_limit", default=DEFAULT_VALUES, least=1, most=MOST_SERIES)
     step_s = _step(request, until - since)
-    starts = _starts(since, until, step_s, own.settings.max_histogram_buckets)
-    counted = await histogram.histogram(own.store, wanted, step_s=step_s, by=by)
+    starts = _starts(since, until, step_s, resources.settings.max_histogram_buckets)
+    counted = await histogram.histogram(resources.store, wanted, step_s=step_s, by=by)
 
     place = {start: index for index, start in enumerate(starts)}
     totals = Counter[str | None]()
@@ -70,11 +70,11 @@ async def get_histogram(request: Request) -> Response:
 
 async def facets(request: Request) -> Response:
     """Count by value."""
-    own = resources(request)
+    resources = resources_of(request)
     parameters.only(request, _names(_FACETS_PARAMETERS), prefix=parameters.DETAILS, repeatable=["event_type"])
-    wanted, since, until = _within(parameters.event_filter(request, own.settings))
+    wanted, since, until = _within(parameters.event_filter(request, resources.settings))
     most = parameters.whole_number(request, "limit", default=DEFAULT_VALUES, least=1, most=MOST_VALUES)
-    kept, counted = await histogram.values(own.store, wanted)
+    kept, counted = await histogram.values(resources.store, wanted)
     kinds, partial = (counted.groups, counted.since > since) if kept is None else (kept, False)
     found = Facets(
         since=since,
@@ -160,7 +160,7 @@ _HISTOGRAM_PARAMETERS: Final = (
     Parameter(
         name="by_limit",
         type=Annotated[int, Meta(ge=1, le=MOST_SERIES)],
-        description=f"Most values with counts of their own, {DEFAULT_VALUES} unless told; the others are added up.",
+        description=f"Maximum number of values with counts of their own ({DEFAULT_VALUES} by default); all others are added up.",
     ),
 )
 _FACETS_PARAMETERS: Final = (

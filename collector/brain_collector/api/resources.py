@@ -5,12 +5,12 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from brain_collector.access.key_table import KeyTable
-from brain_collector.access.rate_limit import Quota
+from brain_collector.access.rate_limit import RateLimit
 from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
-from brain_collector.health.own_events import SelfLog
+from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
-from brain_collector.ingest.rejected_lines import Quarantine
+from brain_collector.ingest.rejected_lines import RejectedLines
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
 from brain_collector.metrics import Metrics
@@ -26,20 +26,20 @@ class Resources(NamedTuple):
     settings: Settings
     limits: Limits
     budget: Budget
-    quota: Quota
+    rate_limit: RateLimit
     store: Store
     writer: Writer
     cache: Cache
-    selflog: SelfLog
+    own_events: OwnEvents
     availability: Availability
     keys: KeyTable
-    quarantine: Quarantine
+    rejected_lines: RejectedLines
     metrics: Metrics
     tail: Tail
     exports: Exports
 
 
-def resources(request: Request) -> Resources:
+def resources_of(request: Request) -> Resources:
     """Return the resources of the application that serves this request."""
-    found: Resources = request.scope["state"]["resources"]
-    return found
+    resources: Resources = request.scope["state"]["resources"]
+    return resources

@@ -38,23 +38,23 @@ ENTRY_BYTES = 400
 Fill: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
-class Scope(StrEnum):
+class CacheScope(StrEnum):
     """What one generation covers."""
 
-    EVENTS = "events"
+    LIST = "events"
     """Lists and statistics: every write changes them."""
-    EVENT = "event"
+    ONE = "event"
     """Single events: PUT and DELETE change them."""
 
 
 class Cache(Protocol):
-    async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
+    async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
         """Return the value of the scope's generation, or what `fill` makes of it; raises only what `fill` raises.
 
         One caller at a time fills; callers with the same key and generation wait for its answer or share its error.
         """
 
-    async def invalidate(self, scope: Scope) -> None:
+    async def invalidate(self, scope: CacheScope) -> None:
         """Begin a new generation. Call it after the commit and before the writer's client gets its answer."""
 
     async def check(self) -> State:
@@ -88,11 +88,11 @@ class MemoryCache:
         self._metrics = metrics or Metrics()
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._generations = dict.fromkeys(Scope, 0)
-        self._entries: OrderedDict[tuple[Scope, str], _Entry] = OrderedDict()
+        self._generations = dict.fromkeys(CacheScope, 0)
+        self._entries: OrderedDict[tuple[CacheScope, str], _Entry] = OrderedDict()
         self._flights = SingleFlight()
 
-    async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
+    async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
         generation = self._generations[scope]
         entry = self._entries.get((scope, key))
         if entry is not None and entry.generation == generation and entry.expires_at > time.monotonic():
@@ -107,7 +107,7 @@ class MemoryCache:
 
         return await self._flights.join((scope, generation, key), fill, keep)
 
-    async def invalidate(self, scope: Scope) -> None:
+    async def invalidate(self, scope: CacheScope) -> None:
         self._generations[scope] += 1
 
     async def check(self) -> State:
@@ -119,7 +119,7 @@ class MemoryCache:
     async def close(self) -> None:
         self._entries.clear()
 
-    def _put(self, name: "tuple[Scope, str]", entry: "_Entry") -> None:
+    def _put(self, name: "tuple[CacheScope, str]", entry: "_Entry") -> None:
         if name in self._entries:
             self._bytes -= _size(name, self._entries.pop(name))
         if len(entry.value) > MAX_VALUE_BYTES:
@@ -163,10 +163,10 @@ class RedisCache:
         self._retry_interval_s = retry_interval_s
         self._patience_s = patience_s
         self._flights = SingleFlight()
-        self._owed = dict.fromkeys(Scope, 1)
-        self._paid = dict.fromkeys(Scope, 0)
-        self._tokens = dict.fromkeys(Scope, b"")
-        self._renewing: set[Scope] = set()
+        self._owed = dict.fromkeys(CacheScope, 1)
+        self._paid = dict.fromkeys(CacheScope, 0)
+        self._tokens = dict.fromkeys(CacheScope, b"")
+        self._renewing: set[CacheScope] = set()
         self._run_id: bytes | None = None
         self._retry_at: float | None = None
         self._scripts_refused = False
@@ -175,7 +175,7 @@ class RedisCache:
     def state(self) -> State:
         return "up" if self._retry_at is None else "down"
 
-    async def get_or_fill(self, scope: Scope, key: str, ttl_s: float, fill: Fill) -> bytes:
+    async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
         so_far = self._flights.started
         token, value = await self._look_up(scope, key)
         self._metrics.add(CACHE_REQUESTS, scope, "hit" if value is not None else "miss" if token else "bypass")
@@ -190,13 +190,13 @@ class RedisCache:
         # Without a token nobody knows of others' writes: then a fill is only for those who came before it began.
         return await self._flights.join((scope, token, key), fill, keep, after=so_far if token is None else 0)
 
-    async def invalidate(self, scope: Scope) -> None:
+    async def invalidate(self, scope: CacheScope) -> None:
         self._owed[scope] += 1
         await self._renew(scope)
 
     async def check(self) -> State:
         await self._ask("PING")
-        for scope in Scope:  # a token that could not be written: other collectors serve old answers until it is
+        for scope in CacheScope:  # a token that could not be written: other collectors serve old answers until it is
             await self._is_paid_up(scope)
         return self.state
 
@@ -207,7 +207,7 @@ class RedisCache:
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
-    async def _look_up(self, scope: Scope, key: str) -> tuple[bytes | None, bytes | None]:
+    async def _look_up(self, scope: CacheScope, key: str) -> tuple[bytes | None, bytes | None]:
         """Return the token and the value under it; no token if there is none to be trusted."""
         if not await self._is_paid_up(scope):
             return None, None
@@ -224,7 +224,7 @@ class RedisCache:
         prefix = self._name(scope, token, key) + b"\n"
         return token, value.removeprefix(prefix) if value and value.startswith(prefix) else None
 
-    async def _is_paid_up(self, scope: Scope) -> bool:
+    async def _is_paid_up(self, scope: CacheScope) -> bool:
         if self._paid[scope] == self._owed[scope]:
             return True
         if scope in self._renewing:
@@ -235,7 +235,7 @@ class RedisCache:
         finally:
             self._renewing.discard(scope)
 
-    async def _renew(self, scope: Scope) -> bool:
+    async def _renew(self, scope: CacheScope) -> bool:
         """Write a new token, which pays all that was owed when it was sent."""
         owed, token = self._owed[scope], secrets.token_hex(8).encode()
         if not await self._ask("SET", self._generation_name(scope), token):
@@ -294,17 +294,17 @@ class RedisCache:
             found = None
         if found is None or found[1] != self._run_id:
             self._run_id = found[1] if found else None
-            for scope in Scope:
+            for scope in CacheScope:
                 self._owed[scope] += 1
 
-    def _generation_name(self, scope: Scope) -> bytes:
+    def _generation_name(self, scope: CacheScope) -> bytes:
         return f"{self._namespace}:gen:{scope}".encode()
 
-    def _name(self, scope: Scope, token: bytes, key: str) -> bytes:
+    def _name(self, scope: CacheScope, token: bytes, key: str) -> bytes:
         return f"{self._namespace}:{scope}:".encode() + token + b":" + key.encode(errors="surrogatepass")
 
 
-def _size(name: "tuple[Scope, str]", entry: "_Entry") -> int:
+def _size(name: "tuple[CacheScope, str]", entry: "_Entry") -> int:
     """Return the bytes that an entry takes, key and objects included."""
     return len(name[1]) + len(entry.value) + ENTRY_BYTES
 

@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 SERVE: Final = (
     *("host", "port", "data_dir", "database_url", "redis_url"),
-    *("api_key_file", "allowed_hosts", "require_key", "insecure"),
+    *("api_key_file", "allowed_hosts", "require_api_key", "insecure"),
 )
 """The settings that `serve` has flags for."""
 EPILOG: Final = "Every other setting is read from the environment: see the settings table in README.md."

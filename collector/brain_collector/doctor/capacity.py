@@ -8,7 +8,7 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from brain_collector.doctor.check import Case, Check, Status, judged
+from brain_collector.doctor.check import Check, Examination, Status, judged
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import reason_of
 from brain_collector.storage.migrate import without_password
@@ -59,7 +59,7 @@ _AGE: Final = """
 """
 
 
-async def connections(case: Case) -> list[Check]:
+async def connections(case: Examination) -> list[Check]:
     """Compare the places for connections with what one more collector takes."""
     row = await case.connection.fetchrow(_CONNECTIONS)
     assert row is not None
@@ -69,7 +69,7 @@ async def connections(case: Case) -> list[Check]:
     return [judged("connections", status, detail, "raise max_connections, or start no further collector")]
 
 
-async def lock_table(case: Case) -> list[Check]:
+async def lock_table(case: Examination) -> list[Check]:
     """Compare the room for locks with what a query over all days takes."""
     row = await case.connection.fetchrow(_LOCK_TABLE)
     assert row is not None
@@ -78,7 +78,7 @@ async def lock_table(case: Case) -> list[Check]:
     return [judged("lock table", status, detail, "set it to 1024 or more, and restart Postgres")]
 
 
-async def transactions(case: Case) -> list[Check]:
+async def transactions(case: Examination) -> list[Check]:
     """Look for transactions that have been open for long: they hold up migrations and VACUUM."""
     limit_s = case.bounds.transaction_s
     rows = await case.connection.fetch(_OLD_TRANSACTIONS, limit_s)
@@ -94,7 +94,7 @@ async def transactions(case: Case) -> list[Check]:
     return [Check("transactions", "warning", f"open for more than {limit_s:g} s: {listed}", advice)]
 
 
-async def locks(case: Case) -> list[Check]:
+async def locks(case: Examination) -> list[Check]:
     """Look who waits for whom; a collector gives up after `lock_deadline_s`."""
     rows = await case.connection.fetch(_WAITING)
     if not rows:
@@ -108,7 +108,7 @@ async def locks(case: Case) -> list[Check]:
     return [Check("locks", status, listed, advice)]
 
 
-async def disk(case: Case) -> list[Check]:
+async def disk(case: Examination) -> list[Check]:
     """Say how large the database is, and where we can see it, what room is left."""
     n_bytes = await case.connection.fetchval("SELECT pg_database_size(current_database())")
     detail = f"the database has {n_bytes / 2**20:.0f} MiB"
@@ -120,7 +120,7 @@ async def disk(case: Case) -> list[Check]:
     return [judged("disk", status, f"{detail}, {free / 2**20:.0f} MiB are free", advice)]
 
 
-async def wraparound(case: Case) -> list[Check]:
+async def wraparound(case: Examination) -> list[Check]:
     """Say how old the oldest transaction id is."""
     row = await case.connection.fetchrow(_AGE)
     assert row is not None

@@ -43,7 +43,7 @@ class Bounds(msgspec.Struct, frozen=True):
         return "" if self.days is None else f" of the last {self.days} days"
 
 
-class Case(msgspec.Struct, frozen=True):
+class Examination(msgspec.Struct, frozen=True):
     """What is looked at: a session as a collector's, by its settings; `data_dir` is that of an embedded server."""
 
     connection: asyncpg.Connection

@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector.doctor.check import Case, Check, Status, judged
+from brain_collector.doctor.check import Check, Examination, Status, judged
 from brain_collector.jobs.scheduler import schema_problem
 from brain_collector.storage import migrate
 
@@ -33,7 +33,7 @@ _STANDBYS: Final = """
 """
 
 
-async def server(case: Case) -> list[Check]:
+async def server(case: Examination) -> list[Check]:
     """Say which Postgres answers, whether it takes writes, how far away it is, and what time it has."""
     row = await case.connection.fetchrow(_SERVER)
     assert row is not None
@@ -69,7 +69,7 @@ def _clock(ahead_s: float, took_s: float) -> Check:
     return judged("clock", status, detail, "correct the wrong one (timedatectl): collectors make days by their own")
 
 
-async def schema(case: Case) -> list[Check]:
+async def schema(case: Examination) -> list[Check]:
     """Say whether this release can work with the schema; one that is newer is fine."""
     problem = await schema_problem(case.connection)
     if problem:
@@ -81,7 +81,7 @@ async def schema(case: Case) -> list[Check]:
     return [Check("schema", "ok", f"at {await migrate.revision_of(case.connection)}, this release has {migrate.HEAD}")]
 
 
-async def durability(case: Case) -> list[Check]:
+async def durability(case: Examination) -> list[Check]:
     """Look for settings by which what was acknowledged can be lost."""
     has = {row["name"]: row["reset_val"] for row in await case.connection.fetch(_PROMISES)}
     crash = (
@@ -103,7 +103,7 @@ async def durability(case: Case) -> list[Check]:
     return [*found, judged("checksums", "ok" if sums == "on" else "warning", f"data_checksums is {sums}", advice)]
 
 
-async def replication(case: Case) -> list[Check]:
+async def replication(case: Examination) -> list[Check]:
     """Say who copies the data, and what is lost with the server."""
     has = {row["name"]: row["reset_val"] for row in await case.connection.fetch(_PROMISES)}
     wanted = has["synchronous_standby_names"]
@@ -125,7 +125,7 @@ async def replication(case: Case) -> list[Check]:
     return [judged("replication", "warning" if late else "ok", detail, "see why it is late: its disk, the network")]
 
 
-async def session(case: Case) -> list[Check]:
+async def session(case: Examination) -> list[Check]:
     """Look whether our sessions get the limits that they ask for: without them one that hangs holds up all."""
     settings, has = case.settings, case.session
     wanted = {

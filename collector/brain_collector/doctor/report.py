@@ -8,12 +8,12 @@ import asyncpg
 import msgspec
 
 from brain_collector.doctor import capacity, data, postgres
-from brain_collector.doctor.check import Bounds, Case, Check
+from brain_collector.doctor.check import Bounds, Check, Examination
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, connect, deadline, reason_of
 from brain_collector.storage.migrate import without_password
 
-Look = Callable[[Case], Awaitable[list[Check]]]
+Look = Callable[[Examination], Awaitable[list[Check]]]
 
 _SESSION: Final = "SELECT name, setting FROM pg_settings WHERE name LIKE '%\\_timeout' OR name = 'synchronous_commit'"
 _READ_ONLY: Final = "SET default_transaction_read_only = on; SET application_name = 'brain-events doctor'"
@@ -94,7 +94,7 @@ async def _database(
 ) -> AsyncIterator[Check]:
     session = {row["name"]: row["setting"] for row in await connection.fetch(_SESSION)}
     await connection.execute(f"{_READ_ONLY}; SET statement_timeout = {int(bounds.timeout_s * 1000)}")
-    case = Case(connection, settings, bounds, data_dir, session)
+    case = Examination(connection, settings, bounds, data_dir, session)
     for name, look in LOOKS.items():
         for check in await _made(name, look, case):
             yield check
@@ -106,7 +106,7 @@ async def _database(
             yield check
 
 
-async def _made(name: str, look: Look, case: Case) -> list[Check]:
+async def _made(name: str, look: Look, case: Examination) -> list[Check]:
     try:
         async with deadline(case.connection.terminate, case.bounds.timeout_s + 5):
             return await look(case)

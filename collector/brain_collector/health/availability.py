@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from brain_collector.health.own_events import SelfLog
+from brain_collector.health.own_events import OwnEvents
 from brain_collector.schema import EngineState, State
 
 
@@ -45,8 +45,8 @@ _BACK: Final = {
 class Availability:
     """The state of the database, the cache and the embedded engines. It is the writer's `Watcher`."""
 
-    def __init__(self, selflog: SelfLog, engines: Callable[[], list[EngineState]]) -> None:
-        self._selflog = selflog
+    def __init__(self, own_events: OwnEvents, engines: Callable[[], list[EngineState]]) -> None:
+        self._own_events = own_events
         self._engines = engines
         self._restarts = {engine.name: engine.restarts for engine in engines()}
         self._states: dict[str, State] = {"database": "up", "cache": "up"}
@@ -101,7 +101,7 @@ class Availability:
             if engine.restarts > known:
                 self._restarts[engine.name] = engine.restarts
                 message = f"{engine.name} died and was started again"
-                self._selflog.log("engine_restarted", "error", message, engine=engine.name, restarts=engine.restarts)
+                self._own_events.log("engine_restarted", "error", message, engine=engine.name, restarts=engine.restarts)
 
     def _database(self, state: State, began_s: float, **details: Any) -> None:
         if began_s >= self._since_s["database"]:  # what began before the last change says nothing about now
@@ -118,4 +118,4 @@ class Availability:
         event_type, severity, message = (_BACK if state == "up" else _LOST)[what]
         if what == "database":  # the cache says so itself
             logger.warning("%s: %s", message, details.get("reason") or f"it was away for {details['away_s']} s")
-        self._selflog.log(event_type, severity, message, **details)  # type: ignore[arg-type]
+        self._own_events.log(event_type, severity, message, **details)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from brain_collector.counts.journal import hour
-from brain_collector.health.own_events import CANARY, SOURCE, Acknowledged, SelfLog
+from brain_collector.health.own_events import CANARY, SOURCE, Acknowledged, OwnEvents
 from brain_collector.metrics import CANARY_CHECKS, CANARY_EVENTS, Metrics
 
 # A copy of an event is all of it but its id: two collectors do not log the same in the same microsecond. No client can
@@ -45,14 +45,14 @@ _DRIFT: Final = """
 class Canary:
     """The check itself; a background loop runs it."""
 
-    def __init__(self, selflog: SelfLog, metrics: Metrics) -> None:
-        self._selflog = selflog
+    def __init__(self, own_events: OwnEvents, metrics: Metrics) -> None:
+        self._own_events = own_events
         self._metrics = metrics
         self._begun = False
 
     async def check(self, connection: asyncpg.Connection) -> None:
         """Check each health check acknowledged since the last time, once; see that there is one the next time."""
-        waiting = self._selflog.acknowledged
+        waiting = self._own_events.acknowledged
         batch = list(waiting)
         found = await connection.fetch(_FIND, *_arguments(batch)) if batch else []
         missing = {row["id"] for row in found if not row["found"]}
@@ -63,7 +63,7 @@ class Canary:
         self._report(len(batch), missing, doubled, lost)
         if not batch and self._begun:
             message = "Nobody asked for a while; the collector looked itself"
-            self._selflog.log("health_check", "info", message, count=0)
+            self._own_events.log("health_check", "info", message, count=0)
         self._begun = True
 
     async def _lost(self, connection: asyncpg.Connection, missing: list[Acknowledged]) -> int:
@@ -82,7 +82,7 @@ class Canary:
         for result, count in results.items():
             self._metrics.add(CANARY_EVENTS, result, n=count)
         if lost or doubled:
-            self._selflog.log(
+            self._own_events.log(
                 "canary_failed",
                 "critical",
                 f"Of {n} own events that were acknowledged, {lost} are not there and {len(doubled)} are there twice",

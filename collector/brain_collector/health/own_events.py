@@ -64,7 +64,7 @@ class _Check(NamedTuple):
     suppressed: int
 
 
-class SelfLog:
+class OwnEvents:
     """Collects own events and stores them. `run()` is its one task."""
 
     def __init__(

@@ -29,9 +29,9 @@ class Budget:
         return len(self._waiting)
 
     @contextmanager
-    def share(self) -> Iterator["Share"]:
+    def share(self) -> Iterator["Reservation"]:
         """Yield what one request takes its bytes through; they are given back at the end of the block."""
-        share = Share(self)
+        share = Reservation(self)
         try:
             yield share
         finally:
@@ -95,7 +95,7 @@ class Budget:
         )
 
 
-class Share:
+class Reservation:
     """The part of the budget that one request holds."""
 
     def __init__(self, budget: Budget) -> None:

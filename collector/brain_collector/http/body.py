@@ -6,9 +6,8 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from brain_collector.access.guard import caller_of
 from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia
-from brain_collector.http.admission import Share
+from brain_collector.http.admission import Reservation
 from brain_collector.http.client_connection import line_of
 from brain_collector.settings import Settings
 
@@ -23,7 +22,7 @@ USUAL_RATIO: Final = 10
 """Of gzip, with events; what a body really inflates to is known later."""
 
 
-async def body_of(request: Request, settings: Settings, share: Share) -> bytes:
+async def body_of(request: Request, settings: Settings, share: Reservation) -> bytes:
     """Return the body, inflated; its bytes count against the collector's budget for as long as the share is held.
 
     Raises:
@@ -43,7 +42,7 @@ async def body_of(request: Request, settings: Settings, share: Share) -> bytes:
     return body
 
 
-async def _receive(request: Request, settings: Settings, share: Share, *, gzipped: bool) -> bytes:
+async def _receive(request: Request, settings: Settings, share: Reservation, *, gzipped: bool) -> bytes:
     max_bytes = settings.max_body_bytes
     length = request.headers.get("content-length", "")
     declared = int(length) if length.isdecimal() else 0
@@ -75,7 +74,7 @@ async def _receive(request: Request, settings: Settings, share: Share, *, gzippe
     return b"".join(chunks)
 
 
-async def _arrived(request: Request, max_bytes: int, share: Share) -> bytes:
+async def _arrived(request: Request, max_bytes: int, share: Reservation) -> bytes:
     """Return a body that is there: nobody is waited for, so there is no deadline."""
     message = await request.receive()
     if message["type"] == "http.disconnect":
@@ -91,7 +90,7 @@ def _refuse_too_large(n_bytes: int, max_bytes: int) -> None:
         raise BodyTooLarge(f"the body is over {max_bytes:,} bytes; send smaller batches")
 
 
-async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:
+async def _inflate(body: bytes, max_bytes: int, share: Reservation) -> bytes:
     """Inflate a usual body at once, and what is left of an unusual one in a thread: it would hold up everyone else."""
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:
@@ -109,11 +108,6 @@ async def _inflate(body: bytes, max_bytes: int, share: Share) -> bytes:
     if inflater.unused_data:
         raise BodyUndecodable(f"{len(inflater.unused_data):,} bytes follow the gzip body")
     return inflated
-
-
-def sender_of(request: Request) -> str:
-    """Return who sent the request: the name of the key, and the address at the other end."""
-    return f"{caller_of(request.scope)} at {request.client.host if request.client else 'an unknown address'}"
 
 
 def media_type(request: Request, *accepted: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Outlet:
+class BufferedTransport:
     """What uvicorn takes for the transport of an answer. It writes the head by itself, which costs as much again."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

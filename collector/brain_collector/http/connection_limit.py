@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from brain_collector.errors import SettingsError
-from brain_collector.metrics import DOOR_REFUSALS, Metrics
+from brain_collector.metrics import CONNECTIONS_REFUSED, Metrics
 
 RESERVE: Final = 32
 """Connections let in, beyond the limit, to be asked what they want."""
@@ -30,7 +30,7 @@ class Connection(Protocol):
         """End at once, without an answer."""
 
 
-class Place(Enum):
+class Admission(Enum):
     """What a newcomer finds."""
 
     FREE = auto()
@@ -40,7 +40,7 @@ class Place(Enum):
     """Also the reserve is taken: send it away unheard."""
 
 
-class Door:
+class ConnectionLimit:
     """The connections of one server."""
 
     def __init__(self, max_connections: int, metrics: Metrics) -> None:
@@ -53,18 +53,18 @@ class Door:
         self._asked: OrderedDict[Connection, None] = OrderedDict()  # in the reserve, and have not said what they want
         self._quiet_until = 0.0
 
-    def enter(self, newcomer: Connection) -> Place:
+    def enter(self, newcomer: Connection) -> Admission:
         """Find a place for a newcomer; the one who has waited longest makes room for it."""
         self.inside += 1
         if self.inside <= self.max_connections or self._shed_from(self._waiting):
             self.waits(newcomer)
-            return Place.FREE
+            return Admission.FREE
         self.refused += 1
         self._say_so()
         if self.inside <= self.max_connections + RESERVE or self._shed_from(self._asked):
             self._asked[newcomer] = None
-            return Place.CROWDED
-        return Place.FULL
+            return Admission.CROWDED
+        return Admission.FULL
 
     def _shed_from(self, connections: OrderedDict[Connection, None]) -> bool:
         if not connections:
@@ -91,8 +91,8 @@ class Door:
         self.inside -= 1
 
     def turned_away(self, reason: str) -> None:
-        """Count one that was not let in, or not any further; the reasons are those of `DOOR_REFUSALS`."""
-        self.metrics.add(DOOR_REFUSALS, reason)
+        """Count one that was not let in, or not any further; the reasons are those of `CONNECTIONS_REFUSED`."""
+        self.metrics.add(CONNECTIONS_REFUSED, reason)
 
     def _say_so(self) -> None:
         now = time.monotonic()

@@ -4,7 +4,7 @@ from brain_collector.errors import HeadTooLarge, RequestMalformed
 from brain_collector.settings import Settings
 
 
-class Head:
+class HeadLimits:
     """What one connection's parser has found of the head at hand; trailers count with it."""
 
     def __init__(self, settings: Settings) -> None:

@@ -19,13 +19,13 @@ from uvicorn.server import ServerState
 
 from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed, Unavailable
 from brain_collector.http.body import ARRIVED
-from brain_collector.http.buffered_transport import Outlet
+from brain_collector.http.buffered_transport import BufferedTransport
 from brain_collector.http.client_connection import LINE
-from brain_collector.http.connection_limit import Door, Place
-from brain_collector.http.head_limits import Head
+from brain_collector.http.connection_limit import Admission, ConnectionLimit
+from brain_collector.http.head_limits import HeadLimits
 from brain_collector.http.problem import raw, response
-from brain_collector.http.request_log import REQUEST_ID, Observe, request_id_of
-from brain_collector.http.websocket_protocol import Upgraded, is_asked_for
+from brain_collector.http.request_log import REQUEST_ID, RequestLog, request_id_of
+from brain_collector.http.websocket_protocol import WebSocketProtocol, is_asked_for
 from brain_collector.settings import Settings
 
 LINGER_S: Final = 1.0
@@ -41,7 +41,7 @@ class _Pipelined(Exception):  # noqa: N818 - no error, a signal to our own `data
     """A request began before the answer to the one before."""
 
 
-class Connection(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """As uvicorn's, but bounded.
 
     - A head (request line and headers) has a deadline, a size and a number of headers. So have trailers.
@@ -52,7 +52,7 @@ class Connection(HttpToolsProtocol):
     def __init__(
         self,
         settings: Settings,
-        door: Door,
+        door: ConnectionLimit,
         open_paths: frozenset[str],
         sockets: frozenset[bytes],
         config: Config,
@@ -65,12 +65,12 @@ class Connection(HttpToolsProtocol):
         self._door = door
         self._open_paths = open_paths
         self._sockets = sockets
-        self._place = Place.FREE
+        self._place = Admission.FREE
         self._deaf = False  # what still comes is dropped
         self._begun = False  # something of a head is there
         self._in_message = False  # the head is complete, the body is not
         self._heard = False  # the parser called back
-        self._head = Head(settings)
+        self._head = HeadLimits(settings)
         self.left: asyncio.Future[None] = self.loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -79,14 +79,14 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        self._outlet = Outlet(transport, self.loop)
+        self._buffered = BufferedTransport(transport, self.loop)
         self._place = self._door.enter(self)
-        if self._place is Place.FULL:
+        if self._place is Admission.FULL:
             transport.write(self._answer(self._crowd(), reason="full"))
             self._deaf = True
             transport.close()
             return
-        if self._place is Place.CROWDED:
+        if self._place is Admission.CROWDED:
             self.app = self._serve_probes_only
         self._start_timer(self._settings.head_deadline_s, self._end_head)
 
@@ -163,8 +163,8 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self._begun, self._in_message = False, True
         if self.cycle is not None:
-            self.cycle.transport = cast("asyncio.Transport", self._outlet)
-        if self._place is Place.CROWDED:
+            self.cycle.transport = cast("asyncio.Transport", self._buffered)
+        if self._place is Admission.CROWDED:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -187,7 +187,7 @@ class Connection(HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         """Tell whether there is a WebSocket to be had; elsewhere the answer is in HTTP (RFC 9110, section 7.8)."""
         return (
-            self._place is Place.FREE
+            self._place is Admission.FREE
             and self.url.partition(b"?")[0] in self._sockets
             and is_asked_for(self.scope["method"], self.scope["http_version"], self.headers)
         )
@@ -195,7 +195,7 @@ class Connection(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Give the connection away, but for its place at the door."""
         self._stop_waiting_for_reader()
-        upgraded = partial(Upgraded, self._settings, partial(self._door.leave, self), self._answer)
+        upgraded = partial(WebSocketProtocol, self._settings, partial(self._door.leave, self), self._answer)
         self.ws_protocol_class = cast("type[asyncio.Protocol]", upgraded)  # it is only called
         super().handle_websocket_upgrade()
         self.ws_protocol_class = None  # no cycle is left
@@ -206,7 +206,7 @@ class Connection(HttpToolsProtocol):
     # -- from the application
 
     def on_response_complete(self) -> None:
-        self._outlet.flush()  # of an answer without a body
+        self._buffered.flush()  # of an answer without a body
         super().on_response_complete()
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
@@ -221,7 +221,7 @@ class Connection(HttpToolsProtocol):
         app: ASGIApp = self.config.loaded_app
         if scope["path"] not in self._open_paths:
             self._door.turned_away("crowded")
-            app = Observe(self._say_crowd, metrics=self._door.metrics)
+            app = RequestLog(self._say_crowd, metrics=self._door.metrics)
         await app(scope, receive, send)
 
     async def _say_crowd(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -300,7 +300,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._door.waits(self)
         self.flow.resume_reading()
-        self._outlet.flush()  # 100 Continue
+        self._buffered.flush()  # 100 Continue
         self.transport.write(self._answer(problem))
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -33,7 +33,7 @@ def request_id_of(headers: Headers) -> str:
     return given if _GOOD_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-class Observe:
+class RequestLog:
     """ASGI middleware; see `request_id_of` for the id."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:

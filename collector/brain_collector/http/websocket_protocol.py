@@ -42,7 +42,7 @@ def is_asked_for(method: str, http_version: str, headers: list[tuple[bytes, byte
     )
 
 
-class Upgraded(WebSocketsSansIOProtocol):
+class WebSocketProtocol(WebSocketsSansIOProtocol):
     """As uvicorn's, but bounded; `left` is called when the connection is gone, `answer` makes bytes of a refusal.
 
     - Of what a client sends nothing is kept; it may not send before it is answered, nor too much at once.

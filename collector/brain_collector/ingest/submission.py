@@ -9,7 +9,7 @@ from uuid import UUID
 from brain_collector.errors import CollectorError
 from brain_collector.ingest.decode import Rows
 
-Refusals = dict[int, str]
+RejectedRows = dict[int, str]
 """Rows that Postgres would not store: the index of each in the request, and why."""
 
 
@@ -25,10 +25,10 @@ class Stored(NamedTuple):
     duplicate: bool
 
 
-class RowsRefused(CollectorError):  # noqa: N818 - an outcome, told to the sender in its own terms
+class RowsRejected(CollectorError):  # noqa: N818 - an outcome, told to the sender in its own terms
     """Postgres would store none of the rows."""
 
-    def __init__(self, refused: Refusals) -> None:
+    def __init__(self, refused: RejectedRows) -> None:
         super().__init__(f"{len(refused)} rows")
         self.refused = refused
 
@@ -44,7 +44,7 @@ class Submission:
     """
 
     def __init__(
-        self, rows: Rows, compose: Callable[[Refusals], str], *, key: UUID | None = None, digest: int = 0
+        self, rows: Rows, compose: Callable[[RejectedRows], str], *, key: UUID | None = None, digest: int = 0
     ) -> None:
         self.rows = rows
         self.key = key
@@ -52,22 +52,22 @@ class Submission:
         self.stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self._compose = compose
         self._places: Sequence[int] = range(len(rows.types))
-        self._refused: Refusals = {}
+        self._refused: RejectedRows = {}
 
     def answer(self) -> str:
         """Return what the sender is told once the rows are committed."""
         return self._compose(self._refused)
 
-    def without(self, refused: Refusals) -> "Submission":
+    def without(self, refused: RejectedRows) -> "Submission":
         """Return the same submission, for the same sender, less some of its rows (by their index here).
 
         Raises:
-            RowsRefused: no row is left.
+            RowsRejected: no row is left.
         """
         all_refused = self._refused | {self._places[row]: why for row, why in refused.items()}
         keep = [row for row in range(len(self._places)) if row not in refused]
         if not keep:
-            raise RowsRefused(all_refused)
+            raise RowsRejected(all_refused)
         less = Submission(self.rows.take(keep), self._compose, key=self.key, digest=self.digest)
         less.stored = self.stored
         less._places = [self._places[row] for row in keep]

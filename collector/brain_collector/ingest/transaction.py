@@ -1,6 +1,6 @@
-"""One group of units in, one committed transaction out: keys, then events, then the journal of counts.
+"""One group of batches in, one committed transaction out: keys, then events, then the journal of counts.
 
-Keys come first, in order, so that two collectors never wait for each other in a circle. A unit whose key
+Keys come first, in order, so that two collectors never wait for each other in a circle. A batch whose key
 is taken is left out; its answer is the one that was stored with the key.
 """
 
@@ -57,7 +57,7 @@ _EVENT_COLUMNS: Final = ("id", "event_type", "severity", "message", "details", "
 _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
 
 
-class Unit(NamedTuple):
+class Batch(NamedTuple):
     """What is written under one key.
 
     Key and ids are drawn once and kept over retries, so that a transaction whose COMMIT was lost on the way
@@ -88,7 +88,7 @@ class Unit(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What stands under a unit's key now: stored by this unit, or before it (then another `first_id`)."""
+    """What stands under a batch's key now: stored by this batch, or before it (then another `first_id`)."""
 
     digest: int
     answer: str | None
@@ -96,36 +96,38 @@ class Outcome(NamedTuple):
     created_at: datetime
 
 
-async def commit(connection: Connection, units: list[Unit]) -> dict[UUID, Outcome]:
-    """Write the units whose keys are free in one transaction; return what stands under each key afterwards."""
-    small = sum(unit.n for unit in units) <= SMALL_GROUP_ROWS
-    won = await (_commit_small(connection, units) if small else _commit_large(connection, units))
+async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
+    """Write the batches whose keys are free in one transaction; return what stands under each key afterwards."""
+    small = sum(batch.n for batch in batches) <= SMALL_GROUP_ROWS
+    won = await (_commit_small(connection, batches) if small else _commit_large(connection, batches))
     outcomes = {
-        unit.key: Outcome(unit.digest, unit.answer, unit.first_id, won[unit.key]) for unit in units if unit.key in won
+        batch.key: Outcome(batch.digest, batch.answer, batch.first_id, won[batch.key])
+        for batch in batches
+        if batch.key in won
     }
-    lost = [unit.key for unit in units if unit.key not in won]
+    lost = [batch.key for batch in batches if batch.key not in won]
     if lost:
         for row in await connection.fetch(_SELECT_KEYS, lost):
             outcomes[row["key"]] = Outcome(row["digest"], row["answer"], row["first_id"], row["received_at"])
     return outcomes
 
 
-async def _commit_large(connection: Connection, units: list[Unit]) -> dict[UUID, datetime]:
+async def _commit_large(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
     async with connection.transaction():
-        won = _received(await connection.fetch(_INSERT_KEYS, *_columns(unit.key_row for unit in units)))
-        winners = [unit for unit in units if unit.key in won]
+        won = _received(await connection.fetch(_INSERT_KEYS, *_columns(batch.key_row for batch in batches)))
+        winners = [batch for batch in batches if batch.key in won]
         if winners:
-            events = chain.from_iterable(unit.event_rows() for unit in winners)
+            events = chain.from_iterable(batch.event_rows() for batch in winners)
             await connection.copy_records_to_table("system_events", records=events, columns=_EVENT_COLUMNS)
-            deltas = [(*bucket, n) for bucket, n in merged(unit.deltas for unit in winners).items()]
+            deltas = [(*bucket, n) for bucket, n in merged(batch.deltas for batch in winners).items()]
             await connection.copy_records_to_table("event_deltas", records=deltas, columns=_DELTA_COLUMNS)
     return won
 
 
-async def _commit_small(connection: Connection, units: list[Unit]) -> dict[UUID, datetime]:
-    keys = _columns(unit.key_row for unit in units)
-    events = _columns((unit.key, *row) for unit in units for row in unit.event_rows())
-    deltas = _columns((unit.key, *bucket, n) for unit in units for bucket, n in unit.deltas.items())
+async def _commit_small(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
+    keys = _columns(batch.key_row for batch in batches)
+    events = _columns((batch.key, *row) for batch in batches for row in batch.event_rows())
+    deltas = _columns((batch.key, *bucket, n) for batch in batches for bucket, n in batch.deltas.items())
     return _received(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
 
 

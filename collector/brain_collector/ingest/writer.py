@@ -18,10 +18,10 @@ from uuid import UUID
 import asyncpg
 
 from brain_collector.counts.journal import deltas_of
-from brain_collector.errors import KeyReused, Unavailable
+from brain_collector.errors import IdempotencyKeyReused, Unavailable
 from brain_collector.ingest.decode import joined
-from brain_collector.ingest.submission import RowsRefused, Stored, Submission
-from brain_collector.ingest.transaction import REFUSED, Outcome, Unit, commit, find_refused, next_id_block
+from brain_collector.ingest.submission import RowsRejected, Stored, Submission
+from brain_collector.ingest.transaction import REFUSED, Batch, Outcome, commit, find_refused, next_id_block
 from brain_collector.metrics import COMMIT_SECONDS, DUPLICATES, GROUP_ROWS, RETRIES, Metrics
 from brain_collector.settings import ID_BLOCK, Settings
 from brain_collector.storage import partitions
@@ -79,8 +79,8 @@ class Writer:
 
         Raises:
             Unavailable: not committed within `write_deadline_s`.
-            KeyReused: the key was used with another body.
-            RowsRefused: Postgres would take none of the rows.
+            IdempotencyKeyReused: the key was used with another body.
+            RowsRejected: Postgres would take none of the rows.
         """
         self._queue.put_nowait(submission)
         timer = asyncio.get_running_loop().call_later(self._settings.write_deadline_s, self._give_up, submission)
@@ -204,7 +204,7 @@ class Writer:
         Raises:
             LockNotAvailableError, REFUSED: nothing of the group is stored, so it may be written otherwise.
         """
-        units: list[tuple[Unit, list[Submission]]] = []
+        batches: list[tuple[Batch, list[Submission]]] = []
         open_outcome = False  # a transaction of this group may have been, or may yet be, committed
         give_up_at = time.monotonic() + self._settings.write_deadline_s / 2
         for attempt in range(ATTEMPTS):
@@ -214,9 +214,9 @@ class Writer:
             began_s = time.monotonic()
             try:
                 async with link.use() as connection:
-                    units = units or [await self._unit(connection, part) for part in _parts(group)]
+                    batches = batches or [await self._unit(connection, part) for part in _parts(group)]
                     began_s = time.perf_counter()
-                    outcomes = await commit(connection, [unit for unit, _ in units])
+                    outcomes = await commit(connection, [batch for batch, _ in batches])
             except _AGAIN:
                 self._metrics.add(RETRIES, "conflict")
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
@@ -235,24 +235,24 @@ class Writer:
                 self._metrics.add(RETRIES, "connection")
             else:
                 self._metrics.observe(COMMIT_SECONDS, time.perf_counter() - began_s)
-                self._metrics.observe(GROUP_ROWS, sum(unit.n for unit, _ in units))
-                return await self._acknowledge(units, outcomes, began_s)
+                self._metrics.observe(GROUP_ROWS, sum(batch.n for batch, _ in batches))
+                return await self._acknowledge(batches, outcomes, began_s)
         self._fail(group, "the transaction could not be completed")
         return None
 
     async def _acknowledge(
-        self, units: list[tuple[Unit, list[Submission]]], outcomes: dict[UUID, Outcome], began_s: float
+        self, batches: list[tuple[Batch, list[Submission]]], outcomes: dict[UUID, Outcome], began_s: float
     ) -> None:
         self._watcher.database_up(began_s)
         await self._invalidate()  # before any answer: who reads after it, reads its own write
-        for unit, submissions in units:
-            found = outcomes.get(unit.key)
+        for batch, submissions in batches:
+            found = outcomes.get(batch.key)
             if found is None:
                 self._fail(submissions, "the Idempotency-Key is just being forgotten")
-            elif found.digest != unit.digest:
-                submissions[0].settle(KeyReused(f"{unit.key} came before with another body; use a new key"))
+            elif found.digest != batch.digest:
+                submissions[0].settle(IdempotencyKeyReused(f"{batch.key} came before with another body; use a new key"))
             else:
-                duplicate = found.first_id != unit.first_id
+                duplicate = found.first_id != batch.first_id
                 if duplicate:
                     self._metrics.add(DUPLICATES)
                 _settle(submissions, found, duplicate=duplicate)
@@ -267,17 +267,17 @@ class Writer:
                 await self._write(link, [submission.without(refused)])
             else:
                 self._fail([submission], "Postgres refused a row, and then did not")
-        except RowsRefused as error:
+        except RowsRejected as error:
             submission.settle(error)
         except GONE as error:
             self._gone([submission], error, began_s)
 
     async def _unit(
         self, connection: asyncpg.Connection, submissions: list[Submission]
-    ) -> tuple[Unit, list[Submission]]:
+    ) -> tuple[Batch, list[Submission]]:
         first = submissions[0]
         rows = joined([each.rows for each in submissions])
-        unit = Unit(
+        batch = Batch(
             key=first.key or new_key(),
             digest=first.digest,
             answer=first.answer() if first.key else None,
@@ -285,7 +285,7 @@ class Writer:
             rows=rows,
             deltas=deltas_of(rows.types, rows.severities, rows.timestamps),
         )
-        return unit, submissions
+        return batch, submissions
 
     async def _draw_ids(self, connection: asyncpg.Connection, n: int) -> int:
         """Return the first of n ids in a row; what is left of a block that is too short stays a gap."""

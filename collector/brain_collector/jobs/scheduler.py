@@ -73,7 +73,7 @@ def _told(job: str) -> Iterator[None]:
         logger.warning("the job %r failed and is tried again: %s", job, reason_of(error))
 
 
-class Background:
+class Scheduler:
     """The work itself; `loops` gives each piece with its name, for the lifespan to run."""
 
     def __init__(self, settings: Settings, cache: Cache, availability: Availability, canary: Canary) -> None:
@@ -219,5 +219,5 @@ async def _write(connection: asyncpg.Connection) -> None:
 
 
 async def _pruned(connection: asyncpg.Connection, settings: Settings) -> bool:
-    status = await connection.execute(_PRUNE_KEYS, settings.key_life_days)
+    status = await connection.execute(_PRUNE_KEYS, settings.idempotency_key_life_days)
     return bool(status != "DELETE 0")

@@ -66,7 +66,7 @@ def _rejection(
         id=number,
         received_at=received_at,
         caller=caller,
-        key=None if key is None else str(key),
+        idempotency_key=None if key is None else str(key),
         index=index,
         code=code,
         detail=detail,

@@ -36,7 +36,7 @@ from brain_collector.api.resources import Resources
 from brain_collector.errors import Problem, SettingsError
 from brain_collector.http.draining import Draining, Stopping
 from brain_collector.http.problem import on_crash, on_http_exception, on_problem
-from brain_collector.http.request_log import Observe
+from brain_collector.http.request_log import RequestLog
 from brain_collector.metrics import Metrics
 from brain_collector.server.lifespan import Engines, opened
 from brain_collector.settings import Settings
@@ -90,7 +90,7 @@ def create_app(
     return Starlette(
         routes=[*_routes(), *openapi.routes(OPERATIONS), *dashboard.routes(page_directory)],
         middleware=[
-            Middleware(Observe, metrics=metrics),
+            Middleware(RequestLog, metrics=metrics),
             Middleware(Draining, stopping=stopping or Stopping(), retry_after_s=settings.retry_after_s),
             Middleware(
                 Guard,
@@ -111,12 +111,12 @@ def refuse_to_be_open(settings: Settings) -> None:
     Raises:
         SettingsError: as said.
     """
-    keyed = settings.api_key is not None or settings.require_key
+    keyed = settings.api_key is not None or settings.require_api_key
     if not keyed and settings.host not in LOOPBACK and not settings.insecure:
         raise SettingsError(
-            f"--host {settings.host} is open to the network and there is no key: set BRAIN_COLLECTOR_API_KEY or "
-            "--api-key-file; or say --require-key, if keys were made before; or --insecure, if everyone who reaches "
-            "it may read and write"
+            f"--host {settings.host} is reachable from the network, and no API key protects it: set "
+            "BRAIN_COLLECTOR_API_KEY or --api-key-file; or pass --require-api-key if API keys were created before; or "
+            "pass --insecure if everyone who can reach it may read and write"
         )
 
 

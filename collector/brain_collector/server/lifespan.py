@@ -14,18 +14,18 @@ from typing import Any, Final, Protocol
 from brain_collector import VERSION
 from brain_collector.access.key_table import KeyTable
 from brain_collector.access.keyring import Keyring
-from brain_collector.access.rate_limit import Quota
+from brain_collector.access.rate_limit import RateLimit
 from brain_collector.api.resources import Resources
-from brain_collector.cache import Scope, open_cache
+from brain_collector.cache import CacheScope, open_cache
 from brain_collector.health.availability import Availability
 from brain_collector.health.canary import Canary
-from brain_collector.health.own_events import SelfLog
+from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
-from brain_collector.ingest.rejected_lines import INTERVAL_S, Quarantine
+from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLines
 from brain_collector.ingest.submission import Stored, Submission
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
-from brain_collector.jobs.scheduler import Background, every
+from brain_collector.jobs.scheduler import Scheduler, every
 from brain_collector.metrics import Metrics
 from brain_collector.read.export import Exports
 from brain_collector.read.store import Store
@@ -66,15 +66,15 @@ async def opened(
         async def submit(submission: Submission) -> Stored:
             return await writer.submit(submission)
 
-        selflog = SelfLog(
+        own_events = OwnEvents(
             submit, interval_s=settings.health_interval_s, retry_s=settings.retry_after_s, metrics=metrics
         )
-        availability = Availability(selflog, lambda: engines.states if engines else [])
-        writer = Writer(settings, availability, lambda: cache.invalidate(Scope.EVENTS), metrics)
-        background = Background(settings, cache, availability, Canary(selflog, metrics))
+        availability = Availability(own_events, lambda: engines.states if engines else [])
+        writer = Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics)
+        background = Scheduler(settings, cache, availability, Canary(own_events, metrics))
         stack.push_async_callback(background.close)
-        quarantine = Quarantine(settings, selflog.unkept)
-        stack.push_async_callback(quarantine.close)
+        rejected_lines = RejectedLines(settings, own_events.unkept)
+        stack.push_async_callback(rejected_lines.close)
         await background.maintain()
         keys = KeyTable(settings, keyring)
         stack.push_async_callback(keys.close)
@@ -88,7 +88,7 @@ async def opened(
             tasks.create_task(_critical(name, loop))
         tasks.create_task(_critical("keys", every(keys.interval_s, keys.refresh, stop)))
         stack.callback(keys.abort)
-        tasks.create_task(_critical("quarantine", every(lambda: INTERVAL_S, quarantine.flush, stop)))
+        tasks.create_task(_critical("rejected_lines", every(lambda: INTERVAL_S, rejected_lines.flush, stop)))
         stack.callback(background.abort)
         stack.callback(stop.set)
         tail = Tail(store, settings)
@@ -97,34 +97,34 @@ async def opened(
         writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(settings.writers)]
         stack.push_async_callback(_ended, writing)
         stack.callback(writer.close)
-        logging_self = tasks.create_task(_critical("selflog", selflog.run()))
+        logging_self = tasks.create_task(_critical("own_events", own_events.run()))
         stack.push_async_callback(_ended, [logging_self])
-        stack.callback(selflog.close)
+        stack.callback(own_events.close)
 
-        selflog.log("system_startup", "info", "The collector started", version=VERSION)
-        stack.callback(selflog.log, "system_shutdown", "info", "The collector is stopping")
+        own_events.log("system_startup", "info", "The collector started", version=VERSION)
+        stack.callback(own_events.log, "system_shutdown", "info", "The collector is stopping")
         stack.callback(writer.drain)
         limits = Limits(
             event_bytes=settings.max_event_bytes,
             details_depth=settings.max_details_depth,
             batch_events=settings.max_batch_events,
             details_keys=settings.max_details_keys,
-            key_chars=settings.max_key_chars,
+            key_chars=settings.max_details_key_chars,
         )
         budget = Budget(settings)
-        quota = Quota(settings, cache.evaluate)
+        rate_limit = RateLimit(settings, cache.evaluate)
         yield Resources(
             settings,
             limits,
             budget,
-            quota,
+            rate_limit,
             store,
             writer,
             cache,
-            selflog,
+            own_events,
             availability,
             keys,
-            quarantine,
+            rejected_lines,
             metrics,
             tail,
             Exports(store, settings),

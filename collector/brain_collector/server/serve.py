@@ -20,9 +20,9 @@ from brain_collector import logs
 from brain_collector.api import dashboard, health
 from brain_collector.errors import SettingsError
 from brain_collector.http import websocket_protocol
-from brain_collector.http.connection_limit import Door, most_connections
+from brain_collector.http.connection_limit import ConnectionLimit, most_connections
 from brain_collector.http.draining import Stopping
-from brain_collector.http.protocol import Connection
+from brain_collector.http.protocol import HttpProtocol
 from brain_collector.metrics import Metrics
 from brain_collector.schema import EngineState
 from brain_collector.server.app import OPERATIONS, create_app, refuse_to_be_open
@@ -141,10 +141,10 @@ def configured(
         SettingsError: there are to be more connections than the process may have, or anyone could come in.
     """
     metrics = Metrics()
-    door = Door(most_connections(settings.max_connections), metrics)
+    door = ConnectionLimit(most_connections(settings.max_connections), metrics)
     open_paths = frozenset(operation.path for operation in health.OPERATIONS)
     sockets = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
-    connection = partial(Connection, settings, door, open_paths, sockets)
+    connection = partial(HttpProtocol, settings, door, open_paths, sockets)
     return uvicorn.Config(
         create_app(settings, engines, stopping, page_directory, metrics),
         host=settings.host,

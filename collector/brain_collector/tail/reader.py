@@ -16,7 +16,7 @@ from brain_collector.read.store import Store
 from brain_collector.settings import Settings
 from brain_collector.tail import commit_order
 from brain_collector.tail.commit_order import Arrival, Piece, Span
-from brain_collector.tail.subscriber import Frame, Listener, frame_of
+from brain_collector.tail.subscriber import Frame, Subscriber, frame_of
 
 RETRY_S: Final = 1.0
 STEP_IDS: Final = 2_000
@@ -34,8 +34,8 @@ class Tail:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._new: list[Listener] = []
-        self._listeners: dict[Filter, set[Listener]] = {}
+        self._new: list[Subscriber] = []
+        self._listeners: dict[Filter, set[Subscriber]] = {}
         self._step_ids = _FIRST_IDS
         self._called = asyncio.Event()
         self._closing = False
@@ -60,9 +60,9 @@ class Tail:
             )
 
     @contextmanager
-    def listening(self, wanted: Filter) -> Iterator[Listener]:
+    def listening(self, wanted: Filter) -> Iterator[Subscriber]:
         """Yield a listener, which gets everything that arrives after its `place`."""
-        listener = Listener(wanted, self._settings.max_stream_bytes)
+        listener = Subscriber(wanted, self._settings.max_stream_bytes)
         self._new.append(listener)
         self._called.set()
         try:

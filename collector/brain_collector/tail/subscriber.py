@@ -40,7 +40,7 @@ class Frame(NamedTuple):
         return sum(len(part.events) for part in self.parts)
 
 
-class Listener:
+class Subscriber:
     """One who follows the tail, and what it has not taken yet. `place` is where that begins, once it is known."""
 
     def __init__(self, wanted: Filter, max_bytes: int) -> None:

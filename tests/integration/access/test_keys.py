@@ -370,12 +370,12 @@ async def test_what_is_no_json_is_refused(locked: httpx.AsyncClient, body: bytes
 
 
 async def test_there_are_no_more_live_keys_than_may_be(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, api_key=KEY, max_keys=2) as client:
+    async with serve(settings, api_key=KEY, max_api_keys=2) as client:
         first = await made(client, "read")
         await made(client, "read")
         refused = await client.post("/api/keys", json={"name": "n", "scopes": ["read"]}, headers=BOOTSTRAP)
         assert outcome(refused) == (409, "too_many_api_keys")
-        assert "BRAIN_COLLECTOR_MAX_KEYS" in refused.json()["detail"]
+        assert "BRAIN_COLLECTOR_MAX_API_KEYS" in refused.json()["detail"]
         await client.delete(f"/api/keys/{first['id']}", headers=BOOTSTRAP)
         await made(client, "read")
 
@@ -443,7 +443,7 @@ async def test_a_flood_of_wrong_keys_is_no_flood_of_queries(settings: Settings, 
         )
         return int(n)
 
-    async with serve(settings, api_key=KEY, key_refresh_s=3600) as client:
+    async with serve(settings, api_key=KEY, api_key_refresh_s=3600) as client:
         known = await made(client, "read")
         texts = [keyring.draw().text for _ in range(300)] + [f"be_{known['prefix']}_{n:064x}" for n in range(300)]
         for text in texts:
@@ -511,7 +511,7 @@ async def test_insecure_does_not_outweigh_a_key(settings: Settings, serve: Serve
 async def test_require_key_closes_a_collector_that_has_none_and_says_so(
     settings: Settings, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serve(settings, require_key=True) as client:
+    async with serve(settings, require_api_key=True) as client:
         assert outcome(await client.get("/openapi.json")) == (401, "unauthorized")
         assert "version" not in (await client.get("/health")).json()
         assert (await client.get("/livez", headers={"Host": "any.example"})).status_code == 200
@@ -523,9 +523,9 @@ async def test_require_key_closes_a_collector_that_has_none_and_says_so(
 
 def test_a_public_address_needs_a_bootstrap_key_or_require_key(settings: Settings) -> None:
     public = msgspec.structs.replace(settings, host="0.0.0.0")
-    create_app(msgspec.structs.replace(public, require_key=True))
+    create_app(msgspec.structs.replace(public, require_api_key=True))
 
-    with pytest.raises(SettingsError, match="--require-key"):
+    with pytest.raises(SettingsError, match="--require-api-key"):
         create_app(public)
 
 
@@ -534,7 +534,7 @@ def test_a_public_address_needs_a_bootstrap_key_or_require_key(settings: Setting
 
 async def test_a_lost_database_closes_nothing_that_is_known_and_opens_nothing(settings: Settings, serve: Serve) -> None:
     with proxied(settings.dsn) as proxy:
-        async with serve(settings, database_url=proxy.url, api_key=KEY, key_grace_s=6) as client:
+        async with serve(settings, database_url=proxy.url, api_key=KEY, api_key_grace_s=6) as client:
             known = await made(client, "read")
             proxy.refuse()
             unknown = bearer(keyring.draw().text)
@@ -592,7 +592,7 @@ async def test_a_collector_without_keys_is_closed_when_they_were_last_read_too_l
     settings: Settings, serve: Serve
 ) -> None:
     with proxied(settings.dsn) as proxy:
-        async with serve(settings, database_url=proxy.url, key_grace_s=3) as client:
+        async with serve(settings, database_url=proxy.url, api_key_grace_s=3) as client:
             assert (await client.get("/openapi.json")).status_code == 200
             proxy.refuse()
 

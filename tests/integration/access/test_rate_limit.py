@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import redis.asyncio
 
-from brain_collector.access.rate_limit import Quota
+from brain_collector.access.rate_limit import RateLimit
 from brain_collector.cache import RedisCache
 from brain_collector.errors import RateLimited
 from brain_collector.settings import Settings
@@ -104,7 +104,7 @@ async def test_who_has_nothing_left_is_refused_before_the_body_is_read(settings:
 async def test_collectors_share_a_limit_through_redis(settings: Settings) -> None:
     limited = msgspec.structs.replace(settings, **FIVE)
     caches = [patient(settings, "shared"), patient(settings, "shared")]
-    one, other = (Quota(limited, cache.evaluate) for cache in caches)
+    one, other = (RateLimit(limited, cache.evaluate) for cache in caches)
     passed = [(await outcome(quota, "a", {"n_events": 1, "n_bytes": 1}))[0] for quota in (one, other) * 4]
 
     assert passed == [True] * 5 + [False] * 3
@@ -120,7 +120,7 @@ def patient(settings: Settings, namespace: str, more: str = "") -> RedisCache:
 async def test_callers_do_not_share_a_limit(settings: Settings) -> None:
     cache = patient(settings, "callers")
     for evaluate in (cache.evaluate, nothing):
-        quota = Quota(msgspec.structs.replace(settings, **FIVE), evaluate)
+        quota = RateLimit(msgspec.structs.replace(settings, **FIVE), evaluate)
         await quota.take("key:a", n_events=5, n_bytes=1)
         with pytest.raises(RateLimited):
             quota.refuse_early("key:a")
@@ -138,7 +138,7 @@ async def test_redis_and_the_collector_count_alike(settings: Settings) -> None:
     cache = patient(settings, "alike")
     draw = random.Random(7)
     for caller in map(str, range(20)):
-        quotas = Quota(slow, cache.evaluate), Quota(slow, nothing)
+        quotas = RateLimit(slow, cache.evaluate), RateLimit(slow, nothing)
         for _ in range(20):
             cost = {"n_events": draw.randint(0, 30), "n_bytes": draw.choice([0, 1, 50, 300])}
             one, other = [await outcome(quota, caller, cost) for quota in quotas]
@@ -146,7 +146,7 @@ async def test_redis_and_the_collector_count_alike(settings: Settings) -> None:
     await cache.close()
 
 
-async def outcome(quota: Quota, caller: str, cost: dict[str, int]) -> tuple[bool, str]:
+async def outcome(quota: RateLimit, caller: str, cost: dict[str, int]) -> tuple[bool, str]:
     """Return whether it passed, and what is left, without the times."""
     try:
         headers = await quota.take(caller, **cost)
@@ -159,7 +159,7 @@ async def test_tokens_come_back(settings: Settings) -> None:
     cache = patient(settings, "back")
     fast = msgspec.structs.replace(settings, max_events_per_s=1_000.0, burst_s=0.01)
     for evaluate in (cache.evaluate, nothing):
-        quota = Quota(fast, evaluate)
+        quota = RateLimit(fast, evaluate)
         await quota.take("a", n_events=100, n_bytes=0)
         while True:
             try:
@@ -177,7 +177,7 @@ async def test_a_value_of_another_kind_in_redis_is_replaced(settings: Settings) 
     own = redis.asyncio.Redis.from_url(str(settings.redis_url))
     cache = patient(settings, "kind")
     await own.set("kind:quota:a", "nonsense")
-    quota = Quota(msgspec.structs.replace(settings, **FIVE), cache.evaluate)
+    quota = RateLimit(msgspec.structs.replace(settings, **FIVE), cache.evaluate)
 
     assert (await quota.take("a", n_events=1, n_bytes=1))["RateLimit"].startswith('"events";r=4')
     assert await own.type("kind:quota:a") == b"hash"
@@ -190,7 +190,7 @@ async def test_a_redis_that_runs_no_scripts_is_a_cache_all_the_same(settings: Se
     own = redis.asyncio.Redis.from_url(engines.redis_url)
     await own.acl_setuser("scriptless", enabled=True, passwords=["+word"], keys=["*"], commands=["+@all", "-eval"])
     cache = patient(settings, "scriptless", "&username=scriptless&password=word")
-    quota = Quota(msgspec.structs.replace(settings, **FIVE), cache.evaluate)
+    quota = RateLimit(msgspec.structs.replace(settings, **FIVE), cache.evaluate)
 
     assert (await quota.take("a", n_events=5, n_bytes=1))["RateLimit"].startswith('"events";r=0')
     with pytest.raises(RateLimited):

@@ -340,7 +340,7 @@ async def test_a_key_is_not_taken_for_another_event(collector: httpx.AsyncClient
     await collector.post("/api/events", json=event(message="one"), headers=headers)
     answer = await collector.post("/api/events", json=event(message="two"), headers=headers)
 
-    assert outcome(answer) == (422, "key_reused")
+    assert outcome(answer) == (422, "idempotency_key_reused")
     assert await count_foreign(settings.dsn) == 1
 
 
@@ -348,7 +348,7 @@ async def test_a_malformed_key_is_refused(collector: httpx.AsyncClient) -> None:
     for key in ("", "7", "not-a-uuid", "12345678-1234-1234-1234-12345678901g"):
         answer = await collector.post("/api/events", json=event(), headers={KEY_HEADER: key})
 
-        assert outcome(answer) == (400, "key_malformed"), key
+        assert outcome(answer) == (400, "idempotency_key_malformed"), key
 
 
 async def test_a_refused_event_leaves_its_key_free(collector: httpx.AsyncClient) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brain_collector.cache import ENTRY_BYTES, Cache, MemoryCache, RedisCache, Scope, open_cache
+from brain_collector.cache import ENTRY_BYTES, Cache, CacheScope, MemoryCache, RedisCache, open_cache
 from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
 from tests.support.engines import scratch_dir, wait_until
@@ -62,7 +62,7 @@ class Server:
             connection.sendall(command.encode())
             return connection.recv(65536).decode()
 
-    def token(self, scope: Scope) -> str:
+    def token(self, scope: CacheScope) -> str:
         return self.tell("GET", f"brain:gen:{scope}").split("\r\n")[1]
 
 
@@ -81,11 +81,11 @@ class Truth:
     def now(self) -> bytes:
         return f"version {self.version}".encode()
 
-    async def write(self, cache: Cache, scope: Scope = Scope.EVENTS) -> None:
+    async def write(self, cache: Cache, scope: CacheScope = CacheScope.LIST) -> None:
         self.version += 1
         await cache.invalidate(scope)
 
-    async def read(self, cache: Cache, scope: Scope = Scope.EVENTS) -> bytes:
+    async def read(self, cache: Cache, scope: CacheScope = CacheScope.LIST) -> bytes:
         return await cache.get_or_fill(scope, "key", LONG_S, self.fill)
 
 
@@ -129,13 +129,13 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
 async def warm(cache: Cache) -> None:
     """A new connection is not trusted at first; a value that comes back without a fill shows that it is now."""
 
-    async def is_trusted(scope: Scope) -> bool:
+    async def is_trusted(scope: CacheScope) -> bool:
         truth = Truth()
         for _ in range(2):
             await cache.get_or_fill(scope, "warm", LONG_S, truth.fill)
         return truth.asked < 2
 
-    for scope in Scope:
+    for scope in CacheScope:
         await eventually(partial(is_trusted, scope))
 
 
@@ -150,7 +150,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
 
 async def test_a_value_is_made_once_and_then_served(cache: Cache) -> None:
     truth = Truth()
-    assert [await cache.get_or_fill(Scope.EVENT, "a", LONG_S, truth.fill) for _ in range(3)] == [truth.now] * 3
+    assert [await cache.get_or_fill(CacheScope.ONE, "a", LONG_S, truth.fill) for _ in range(3)] == [truth.now] * 3
     assert truth.asked == 1
 
 
@@ -163,11 +163,11 @@ async def test_after_an_invalidation_the_value_is_made_anew(cache: Cache) -> Non
 
 async def test_the_scopes_have_generations_of_their_own(cache: Cache) -> None:
     events, event = Truth(), Truth()
-    await events.read(cache, Scope.EVENTS)
-    await event.read(cache, Scope.EVENT)
-    await cache.invalidate(Scope.EVENTS)
-    await events.read(cache, Scope.EVENTS)
-    await event.read(cache, Scope.EVENT)
+    await events.read(cache, CacheScope.LIST)
+    await event.read(cache, CacheScope.ONE)
+    await cache.invalidate(CacheScope.LIST)
+    await events.read(cache, CacheScope.LIST)
+    await event.read(cache, CacheScope.ONE)
     assert (events.asked, event.asked) == (2, 1)
 
 
@@ -175,7 +175,7 @@ async def test_a_value_lives_no_longer_than_its_time(cache: Cache) -> None:
     truth = Truth()
 
     async def made_again() -> bool:
-        await cache.get_or_fill(Scope.EVENT, "short", 0.05, truth.fill)
+        await cache.get_or_fill(CacheScope.ONE, "short", 0.05, truth.fill)
         return truth.asked == 2
 
     await eventually(made_again)
@@ -191,7 +191,7 @@ async def test_a_value_whose_making_began_before_a_write_is_served_to_nobody_aft
 
     truth = Truth()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        early = group.create_task(cache.get_or_fill(Scope.EVENTS, "key", LONG_S, slow_fill))
+        early = group.create_task(cache.get_or_fill(CacheScope.LIST, "key", LONG_S, slow_fill))
         await read_old.wait()
         await truth.write(cache)
         assert await truth.read(cache) == b"version 1"  # neither waits for the one that is under way, nor takes it
@@ -207,7 +207,7 @@ async def test_one_caller_fills_and_the_others_wait_for_it(cache: Cache) -> None
         await asyncio.sleep(0.05)
         return await truth.fill()
 
-    answers = await asyncio.gather(*(cache.get_or_fill(Scope.EVENT, "a", LONG_S, slow_fill) for _ in range(10)))
+    answers = await asyncio.gather(*(cache.get_or_fill(CacheScope.ONE, "a", LONG_S, slow_fill) for _ in range(10)))
     assert answers == [b"version 0"] * 10
     assert truth.asked == 1
 
@@ -218,10 +218,10 @@ async def test_an_error_reaches_all_who_wait_and_the_next_caller_tries_again(cac
         raise LookupError("no database")
 
     answers = await asyncio.gather(
-        *(cache.get_or_fill(Scope.EVENT, "a", LONG_S, failing_fill) for _ in range(3)), return_exceptions=True
+        *(cache.get_or_fill(CacheScope.ONE, "a", LONG_S, failing_fill) for _ in range(3)), return_exceptions=True
     )
     assert [type(answer) for answer in answers] == [LookupError] * 3
-    assert await cache.get_or_fill(Scope.EVENT, "a", LONG_S, Truth().fill) == b"version 0"
+    assert await cache.get_or_fill(CacheScope.ONE, "a", LONG_S, Truth().fill) == b"version 0"
 
 
 @pytest.mark.parametrize("cancelled", [0, 1], ids=["the one who fills", "one who waits"])
@@ -233,7 +233,7 @@ async def test_a_cancelled_caller_takes_nobody_along(cache: Cache, cancelled: in
         await asyncio.sleep(0.1)
         return b"made"
 
-    callers = [asyncio.ensure_future(cache.get_or_fill(Scope.EVENT, "a", LONG_S, slow_fill)) for _ in range(3)]
+    callers = [asyncio.ensure_future(cache.get_or_fill(CacheScope.ONE, "a", LONG_S, slow_fill)) for _ in range(3)]
     await filling.wait()
     callers[cancelled].cancel()
     async with asyncio.timeout(30):
@@ -254,7 +254,7 @@ async def test_cancelled_callers_leave_no_answer_behind_for_others(cache: Cache)
 
     for _ in range(300):
         keys = [f"key {chance.randrange(8)}" for _ in range(4)]
-        calls = [asyncio.ensure_future(cache.get_or_fill(Scope.EVENT, key, LONG_S, fill(key))) for key in keys]
+        calls = [asyncio.ensure_future(cache.get_or_fill(CacheScope.ONE, key, LONG_S, fill(key))) for key in keys]
         for _ in range(chance.randrange(6)):
             await asyncio.sleep(0)
         chance.choice(calls).cancel()
@@ -264,7 +264,7 @@ async def test_cancelled_callers_leave_no_answer_behind_for_others(cache: Cache)
 
 
 async def test_a_key_may_hold_any_text(cache: Cache) -> None:
-    assert await cache.get_or_fill(Scope.EVENT, "\udcff \n\x00 ü", LONG_S, Truth().fill) == b"version 0"
+    assert await cache.get_or_fill(CacheScope.ONE, "\udcff \n\x00 ü", LONG_S, Truth().fill) == b"version 0"
 
 
 # In the process.
@@ -275,7 +275,7 @@ async def test_the_memory_cache_holds_no_more_bytes_than_it_may_and_drops_the_le
 
     async def read(*keys: str) -> None:
         for key in keys:
-            await cache.get_or_fill(Scope.EVENT, key, LONG_S, truth.fill)
+            await cache.get_or_fill(CacheScope.ONE, key, LONG_S, truth.fill)
 
     await read("a", "b", "a", "c")
     assert truth.asked == 3
@@ -405,7 +405,7 @@ async def test_after_an_invalidation_that_did_not_arrive_nothing_cached_is_trust
         await warm(writer)
         await warm(reader)
         await truth.read(reader)
-        token = server.token(Scope.EVENTS)
+        token = server.token(CacheScope.LIST)
         server.signal(signal.SIGSTOP)
         await truth.write(writer)
         server.signal(signal.SIGCONT)
@@ -427,7 +427,7 @@ async def test_a_server_restored_to_an_older_state_is_not_trusted(server: Server
         await warm(writer)
         await warm(reader)
         await truth.read(reader)
-        token = server.token(Scope.EVENTS)
+        token = server.token(CacheScope.LIST)
         name = f"brain:events:{token}:key"
         await truth.write(writer)
         server.kill()
@@ -454,7 +454,7 @@ async def test_a_foreign_value_under_a_key_of_ours_is_not_served(server: Server)
         truth = Truth()
         await warm(cache)
         await truth.read(cache)
-        server.tell("SET", f"brain:events:{server.token(Scope.EVENTS)}:key", "foreign")
+        server.tell("SET", f"brain:events:{server.token(CacheScope.LIST)}:key", "foreign")
         assert await truth.read(cache) == truth.now
 
 
@@ -471,10 +471,10 @@ async def test_without_a_server_a_fill_is_only_for_those_who_came_before_it_bega
 
     cache = RedisCache("unix:///nowhere/redis.sock", retry_interval_s=0.0)
     async with opened(cache), asyncio.timeout(30), asyncio.TaskGroup() as group:
-        early = group.create_task(cache.get_or_fill(Scope.EVENTS, "key", LONG_S, slow_fill))
+        early = group.create_task(cache.get_or_fill(CacheScope.LIST, "key", LONG_S, slow_fill))
         await read_old.wait()
         truth.version += 1
-        late = [group.create_task(cache.get_or_fill(Scope.EVENTS, "key", LONG_S, slow_fill)) for _ in range(100)]
+        late = [group.create_task(cache.get_or_fill(CacheScope.LIST, "key", LONG_S, slow_fill)) for _ in range(100)]
         await asyncio.sleep(0)
         go_on.set()
     assert early.result() == b"version 0"

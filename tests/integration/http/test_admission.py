@@ -93,7 +93,7 @@ async def test_a_client_that_is_refused_is_not_asked_for_its_body(settings: Sett
         assert (await refused(client, f"Authorization: {reader}")).outcome == (403, "forbidden")
         assert (await refused(client, allowed, length=1_001)).outcome == (413, "body_too_large")
         assert (await refused(client, allowed, "Content-Encoding: br")).outcome == (415, "unsupported_media_type")
-        assert (await refused(client, allowed, "Idempotency-Key: x")).outcome == (400, "key_malformed")
+        assert (await refused(client, allowed, "Idempotency-Key: x")).outcome == (400, "idempotency_key_malformed")
 
 
 async def test_a_client_that_has_sent_its_share_is_not_asked_for_more(settings: Settings, serve: Serve) -> None:

@@ -15,7 +15,7 @@ from tests.support.collector import eventually
 
 pytestmark = pytest.mark.anyio
 
-METRIC = "door_refusals_total"
+METRIC = "connections_refused_total"
 
 
 def id_of(received: bytes) -> str:

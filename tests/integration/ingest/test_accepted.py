@@ -61,7 +61,7 @@ POISON: dict[str, bytes] = {
     "details deeper than `max_details_depth`": raw(b'{"d":' * 40 + b"1" + b"}" * 40),
     "nesting beyond any reason": raw(b'{"d":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "more keys than `max_details_keys`": line(details={str(n): n for n in range(1_001)}),
-    "a key longer than `max_key_chars`": line(details={"a": {"k" * 257: 1}}),
+    "a key longer than `max_details_key_chars`": line(details={"a": {"k" * 257: 1}}),
     "a key that comes twice": raw(b'{"n":1,"n":2}'),
     "no timestamp": line(),
     "a timestamp without an offset": at("2026-01-02T03:04:05"),

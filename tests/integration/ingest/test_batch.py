@@ -431,7 +431,7 @@ async def test_a_key_is_not_taken_for_another_body(collector: httpx.AsyncClient,
     other = await post_batch(collector, GOOD.replace(b'"2"', b'"3"'), key=key)
     longer = await post_batch(collector, GOOD + ndjson(event()), key=key)
 
-    assert outcome(other) == outcome(longer) == (422, "key_reused")
+    assert outcome(other) == outcome(longer) == (422, "idempotency_key_reused")
     assert await count_foreign(settings.dsn) == 3
 
 
@@ -450,12 +450,12 @@ async def test_a_key_used_on_one_endpoint_is_not_taken_on_the_other(
 
     first, second = (single, batch) if single_first else (batch, single)
     assert (await first()).is_success
-    assert outcome(await second()) == (422, "key_reused")
+    assert outcome(await second()) == (422, "idempotency_key_reused")
     assert await count_foreign(settings.dsn) == 1
 
 
 async def test_a_malformed_key_is_refused(collector: httpx.AsyncClient) -> None:
-    assert outcome(await post_batch(collector, GOOD, key="7")) == (400, "key_malformed")
+    assert outcome(await post_batch(collector, GOOD, key="7")) == (400, "idempotency_key_malformed")
 
 
 async def test_a_batch_refused_whole_leaves_its_key_free(collector: httpx.AsyncClient) -> None:
@@ -469,13 +469,13 @@ async def test_a_batch_refused_whole_leaves_its_key_free(collector: httpx.AsyncC
 
 async def test_a_key_is_forgotten_after_its_life_and_not_before(settings: Settings, serve: Serve) -> None:
     old, young = uuid4(), uuid4()
-    async with serve(settings, key_life_days=6) as client:
+    async with serve(settings, idempotency_key_life_days=6) as client:
         for key in (old, young):
             await post_batch(client, GOOD, key=key)
     aged = "UPDATE batches SET received_at = now() - make_interval(days => $2, hours => 1) WHERE key = $1"
     await sql(settings.dsn, aged, old, 6)
     await sql(settings.dsn, aged, young, 5)
-    async with serve(settings, key_life_days=6) as client:
+    async with serve(settings, idempotency_key_life_days=6) as client:
         answers = [await post_batch(client, GOOD, key=key) for key in (old, young)]
 
     assert [answer.json()["duplicate"] for answer in answers] == [False, True]

@@ -155,7 +155,7 @@ async def test_a_key_is_forgotten_after_its_life_and_is_then_too_old(settings: S
     for key, received_at in ((old, days_ago(6) - ALMOST), (young, days_ago(6) + ALMOST)):
         await sql(settings.dsn, "UPDATE batches SET received_at = $2 WHERE key = $1", key, received_at)
 
-    async with serve(settings, key_life_days=6) as client:
+    async with serve(settings, idempotency_key_life_days=6) as client:
         keys = await sql(settings.dsn, "SELECT key FROM batches WHERE key = ANY($1::uuid[])", [old, young])
         answers = [await post_batch(client, GOOD, key=key) for key in (old, young)]
 
@@ -177,11 +177,11 @@ async def test_more_keys_than_are_forgotten_at_once_are_all_forgotten_while_it_r
         )
         key = new_key()
         await post_batch(client, GOOD, key=key)
-        await sql(settings.dsn, aged, settings.key_life_days)
+        await sql(settings.dsn, aged, settings.idempotency_key_life_days)
 
         async def forgotten() -> bool:
             old = "SELECT FROM batches WHERE received_at < now() - make_interval(days => $1)"
-            return await sql(settings.dsn, old, settings.key_life_days) == []
+            return await sql(settings.dsn, old, settings.idempotency_key_life_days) == []
 
         await eventually(forgotten, "the old keys are forgotten")
         assert (await post_batch(client, GOOD, key=key)).json()["duplicate"] is True
@@ -351,5 +351,5 @@ async def test_a_key_is_not_taken_for_another_body_at_another_collector(settings
         await post_batch(one, GOOD, key=key)
         answer = await post_batch(other, GOOD + b"\n", key=key)
 
-    assert outcome(answer) == (422, "key_reused")
+    assert outcome(answer) == (422, "idempotency_key_reused")
     assert await count_foreign(settings.dsn) == 3

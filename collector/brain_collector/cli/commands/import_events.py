@@ -54,7 +54,8 @@ def import_(client: Client, *, file: str, batch: int) -> None:
     are new. Lines that are no events are named on stderr, cost no other, and make the exit code 1.
 
     To import a file again stores nothing twice, also after an import that broke off, for as long as the collector
-    remembers keys (BRAIN_COLLECTOR_KEY_LIFE_DAYS, 14). That holds for the same lines at the same places: of a file
+    remembers idempotency keys (BRAIN_COLLECTOR_IDEMPOTENCY_KEY_LIFE_DAYS, 14). That holds for the same lines at the
+    same places: of a file
     that was changed, import the new lines as a file of their own. It knows of imports alone: events that the
     collector got otherwise, such as those it exported itself, are stored a second time.
     """

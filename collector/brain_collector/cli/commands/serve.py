@@ -31,7 +31,7 @@ def serve(**flags: Any) -> None:
 def _announce(url: str, found: server.Backed) -> None:
     settings = found.settings
     data = settings.data_dir if found.embedded else migrate.without_password(settings.dsn)
-    key = " -H 'Authorization: Bearer <key>'" if settings.api_key or settings.require_key else ""
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key or settings.require_api_key else ""
     event = '{"event_type": "hello", "severity": "info", "message": "It works"}'
     click.echo(
         f"brain-events {VERSION} serves at {url}\n"

@@ -94,7 +94,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path, typed: str, offered
         ("redis_url", "redis://:s3cret@h:1/2", "redis://:***@h:1/2"),
         ("redis_url", "none", "none"),
         ("api_key", "s3cret", "***"),
-        ("require_key", "1", "true"),
+        ("require_api_key", "1", "true"),
     ],
 )
 def test_config_masks_what_is_secret(name: str, given: str, shown: str) -> None:
@@ -115,7 +115,7 @@ def test_config_says_where_each_setting_is_from(tmp_path: Path, monkeypatch: pyt
     assert found["port"] == {"value": "10", "origin": "flag --port"}
     assert found["host"] == {"value": "::1", "origin": "env BRAIN_COLLECTOR_HOST"}
     assert found["api_key"] == {"value": "***", "origin": f"file {tmp_path / 'key'}"}
-    assert found["max_keys"] == {"value": "1000", "origin": "default"}
+    assert found["max_api_keys"] == {"value": "1000", "origin": "default"}
     text = CliRunner().invoke(cli, ["config", "show", "--origin", *flags]).output
     assert len(text.splitlines()) == len(found)
     assert "flag --port" in text

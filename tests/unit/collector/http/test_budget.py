@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from brain_collector.errors import Unavailable
-from brain_collector.http.admission import Budget, Share
+from brain_collector.http.admission import Budget, Reservation
 from brain_collector.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ def staying() -> "asyncio.Future[None]":
     return asyncio.get_running_loop().create_future()
 
 
-async def begun(share: Share, n: int, left: "asyncio.Future[None] | None" = None) -> "asyncio.Task[None]":
+async def begun(share: Reservation, n: int, left: "asyncio.Future[None] | None" = None) -> "asyncio.Task[None]":
     """Return a request that asks for n bytes, after it has asked."""
     task = asyncio.create_task(share.admit(n, left or staying()))
     await settled()

@@ -7,21 +7,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from brain_collector.http.buffered_transport import Outlet
+from brain_collector.http.buffered_transport import BufferedTransport
 
 pytestmark = pytest.mark.anyio
 HEAD, BODY = b"HTTP/1.1 200 OK\r\n\r\n", b"{}"
 
 
 @asynccontextmanager
-async def outlet() -> AsyncIterator[tuple[Outlet, asyncio.StreamReader]]:
+async def outlet() -> AsyncIterator[tuple[BufferedTransport, asyncio.StreamReader]]:
     """Yield an outlet, and where what is written to it arrives."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
     reader, writer = await asyncio.open_connection(sock=theirs)
     try:
-        yield Outlet(transport, loop), reader
+        yield BufferedTransport(transport, loop), reader
     finally:
         transport.abort()
         writer.close()

@@ -8,7 +8,7 @@ import pytest
 from brain_collector.query.filter import Filter
 from brain_collector.schema import Event
 from brain_collector.tail.commit_order import Arrival, Piece, Span
-from brain_collector.tail.subscriber import PART_BYTES, Frame, Listener, Part, frame_of
+from brain_collector.tail.subscriber import PART_BYTES, Frame, Part, Subscriber, frame_of
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ def test_events_are_cut_into_parts_that_one_can_go_on_after() -> None:
     assert found.place == Arrival(8, 9)
 
 
-async def taken(listener: Listener) -> list[Frame]:
+async def taken(listener: Subscriber) -> list[Frame]:
     found = []
     while (one := await listener.next(0)) is not None:
         found.append(one)
@@ -48,7 +48,7 @@ async def taken(listener: Listener) -> list[Frame]:
 
 
 async def test_frames_come_in_order() -> None:
-    listener = Listener(Filter(), max_bytes=100)
+    listener = Subscriber(Filter(), max_bytes=100)
     for number in range(3):
         listener.put(*frame(number, 30))
     assert [each.place.xid for each in await taken(listener)] == [0, 1, 2]
@@ -56,7 +56,7 @@ async def test_frames_come_in_order() -> None:
 
 
 async def test_too_much_becomes_one_gap_over_all_that_waited() -> None:
-    listener = Listener(Filter(), max_bytes=100)
+    listener = Subscriber(Filter(), max_bytes=100)
     for number in range(4):
         listener.put(*frame(number, 30))
     (gap,) = await taken(listener)
@@ -64,7 +64,7 @@ async def test_too_much_becomes_one_gap_over_all_that_waited() -> None:
 
 
 async def test_a_gap_grows_and_ends_when_the_client_reads_again() -> None:
-    listener = Listener(Filter(), max_bytes=100)
+    listener = Subscriber(Filter(), max_bytes=100)
     for number in range(9):
         listener.put(*frame(number, 60))
     frames = await taken(listener)
@@ -75,7 +75,7 @@ async def test_a_gap_grows_and_ends_when_the_client_reads_again() -> None:
 
 
 async def test_gaps_do_not_pile_up() -> None:
-    listener = Listener(Filter(), max_bytes=100)
+    listener = Subscriber(Filter(), max_bytes=100)
     for number in range(1_000):
         span = frame(number, 0)[1]
         listener.put(Frame(Arrival(number, 0), (), span), span)
@@ -85,6 +85,6 @@ async def test_gaps_do_not_pile_up() -> None:
 
 
 async def test_one_frame_is_taken_whatever_its_size() -> None:
-    listener = Listener(Filter(), max_bytes=100)
+    listener = Subscriber(Filter(), max_bytes=100)
     listener.put(*frame(0, 1_000))
     assert [each.n_bytes for each in await taken(listener)] == [1_000]

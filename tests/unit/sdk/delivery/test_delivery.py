@@ -115,7 +115,12 @@ def test_one_event_that_is_too_large_for_the_collector_is_set_aside(sink: Sink) 
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(400, "body_undecodable"), (415, "unsupported_media_type"), (422, "key_reused"), (422, "batch_too_old")],
+    [
+        (400, "body_undecodable"),
+        (415, "unsupported_media_type"),
+        (422, "idempotency_key_reused"),
+        (422, "batch_too_old"),
+    ],
 )
 def test_a_refusal_for_good_sets_the_batch_aside(sink: Sink, status: int, code: str) -> None:
     assert code in FINAL_CODES
