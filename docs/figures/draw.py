@@ -1,6 +1,6 @@
 """Draw the figures of the documentation: each `NAME.toml` beside this file becomes `NAME.svg`.
 
-Run it after changing a figure; a test fails while an SVG differs from its source. It is a script of ours because Graphviz
+Run it after changing a figure; a test fails while an SVG differs from its source. It is a script of ours, as Graphviz
 needs a binary that pip cannot install, and Mermaid needs JavaScript or a browser; a grid of boxes needs neither.
 Every box has its own background, so that its text is readable on a light and on a dark page.
 """
@@ -53,7 +53,7 @@ def _x(column: int) -> int:
 
 def _y(figure: Figure, row: int) -> int:
     """Return the top of a row: below it are the titles of all lanes that have begun by then."""
-    begun = sum(lane["rows"][0] <= row for lane in figure["lane"])
+    begun: int = sum(lane["rows"][0] <= row for lane in figure["lane"])
     return MARGIN // 2 + begun * LANE_GAP + row * ROW
 
 
