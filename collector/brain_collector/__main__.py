@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line; without the collector's libraries, say how to get them."""
     try:
-        from brain_collector.cli import cli  # noqa: PLC0415 - the SDK alone does not bring what it needs
+        from brain_collector.cli.main import cli  # noqa: PLC0415 - the SDK alone does not bring what it needs
     except ModuleNotFoundError as error:
         sys.exit(
             f"brain-events: {error.name} is not installed; the SDK needs no command, the collector needs its extra: "

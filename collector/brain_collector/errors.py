@@ -6,7 +6,7 @@ CollectorError
 └── Problem                     an answer; `code` is stable, `detail` says what happened, the value, and what to do
     ├── RequestMalformed   400  request_malformed
     ├── BodyUndecodable    400  body_undecodable
-    ├── KeyMalformed       400  key_malformed
+    ├── IdempotencyKeyMalformed       400  idempotency_key_malformed
     ├── HostRefused        400  host_refused
     ├── Unauthorized       401  unauthorized
     ├── Forbidden          403  forbidden
@@ -22,7 +22,7 @@ CollectorError
     ├── EventInvalid       422  event_invalid
     ├── BatchInvalid       422  batch_invalid
     ├── ApiKeyInvalid      422  api_key_invalid
-    ├── KeyReused          422  key_reused
+    ├── IdempotencyKeyReused          422  idempotency_key_reused
     ├── BatchTooOld        422  batch_too_old
     ├── ParameterInvalid   422  parameter_invalid
     ├── CursorMismatch     422  cursor_mismatch
@@ -113,13 +113,13 @@ class BodyUndecodable(Problem):
     status, code, title = 400, "body_undecodable", "The body cannot be decoded"
 
 
-class KeyMalformed(Problem):
+class IdempotencyKeyMalformed(Problem):
     """The Idempotency-Key is no UUID.
 
     Send a UUID (version 7 is best), or no key.
     """
 
-    status, code, title = 400, "key_malformed", "The Idempotency-Key is no UUID"
+    status, code, title = 400, "idempotency_key_malformed", "The Idempotency-Key is no UUID"
 
 
 class HostRefused(Problem):
@@ -260,13 +260,13 @@ class ApiKeyInvalid(Problem):
     status, code, title = 422, "api_key_invalid", "The API key is not valid"
 
 
-class KeyReused(Problem):
+class IdempotencyKeyReused(Problem):
     """The Idempotency-Key was used before, with another body.
 
     Use a new key for another body; the same key is for the same bytes alone.
     """
 
-    status, code, title = 422, "key_reused", "The Idempotency-Key was used with another body"
+    status, code, title = 422, "idempotency_key_reused", "The Idempotency-Key was used with another body"
 
 
 class BatchTooOld(Problem):

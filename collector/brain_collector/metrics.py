@@ -54,8 +54,8 @@ REQUESTS: Final = _counter(
 REQUEST_SECONDS: Final = _histogram(
     "request_seconds", "Time from a request's head to the end of its answer.", _SECONDS, "method", "route"
 )
-DOOR_REFUSALS: Final = _counter(
-    "door_refusals",
+CONNECTIONS_REFUSED: Final = _counter(
+    "connections_refused",
     "What the door turned away: `request_malformed`, `head_too_large`, `head_too_slow` (the problem's code), `crowded` "
     "(every connection works; 503), `full` (also the reserve is taken; 503, unheard); without an answer `shed` (it "
     "waited, and made room) and `silent` (it said nothing in time). Of these only `crowded` is in `requests`, and what "
@@ -119,7 +119,7 @@ BUILD: Final = _gauge("build_info", "Always 1.", "version", "python")
 METRICS: Final = (
     REQUESTS,
     REQUEST_SECONDS,
-    DOOR_REFUSALS,
+    CONNECTIONS_REFUSED,
     EVENTS_ACCEPTED,
     EVENTS_REJECTED,
     BATCH_EVENTS,

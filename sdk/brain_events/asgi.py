@@ -6,8 +6,8 @@ what it knows of a request in an object of that request (`_exchange`).
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from brain_events._default import aflush, log_system_event
-from brain_events._exchange import ASGIApp, Log, Message, Receive, Request, Scope, Send, Websocket
+from brain_events._adapters.asgi_exchange import ASGIApp, Log, Message, Receive, Request, Scope, Send, Websocket
+from brain_events._process.default import aflush, log_system_event
 from brain_events.client import Client
 
 SHUTDOWN_FLUSH_S = 2.0

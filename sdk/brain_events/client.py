@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from brain_events._event import cut, encode, encode_event, make_event
-from brain_events._hook import Hook
-from brain_events._sanitize import is_secret
-from brain_events._scrub import scrub
-from brain_events._stats import Stats
-from brain_events._trace import MODULES, OPENTELEMETRY, with_span
-from brain_events._transport import Transport
-from brain_events._worker import FLUSH_POLL_S, Worker, release_all
+from brain_events._delivery.transport import Transport
+from brain_events._delivery.worker import FLUSH_POLL_S, Worker, release_all
+from brain_events._queue.stats import Stats
+from brain_events._record.before_send import Hook
+from brain_events._record.bound_fields import with_bound
+from brain_events._record.event import cut, encode, encode_event, make_event
+from brain_events._record.redact import scrub
+from brain_events._record.sanitize import is_secret
+from brain_events._record.trace import MODULES, OPENTELEMETRY, with_span
 from brain_events.config import Config
-from brain_events.context import BOUND, SilencedError, with_bound
+from brain_events.context import BOUND, SilencedError
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
 
 SHORT_LINE_BYTES = 1000
@@ -213,7 +214,7 @@ def _searching(put: PutLine, max_bytes: int, allowed_keys: frozenset[str]) -> Pu
 
 
 def _http_transport(config: Config) -> Transport:
-    from brain_events._http import HTTPTransport  # noqa: PLC0415 -- urllib3 takes 30 ms, which `import` must not cost
+    from brain_events._delivery.http import HTTPTransport  # noqa: PLC0415 -- urllib3 takes 30 ms, which `import` must not cost
 
     return HTTPTransport(config)
 

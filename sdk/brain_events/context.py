@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from brain_events._trace import MODULES, OPENTELEMETRY, with_span
-
 BOUND: ContextVar[dict[str, Any] | None] = ContextVar("brain_events_bound", default=None)
 """The bound fields; the dict is replaced, never changed, so that tasks never see each other's fields."""
 
@@ -16,7 +14,7 @@ SENDING: ContextVar[bool] = ContextVar("brain_events_sending", default=False)
 WORKER_THREAD = "brain-events"
 """The name of the thread that delivers; a record that a queue carries to another thread still bears it."""
 
-_SILENT: Final = object()
+SILENT: Final = object()
 """A bound key that no event can have. It costs the fast path nothing: no shape that it knows has such a key."""
 
 
@@ -28,7 +26,7 @@ class SilencedError(Exception):
 def silence() -> Iterator[None]:
     """Run code of the application whose own events are dropped."""
     before = BOUND.get()
-    BOUND.set({_SILENT: True})  # type: ignore[dict-item]
+    BOUND.set({SILENT: True})  # type: ignore[dict-item]
     try:
         yield
     finally:
@@ -40,30 +38,9 @@ def bind(**fields: Any) -> None:
     BOUND.set({**(BOUND.get() or {}), **fields})
 
 
-def with_bound(details: Any) -> Any:
-    """Return `details` with the ids of the current span and the bound fields added; `details` win, then the span.
-
-    Raises:
-        SilencedError: Nothing may be logged now.
-    """
-    fields = BOUND.get()
-    if fields is not None and _SILENT in fields:
-        raise SilencedError
-    if OPENTELEMETRY in MODULES:
-        fields = with_span(fields)
-    if fields is None:
-        return details
-    if details is None:
-        return fields
-    try:
-        return {**fields, **details}
-    except Exception:  # noqa: BLE001 -- no mapping, or one that raises
-        return {**fields, "value": details}
-
-
 def unbind(*names: str) -> None:
     """Take the named fields off again; a name that is not bound is ignored."""
-    kept = {name: value for name, value in (BOUND.get() or {}).items() if name not in names or name is _SILENT}
+    kept = {name: value for name, value in (BOUND.get() or {}).items() if name not in names or name is SILENT}
     BOUND.set(kept or None)
 
 

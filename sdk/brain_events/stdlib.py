@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from brain_events import _loguru
-from brain_events._default import log_system_event
+from brain_events._adapters import loguru
+from brain_events._process.default import log_system_event
 from brain_events.client import Client
 from brain_events.context import SENDING, WORKER_THREAD
 
@@ -60,7 +60,7 @@ def is_ours(record: logging.LogRecord) -> bool:
 def extra_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return what the application added to a record, its `event_type` included."""
     fields = {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
-    if _loguru.made(record):
+    if loguru.made(record):
         fields |= fields.pop("extra")
     elif "event_type" in record.__dict__:
         fields["event_type"] = record.__dict__["event_type"]
@@ -76,4 +76,4 @@ def _message_of(record: logging.LogRecord) -> Any:
         message = record.getMessage()
     except Exception:  # noqa: BLE001 -- arguments that do not fit the format: what was meant is still worth storing
         return f"{record.msg} {record.args}"
-    return _loguru.message_of(record, message) if _loguru.made(record) else message
+    return loguru.message_of(record, message) if loguru.made(record) else message

@@ -13,8 +13,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from brain_events._default import log_system_event
-from brain_events._exception import describe_stack
+from brain_events._process.default import log_system_event
+from brain_events._record.exception import describe_stack
 from brain_events.client import Client
 from brain_events.context import SENDING
 from brain_events.stdlib import extra_of, is_ours, time_of

@@ -34,8 +34,8 @@ FINAL_CODES: Final = frozenset(
         "unsupported_media_type",
         "batch_invalid",
         "batch_too_old",
-        "key_reused",
-        "key_malformed",
+        "idempotency_key_reused",
+        "idempotency_key_malformed",
     }
 )
 """Problem codes (RFC 9457 member `code`) that no resend can change: a client may set the batch aside."""

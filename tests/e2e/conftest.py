@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.process import CollectorProcess, collector_process
-from tests.integration.engines import scratch_dir
+from tests.support.engines import scratch_dir
+from tests.support.process import CollectorProcess, collector_process
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,10 +15,10 @@ import pytest
 from brain_collector import embedded
 from brain_collector.embedded import datadir
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
-from tests.e2e.process import CollectorProcess, collector_process
 from tests.e2e.test_rolling import Load
-from tests.integration.engines import scratch_dir
-from tests.integration.support import event, ndjson, sql
+from tests.support.collector import event, ndjson, sql
+from tests.support.engines import scratch_dir
+from tests.support.process import CollectorProcess, collector_process
 
 OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 KEY, BODY = str(new_key()), ndjson(*(event(message=f"kept {n}", details={"n": n}) for n in range(500)))

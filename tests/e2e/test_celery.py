@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.process import CollectorProcess, wait_until
 from tests.e2e.test_gunicorn import inherit
-from tests.unit.sdk import sink as sinks
+from tests.support import sink as sinks
+from tests.support.process import CollectorProcess, wait_until
 
 TASKS, EACH = 300, 100
 APPLICATION = f"""

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from brain_collector import migrate
-from tests.e2e.process import CollectorProcess, collector_process, wait_until
-from tests.integration.engines import scratch_dir
+from brain_collector.storage import migrate
+from tests.support.engines import scratch_dir
+from tests.support.process import CollectorProcess, collector_process, wait_until
 
 COMMAND = [sys.executable, "-m", "brain_collector"]
 
@@ -107,7 +107,7 @@ def test_with_urls_given_nothing_embedded_is_imported_or_started(collector: Coll
 
     assert (health["engines"], children) == ([], "")
     assert {event["source"] for event in listed} == {"collector"}
-    assert "brain_collector.server" in imported
+    assert "brain_collector.server.serve" in imported
     assert "brain_collector.embedded" not in imported
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from brain_events import Stats
-from tests.unit.sdk import sink as sinks
+from tests.support import sink as sinks
 
 THREADS, TASKS, EACH_THREAD, EACH_TASK = 200, 10_000, 2_500, 50
 ALL = THREADS * EACH_THREAD + TASKS * EACH_TASK

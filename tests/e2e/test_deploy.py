@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from brain_collector import migrate
-from tests.e2e.process import CollectorProcess
+from brain_collector.storage import migrate
 from tests.e2e.test_rolling import external
-from tests.integration.engines import SuiteEngines
-from tests.integration.support import new_database
+from tests.support.collector import new_database
+from tests.support.engines import SuiteEngines
+from tests.support.process import CollectorProcess
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "deploy.sh"

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
-from tests.e2e.process import CollectorProcess, collector_process, wait_until
-from tests.integration.engines import scratch_dir
-from tests.integration.support import event, ndjson
+from tests.support.collector import event, ndjson
+from tests.support.engines import scratch_dir
+from tests.support.process import CollectorProcess, collector_process, wait_until
 
 SIZE = "300m"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.process import CollectorProcess, collector_process, wait_until
-from tests.integration.engines import scratch_dir
+from tests.support.engines import scratch_dir
+from tests.support.process import CollectorProcess, collector_process, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 APPS = {"starlette_app": ["/hello/ann", "/fail", "/nowhere"], "fastapi_app": ["/items/1", "/items/99"]}

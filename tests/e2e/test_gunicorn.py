@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.process import CollectorProcess, wait_until
-from tests.e2e.test_durable import HEIR
-from tests.unit.sdk import sink as sinks
+from tests.e2e.test_durable_kills import HEIR
+from tests.support import sink as sinks
+from tests.support.process import CollectorProcess, wait_until
 
 WORKERS = 4
 REQUESTS, EACH = 400, 500

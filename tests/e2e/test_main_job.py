@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from brain_events import Stats
-from tests.e2e.process import CollectorProcess, wait_until
-from tests.e2e.relay import Relay, relayed
+from tests.support.process import CollectorProcess, wait_until
+from tests.support.relay import Relay, relayed
 
-PRODUCER = Path(__file__).parent / "producer.py"
+PRODUCER = Path(__file__).parents[1] / "support" / "producer.py"
 PROCESSES = 4
 EACH = 25_000
 

@@ -13,13 +13,13 @@ import asyncpg
 import httpx
 import pytest
 
-from brain_collector import migrate, partitions
 from brain_collector.settings import Settings
-from tests.e2e.next_release import NextRelease
-from tests.e2e.process import wait_until
+from brain_collector.storage import migrate, partitions
 from tests.e2e.test_rolling import Load, external, is_ready
-from tests.integration.engines import SuiteEngines
-from tests.integration.support import connected, event, sql
+from tests.support.collector import connected, event, sql
+from tests.support.engines import SuiteEngines
+from tests.support.next_release import NextRelease
+from tests.support.process import wait_until
 
 ATTACHED = """
     SELECT indisvalid, (SELECT count(*) FROM pg_inherits WHERE inhparent = indexrelid),

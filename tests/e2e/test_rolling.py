@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
-from tests.e2e.process import CollectorProcess, collector_process, wait_until
-from tests.integration.engines import SuiteEngines
-from tests.integration.support import event, ndjson, own_events, sql
+from tests.support.collector import event, ndjson, own_events, sql
+from tests.support.engines import SuiteEngines
+from tests.support.process import CollectorProcess, collector_process, wait_until
 
 ROUNDS = 3
 CLIENTS = 8

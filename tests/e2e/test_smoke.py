@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.engines import SuiteEngines
-from tests.integration.support import Process, collector_process, new_database
+from tests.support.collector import Process, collector_process, new_database
+from tests.support.engines import SuiteEngines
 
 SCRIPT = Path(__file__).parents[1] / "smoke" / "smoke.sh"
 KEY = "smoke-key"

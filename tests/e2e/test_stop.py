@@ -13,10 +13,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from brain_collector.export import FIRST_PAGE
+from brain_collector.read.export import FIRST_PAGE
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
-from tests.integration.proxy import proxied
-from tests.integration.support import Process, collector_process, event, ndjson
+from tests.support.collector import Process, collector_process, event, ndjson
+from tests.support.proxy import proxied
 
 WAITING = 30
 BOUND_S = 15

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import httpx
 
 from brain_events.wire import BATCH_PATH, NDJSON
-from tests.e2e.process import CollectorProcess, collector_process, signal_all, stop_family, wait_until
-from tests.faults.load import loaded
 from tests.faults.test_kill import check
-from tests.integration.engines import scratch_dir
-from tests.integration.support import event, ndjson
+from tests.support.collector import event, ndjson
+from tests.support.engines import scratch_dir
+from tests.support.load import loaded
+from tests.support.process import CollectorProcess, collector_process, signal_all, stop_family, wait_until
 
 DEADLINES = {
     "BRAIN_COLLECTOR_WRITE_DEADLINE_S": "2",

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.e2e.process import CollectorProcess, wait_until
-from tests.faults.load import Load, loaded
+from tests.support.load import Load, loaded
+from tests.support.process import CollectorProcess, wait_until
 
 ROUNDS = int(os.environ.get("BRAIN_TEST_FAULT_ROUNDS", "6"))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from brain_collector.settings import Settings
-from tests.e2e.process import CollectorProcess, wait_until
-from tests.faults.load import loaded
 from tests.faults.test_kill import ROUNDS
-from tests.integration.support import sql
+from tests.support.collector import sql
+from tests.support.load import loaded
+from tests.support.process import CollectorProcess, wait_until
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec.yaml
 import pytest
 
-from brain_collector.cli import COMMANDS
+from brain_collector.cli.main import COMMANDS
 from brain_collector.settings import ENV_PREFIX, Settings, load
 
 ROOT = Path(__file__).parents[2]

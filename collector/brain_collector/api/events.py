@@ -10,21 +10,21 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.api import query
-from brain_collector.api.body import body_of, media_type, sender_of
+from brain_collector.access.guard import caller_of, sender_of
+from brain_collector.api import parameters
 from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
 from brain_collector.api.operation import JSON, PATH, QUOTA_HEADERS, Answer, Operation, Parameter
 from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
-from brain_collector.auth import caller_of
-from brain_collector.cache import Scope
-from brain_collector.decode import OWN_SOURCE, Rows, decode_changes, decode_one
+from brain_collector.api.resources import Resources, resources_of
+from brain_collector.cache import CacheScope
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
+from brain_collector.http.body import body_of, media_type
+from brain_collector.ingest.decode import OWN_SOURCE, Rows, decode_changes, decode_one
+from brain_collector.ingest.rejected_lines import RejectedLine
+from brain_collector.ingest.submission import RowsRejected, Submission
 from brain_collector.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
-from brain_collector.quarantine import RejectedLine
-from brain_collector.resources import Resources, resources
+from brain_collector.read.store import Check
 from brain_collector.schema import Event, EventCreate, EventUpdate
-from brain_collector.store import Check
-from brain_collector.submission import RowsRefused, Submission
 from brain_events.wire import KEY_HEADER
 
 REVALIDATE: Final = "private, no-cache"
@@ -35,39 +35,39 @@ _encode: Final = msgspec.json.encode
 
 async def create(request: Request) -> Response:
     """Store one event; answer when it is committed."""
-    own = resources(request)
-    query.only(request, ())
+    resources = resources_of(request)
+    parameters.only(request, ())
     media_type(request, JSON)
     key = idempotency_key(request)
-    refuse_too_old(key, datetime.now(UTC), own.settings.key_life_days)
+    refuse_too_old(key, datetime.now(UTC), resources.settings.idempotency_key_life_days)
     caller = caller_of(request.scope)
-    own.quota.refuse_early(caller)
-    with own.budget.share() as share:
-        body = await body_of(request, own.settings, share)
-        left = await own.quota.take(caller, n_events=1, n_bytes=len(body))
+    resources.rate_limit.refuse_early(caller)
+    with resources.budget.share() as share:
+        body = await body_of(request, resources.settings, share)
+        left = await resources.rate_limit.take(caller, n_events=1, n_bytes=len(body))
         try:
-            event = await _create(own, body, key)
+            event = await _create(resources, body, key)
         except EventInvalid as error:
-            _count_refused(own, error)
+            _count_refused(resources, error)
             code = error.errors[0].code
-            own.quarantine.add(
+            resources.rejected_lines.add(
                 [RejectedLine(datetime.now(UTC), sender_of(request), key, None, code, error.detail, body)]
             )
             raise
     return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}", **left})
 
 
-async def _create(own: Resources, body: bytes, key: UUID | None) -> Event:
-    rows = decode_one(body, own.limits, datetime.now(UTC))
+async def _create(resources: Resources, body: bytes, key: UUID | None) -> Event:
+    rows = decode_one(body, resources.limits, datetime.now(UTC))
     draft = _draft(rows)
     submission = Submission(rows, lambda _refused: _encode(draft).decode(), key=key, digest=digest(body, single=True))
     try:
-        stored = await own.writer.submit(submission)
-    except RowsRefused as error:
+        stored = await resources.writer.submit(submission)
+    except RowsRejected as error:
         raise _not_storable(error.refused[0]) from None
     event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate else draft
     if not stored.duplicate:
-        own.metrics.add(EVENTS_ACCEPTED)
+        resources.metrics.add(EVENTS_ACCEPTED)
     event.id, event.created_at = stored.first_id, stored.created_at
     return event
 
@@ -86,25 +86,25 @@ def _draft(rows: Rows) -> Event:
     )
 
 
-def _count_refused(own: Resources, error: EventInvalid) -> None:
+def _count_refused(resources: Resources, error: EventInvalid) -> None:
     """Count an event that is refused, and make an own event of it."""
-    own.selflog.refused(1)
-    own.metrics.add(EVENTS_REJECTED, error.errors[0].code if error.errors else error.code)
+    resources.own_events.refused(1)
+    resources.metrics.add(EVENTS_REJECTED, error.errors[0].code if error.errors else error.code)
 
 
 async def get(request: Request) -> Response:
     """Return one event, or that the client has it already."""
-    own = resources(request)
-    query.only(request, ())
-    event_id = query.event_id(request)
+    resources = resources_of(request)
+    parameters.only(request, ())
+    event_id = parameters.event_id(request)
 
     async def fill() -> bytes:
-        event = await own.store.get(event_id)
+        event = await resources.store.get(event_id)
         if event is None:
             raise _not_found(event_id)
         return _encode(event)
 
-    content = await own.cache.get_or_fill(Scope.EVENT, str(event_id), own.settings.event_ttl_s, fill)
+    content = await resources.cache.get_or_fill(CacheScope.ONE, str(event_id), resources.settings.event_ttl_s, fill)
     headers = {"ETag": etag(content), "Cache-Control": REVALIDATE}
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -113,27 +113,27 @@ async def get(request: Request) -> Response:
 
 async def update(request: Request) -> Response:
     """Change the fields that are sent; the counts follow."""
-    own = resources(request)
-    query.only(request, ())
-    event_id = query.event_id(request)
+    resources = resources_of(request)
+    parameters.only(request, ())
+    event_id = parameters.event_id(request)
     media_type(request, JSON)
-    with own.budget.share() as share:
-        body = await body_of(request, own.settings, share)
+    with resources.budget.share() as share:
+        body = await body_of(request, resources.settings, share)
         try:
-            return await _update(own, body, event_id, check_of(request))
+            return await _update(resources, body, event_id, check_of(request))
         except EventInvalid as error:
-            _count_refused(own, error)
+            _count_refused(resources, error)
             raise
 
 
-async def _update(own: Resources, body: bytes, event_id: int, check: Check | None) -> Response:
-    changes = decode_changes(body, own.limits)
-    await _refuse_other_timestamp(own, event_id, changes.pop("timestamp", None))
+async def _update(resources: Resources, body: bytes, event_id: int, check: Check | None) -> Response:
+    changes = decode_changes(body, resources.limits)
+    await _refuse_other_timestamp(resources, event_id, changes.pop("timestamp", None))
     if changes.get("source") == OWN_SOURCE:
-        await _refuse_own_source(own, event_id)
+        await _refuse_own_source(resources, event_id)
     try:
-        async with _invalidating(own):
-            event = await own.store.update(event_id, changes, check)
+        async with _invalidating(resources):
+            event = await resources.store.update(event_id, changes, check)
     except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
         raise _not_storable(error.detail) from None
     if event is None:
@@ -141,15 +141,15 @@ async def _update(own: Resources, body: bytes, event_id: int, check: Check | Non
     return _json(_encode(event))
 
 
-async def _refuse_other_timestamp(own: Resources, event_id: int, moment: datetime | None) -> None:
-    event = None if moment is None else await own.store.get(event_id)
+async def _refuse_other_timestamp(resources: Resources, event_id: int, moment: datetime | None) -> None:
+    event = None if moment is None else await resources.store.get(event_id)
     if event is not None and event.timestamp != moment:
         said = f"the timestamp of an event cannot change; leave it out, or send {event.timestamp.isoformat()}"
         raise EventInvalid(said, errors=[FieldError("/timestamp", "field_immutable", said)])
 
 
-async def _refuse_own_source(own: Resources, event_id: int) -> None:
-    event = await own.store.get(event_id)
+async def _refuse_own_source(resources: Resources, event_id: int) -> None:
+    event = await resources.store.get(event_id)
     if event is not None and event.source != OWN_SOURCE:
         said = f"the source {OWN_SOURCE} is the collector's own; leave it out, or send another"
         raise EventInvalid(said, errors=[FieldError("/source", "source_reserved", said)])
@@ -157,18 +157,18 @@ async def _refuse_own_source(own: Resources, event_id: int) -> None:
 
 async def delete(request: Request) -> Response:
     """Delete one event; the counts follow."""
-    own = resources(request)
-    query.only(request, ())
-    event_id = query.event_id(request)
-    async with _invalidating(own):
-        found = await own.store.delete(event_id, check_of(request))
+    resources = resources_of(request)
+    parameters.only(request, ())
+    event_id = parameters.event_id(request)
+    async with _invalidating(resources):
+        found = await resources.store.delete(event_id, check_of(request))
     if not found:
         raise _not_found(event_id)
     return Response(status_code=204)
 
 
 @asynccontextmanager
-async def _invalidating(own: Resources) -> AsyncIterator[None]:
+async def _invalidating(resources: Resources) -> AsyncIterator[None]:
     """Begin new generations before the answer goes out, whatever it is.
 
     After a 404 or a 412, because another may just have changed the event; after a 503, because it may be committed.
@@ -176,8 +176,8 @@ async def _invalidating(own: Resources) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await own.cache.invalidate(Scope.EVENTS)
-        await own.cache.invalidate(Scope.EVENT)
+        await resources.cache.invalidate(CacheScope.LIST)
+        await resources.cache.invalidate(CacheScope.ONE)
 
 
 def _json(content: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -13,17 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from brain_collector import export
-from brain_collector.api import query
-from brain_collector.api.body import takes_gzip
-from brain_collector.api.listing import FILTER_PARAMETERS, RANGE_PARAMETERS
+from brain_collector.access.guard import refuse_if_revoked
+from brain_collector.api import parameters
+from brain_collector.api.event_list import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
-from brain_collector.auth import refuse_if_revoked
-from brain_collector.cursor import Position
-from brain_collector.draining import is_draining
+from brain_collector.api.resources import resources_of
 from brain_collector.errors import ParameterInvalid, Problem
-from brain_collector.export import Format
-from brain_collector.resources import resources
+from brain_collector.http.body import takes_gzip
+from brain_collector.http.draining import is_draining
+from brain_collector.query.cursor import Position
+from brain_collector.read import export
+from brain_collector.read.export import Format
 from brain_collector.schema import Event
 
 MEDIA_TYPES: Final[dict[Format, str]] = {
@@ -32,7 +32,7 @@ MEDIA_TYPES: Final[dict[Format, str]] = {
     "csv": "text/csv; charset=utf-8",
 }
 GZIP_LEVEL: Final = 6
-_Id = Annotated[int, Meta(ge=1, le=query.MAX_ID)]
+_Id = Annotated[int, Meta(ge=1, le=parameters.MAX_ID)]
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 logger: Final = logging.getLogger(__name__)
@@ -40,19 +40,19 @@ logger: Final = logging.getLogger(__name__)
 
 async def export_events(request: Request) -> Response:
     """Send events, newest first, until there are no more or `limit` of them."""
-    own = resources(request)
-    query.only(request, [each.name for each in _PARAMETERS], prefix=query.DETAILS, repeatable=["event_type"])
-    wanted = query.event_filter(request, own.settings)
-    most = own.settings.max_export_events
-    limit = query.whole_number(request, "limit", default=most, least=1, most=most, remedy="; go on with `after`")
-    form: Format = query.choice(request, "format", Format, default="ndjson")
+    resources = resources_of(request)
+    parameters.only(request, [each.name for each in _PARAMETERS], prefix=parameters.DETAILS, repeatable=["event_type"])
+    wanted = parameters.event_filter(request, resources.settings)
+    most = resources.settings.max_export_events
+    limit = parameters.whole_number(request, "limit", default=most, least=1, most=most, remedy="; go on with `after`")
+    form: Format = parameters.choice(request, "format", Format, default="ndjson")
     after = _after(request)
     headers = {"Content-Disposition": f'attachment; filename="events.{form}"', "Vary": "Accept-Encoding"}
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPES[form], headers=headers)
     with ExitStack() as stack:
-        stack.enter_context(own.exports.one())
-        pages = own.exports.pages(wanted, limit, after)
+        stack.enter_context(resources.exports.one())
+        pages = resources.exports.pages(wanted, limit, after)
         first = await anext(pages)  # what is wrong shows here, where it can be answered
         ends = stack.pop_all()
     content = _document(request, pages, first, form)
@@ -116,7 +116,7 @@ def _after(request: Request) -> Position | None:
         return None
     moment, _, id = given.partition("~")
     try:
-        return Position(query.as_moment(moment), msgspec.convert(id, _Id, strict=False))
+        return Position(parameters.as_moment(moment), msgspec.convert(id, _Id, strict=False))
     except (msgspec.ValidationError, OverflowError):
         raise ParameterInvalid(
             f"after is {given[:60]!r}, must be the timestamp and the id of the last event that you have, as "

@@ -8,42 +8,42 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector import VERSION
+from brain_collector.access.guard import is_trusted
 from brain_collector.api.operation import JSON, Answer, Operation
-from brain_collector.auth import is_trusted
-from brain_collector.draining import is_draining
+from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import CollectorError
-from brain_collector.resources import Resources, resources
+from brain_collector.http.draining import is_draining
 from brain_collector.schema import DatabaseHealth, Health, Liveness, Readiness
 
 
 async def health(request: Request) -> Response:
     """Tell what is up; who may not see more gets the status alone."""
-    own = resources(request)
-    up = own.availability.database == own.availability.cache == "up"
+    resources = resources_of(request)
+    up = resources.availability.database == resources.availability.cache == "up"
     status: Literal["ok", "degraded"] = "ok" if up else "degraded"
-    own.selflog.check("health_check", "info", f"Health was checked: {status}", status=status)
+    resources.own_events.check("health_check", "info", f"Health was checked: {status}", status=status)
     if not is_trusted(request):
         return _json(Health(status))
     return _json(
         Health(
             status=status,
             version=VERSION,
-            database=own.availability.database,
-            cache=own.availability.cache,
-            engines=own.availability.engines,
+            database=resources.availability.database,
+            cache=resources.availability.cache,
+            engines=resources.availability.engines,
         )
     )
 
 
 async def database_health(request: Request) -> Response:
     """Ask the database; 503 when it does not answer."""
-    own = resources(request)
-    latency_ms = await _ping(own)
+    resources = resources_of(request)
+    latency_ms = await _ping(resources)
     if latency_ms is None:
-        own.selflog.check("db_health_check", "error", "The database does not answer")
-        after = {"Retry-After": str(own.settings.retry_after_s)}
+        resources.own_events.check("db_health_check", "error", "The database does not answer")
+        after = {"Retry-After": str(resources.settings.retry_after_s)}
         return _json(DatabaseHealth("down", None), status=503, headers=after)
-    own.selflog.check("db_health_check", "info", "The database answers", latency_ms=latency_ms)
+    resources.own_events.check("db_health_check", "info", "The database answers", latency_ms=latency_ms)
     return _json(DatabaseHealth("ok", latency_ms))
 
 
@@ -54,22 +54,22 @@ async def livez(_request: Request) -> Response:
 
 async def readyz(request: Request) -> Response:
     """Tell whether this collector should get traffic."""
-    own = resources(request)
+    resources = resources_of(request)
     reasons = ["the collector is stopping"] if is_draining(request) else []
-    reasons += own.availability.problems(answers=await _ping(own) is not None)
-    if not reasons and own.keys.is_away:
+    reasons += resources.availability.problems(answers=await _ping(resources) is not None)
+    if not reasons and resources.keys.is_away:
         reasons.append("the API keys could not be read yet")
     if reasons:
-        after = {"Retry-After": str(own.settings.retry_after_s)}
+        after = {"Retry-After": str(resources.settings.retry_after_s)}
         return _json(Readiness("not_ready", reasons if is_trusted(request) else []), status=503, headers=after)
     return _json(Readiness("ready", []))
 
 
-async def _ping(own: Resources) -> float | None:
+async def _ping(resources: Resources) -> float | None:
     """Return how long the database took to answer, in ms; None when it does not."""
     began_s = time.perf_counter()
     try:
-        await own.store.ping()
+        await resources.store.ping()
     except CollectorError:
         return None
     return round((time.perf_counter() - began_s) * 1000, 3)

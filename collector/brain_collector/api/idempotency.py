@@ -7,7 +7,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from brain_collector.errors import BatchTooOld, KeyMalformed
+from brain_collector.errors import BatchTooOld, IdempotencyKeyMalformed
 from brain_events.wire import KEY_HEADER
 
 CLOCK_MARGIN: Final = timedelta(days=1)
@@ -20,7 +20,7 @@ def idempotency_key(request: Request) -> UUID | None:
     """Return the Idempotency-Key: a UUID, bare or as the structured-field string of the IETF draft.
 
     Raises:
-        KeyMalformed: it is no UUID.
+        IdempotencyKeyMalformed: it is no UUID.
     """
     given = request.headers.get(KEY_HEADER)
     if given is None:
@@ -28,7 +28,7 @@ def idempotency_key(request: Request) -> UUID | None:
     try:
         return UUID(given.strip().strip('"'))
     except ValueError:
-        raise KeyMalformed(f"Idempotency-Key is {given[:80]!r}; send a UUID") from None
+        raise IdempotencyKeyMalformed(f"Idempotency-Key is {given[:80]!r}; send a UUID") from None
 
 
 def refuse_too_old(key: UUID | None, now: datetime, life_days: int) -> None:

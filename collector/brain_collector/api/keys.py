@@ -7,13 +7,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector import keys
-from brain_collector.api import query
-from brain_collector.api.body import body_of, media_type
+from brain_collector.access import keyring
+from brain_collector.access.guard import caller_of
+from brain_collector.api import parameters
 from brain_collector.api.operation import JSON, Answer, Operation, Parameter
-from brain_collector.auth import caller_of
+from brain_collector.api.resources import resources_of
 from brain_collector.errors import ApiKeyInvalid, ApiKeyNotFound, BodyUndecodable, EventNotFound, FieldError
-from brain_collector.resources import resources
+from brain_collector.http.body import body_of, media_type
 from brain_collector.schema import ApiKey, KeyCreate, KeyCreated
 
 PATH: Final = "/api/keys"
@@ -22,37 +22,39 @@ T = TypeVar("T")
 
 async def create(request: Request) -> Response:
     """Make a key; its text is in this answer and nowhere else."""
-    own = resources(request)
-    query.only(request, ())
+    resources = resources_of(request)
+    parameters.only(request, ())
     media_type(request, JSON)
-    with own.budget.share() as share:
-        body = await body_of(request, own.settings, share)
+    with resources.budget.share() as share:
+        body = await body_of(request, resources.settings, share)
         wanted = decode(body, KeyCreate)
     by = caller_of(request.scope)
-    if by == keys.OPEN.name and "admin" not in wanted.scopes:
+    if by == keyring.OPEN.name and "admin" not in wanted.scopes:
         raise _invalid("scopes", "lack `admin`: from the first key on keys are needed, and nobody could make another")
-    secret = keys.draw()
-    made = await own.keys.create(wanted, secret)
+    secret = keyring.draw()
+    made = await resources.keys.create(wanted, secret)
     said = f"The API key be_{made.prefix} ({made.name}) was made"
-    own.selflog.log("api_key_created", "info", said, prefix=made.prefix, name=made.name, scopes=made.scopes, by=by)
+    resources.own_events.log(
+        "api_key_created", "info", said, prefix=made.prefix, name=made.name, scopes=made.scopes, by=by
+    )
     return _json(KeyCreated(**msgspec.structs.asdict(made), key=secret.text), status=201)
 
 
 async def list_keys(request: Request) -> Response:
     """Return every key without its text, which is not known."""
-    query.only(request, ())
-    return _json(await resources(request).keys.all())
+    parameters.only(request, ())
+    return _json(await resources_of(request).keys.all())
 
 
 async def revoke(request: Request) -> Response:
     """Revoke a key; one that is revoked stays so."""
-    own = resources(request)
-    query.only(request, ())
-    key, newly = await own.keys.revoke(_key_id(request))
+    resources = resources_of(request)
+    parameters.only(request, ())
+    key, newly = await resources.keys.revoke(_key_id(request))
     if newly:
         said = f"The API key be_{key.prefix} ({key.name}) was revoked"
         by = caller_of(request.scope)
-        own.selflog.log("api_key_revoked", "warning", said, prefix=key.prefix, name=key.name, by=by)
+        resources.own_events.log("api_key_revoked", "warning", said, prefix=key.prefix, name=key.name, by=by)
     return Response(status_code=204)
 
 
@@ -79,7 +81,7 @@ def _invalid(name: str, why: str) -> ApiKeyInvalid:
 
 def _key_id(request: Request) -> int:
     try:
-        return query.event_id(request)
+        return parameters.event_id(request)
     except EventNotFound:  # out of the range of ids
         raise ApiKeyNotFound(f"there is no key {request.path_params['id'][:30]}; GET {PATH} lists them") from None
 

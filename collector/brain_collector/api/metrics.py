@@ -11,28 +11,28 @@ from starlette.responses import Response
 
 from brain_collector import VERSION, metrics
 from brain_collector.api.operation import Answer, Operation
+from brain_collector.api.resources import Resources, resources_of
 from brain_collector.metrics import Reading
-from brain_collector.resources import Resources, resources
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def scrape(request: Request) -> Response:
     """Return every metric."""
-    own = resources(request)
-    return Response(own.metrics.text(_readings(own)), headers={"Content-Type": TEXT})
+    resources = resources_of(request)
+    return Response(resources.metrics.text(_readings(resources)), headers={"Content-Type": TEXT})
 
 
-def _readings(own: Resources) -> Iterator[Reading]:
-    availability = own.availability
-    yield Reading(metrics.PENDING_BYTES, own.budget.held)
-    yield Reading(metrics.PENDING_BYTES_LIMIT, own.budget.max_bytes)
-    yield Reading(metrics.WAITING_REQUESTS, own.budget.waiting)
-    yield Reading(metrics.WRITER_QUEUE, own.writer.waiting)
+def _readings(resources: Resources) -> Iterator[Reading]:
+    availability = resources.availability
+    yield Reading(metrics.PENDING_BYTES, resources.budget.held)
+    yield Reading(metrics.PENDING_BYTES_LIMIT, resources.budget.max_bytes)
+    yield Reading(metrics.WAITING_REQUESTS, resources.budget.waiting)
+    yield Reading(metrics.WRITER_QUEUE, resources.writer.waiting)
     yield Reading(metrics.CACHE_UP, availability.cache == "up")
     yield Reading(metrics.DATABASE_UP, availability.database == "up")
-    yield Reading(metrics.READ_CONNECTIONS, own.store.connections_in_use)
-    yield Reading(metrics.READ_CONNECTIONS_LIMIT, own.settings.read_connections)
+    yield Reading(metrics.READ_CONNECTIONS, resources.store.connections_in_use)
+    yield Reading(metrics.READ_CONNECTIONS_LIMIT, resources.settings.read_connections)
     for engine in availability.engines:
         yield Reading(metrics.ENGINE_UP, engine.running, (engine.name,))
         yield Reading(metrics.ENGINE_RESTARTS, engine.restarts, (engine.name,))
@@ -41,12 +41,12 @@ def _readings(own: Resources) -> Iterator[Reading]:
         yield Reading(metrics.JOURNAL_ROWS, availability.survey.journal_rows)
         yield Reading(metrics.UNINDEXED, availability.survey.unindexed_events)
         yield Reading(metrics.DAYS_AHEAD, availability.survey.days_ahead)
-    if availability.engines and own.settings.data_dir is not None:
+    if availability.engines and resources.settings.data_dir is not None:
         with suppress(OSError):
-            disk = shutil.disk_usage(own.settings.data_dir)
+            disk = shutil.disk_usage(resources.settings.data_dir)
             yield Reading(metrics.DATA_FREE, disk.free)
             yield Reading(metrics.DATA_SIZE, disk.total)
-    yield Reading(metrics.OWN_EVENTS_WAITING, own.selflog.waiting)
+    yield Reading(metrics.OWN_EVENTS_WAITING, resources.own_events.waiting)
     yield Reading(metrics.BUILD, 1, (VERSION, platform.python_version()))
 
 

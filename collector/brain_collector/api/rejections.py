@@ -8,11 +8,12 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector import cursor, rejections
-from brain_collector.api import query
+from brain_collector.api import parameters
 from brain_collector.api.operation import JSON, Answer, Operation, Parameter
-from brain_collector.rejections import RejectionFilter
-from brain_collector.resources import resources
+from brain_collector.api.resources import resources_of
+from brain_collector.query import cursor
+from brain_collector.read import rejected_lines
+from brain_collector.read.rejected_lines import RejectionFilter
 from brain_collector.schema import Purged, Rejection
 
 PATH: Final = "/api/rejections"
@@ -21,26 +22,26 @@ DEFAULT_LIMIT: Final = 100
 
 async def list_rejections(request: Request) -> Response:
     """Return a page of refused lines, newest first; the next one stands in the Link header."""
-    own = resources(request)
-    query.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
-    wanted = RejectionFilter(query.text(request, "code"), *query.time_range(request))
-    most = own.settings.max_list_limit
-    limit = query.whole_number(request, "limit", default=min(DEFAULT_LIMIT, most), least=1, most=most)
+    resources = resources_of(request)
+    parameters.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
+    wanted = RejectionFilter(parameters.text(request, "code"), *parameters.time_range(request))
+    most = resources.settings.max_list_limit
+    limit = parameters.whole_number(request, "limit", default=min(DEFAULT_LIMIT, most), least=1, most=most)
     after = cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None
-    found = await rejections.page(own.store, wanted, limit=limit + 1, after=after)
+    found = await rejected_lines.page(resources.store, wanted, limit=limit + 1, after=after)
     shown = found[:limit]
     token = ""
     if len(found) > limit:
         token = cursor.encode(cursor.Position(shown[-1].received_at, shown[-1].id), wanted)
-    return Response(msgspec.json.encode(shown), headers=query.next_page(request, token), media_type=JSON)
+    return Response(msgspec.json.encode(shown), headers=parameters.next_page(request, token), media_type=JSON)
 
 
 async def purge(request: Request) -> Response:
     """Delete refused lines; answer how many."""
-    own = resources(request)
-    query.only(request, (parameter.name for parameter in _PURGE_PARAMETERS))
-    wanted = RejectionFilter(query.text(request, "code"), until=query.moment(request, "before"))
-    return Response(msgspec.json.encode(Purged(await rejections.purge(own.store, wanted))), media_type=JSON)
+    resources = resources_of(request)
+    parameters.only(request, (parameter.name for parameter in _PURGE_PARAMETERS))
+    wanted = RejectionFilter(parameters.text(request, "code"), until=parameters.moment(request, "before"))
+    return Response(msgspec.json.encode(Purged(await rejected_lines.purge(resources.store, wanted))), media_type=JSON)
 
 
 _CODE: Final = Parameter(name="code", type=str, description="Only lines refused with this code.")

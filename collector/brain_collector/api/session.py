@@ -10,15 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector import VERSION
-from brain_collector.api import query
-from brain_collector.api.body import body_of, media_type
+from brain_collector.access.guard import CHALLENGE, recognised
+from brain_collector.access.keyring import OPEN, SCOPES, Caller
+from brain_collector.access.session_cookie import cookie_of, no_cookie, refuse_foreign
+from brain_collector.api import parameters
 from brain_collector.api.keys import decode
 from brain_collector.api.operation import JSON, Answer, Operation
-from brain_collector.auth import CHALLENGE, recognised
-from brain_collector.browser import cookie_of, no_cookie, refuse_foreign
+from brain_collector.api.resources import resources_of
 from brain_collector.errors import Unauthorized
-from brain_collector.keys import OPEN, SCOPES, Caller
-from brain_collector.resources import resources
+from brain_collector.http.body import body_of, media_type
 from brain_collector.schema import Session, SessionCreate
 
 PATH: Final = "/api/session"
@@ -28,22 +28,24 @@ MAX_BODY_BYTES: Final = 16_384
 
 async def show(request: Request) -> Response:
     """Return who asks."""
-    query.only(request, ())
+    parameters.only(request, ())
     return _json(recognised(request.scope))
 
 
 async def begin(request: Request) -> Response:
     """Put a key that is good into the cookie."""
-    own = resources(request)
-    query.only(request, ())
+    resources = resources_of(request)
+    parameters.only(request, ())
     refuse_foreign(request.headers, without_origin=True)
     media_type(request, JSON)
-    small = msgspec.structs.replace(own.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES)
-    with own.budget.share() as share:
+    small = msgspec.structs.replace(
+        resources.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES
+    )
+    with resources.budget.share() as share:
         body = await body_of(request, small, share)
         key = decode(body, SessionCreate).key
     try:
-        caller = own.keys.caller(key)
+        caller = resources.keys.caller(key)
     except Unauthorized as error:
         error.headers |= CHALLENGE
         raise
@@ -55,7 +57,7 @@ async def begin(request: Request) -> Response:
 
 async def end(request: Request) -> Response:
     """Take the cookie away."""
-    query.only(request, ())
+    parameters.only(request, ())
     refuse_foreign(request.headers, without_origin=True)
     return Response(status_code=204, headers={"Set-Cookie": no_cookie()})
 
@@ -84,7 +86,7 @@ OPERATIONS: Final = (
         endpoint=begin,
         summary="Begin a browser's session",
         description="The answer puts the key into a cookie, which is heeded like a Bearer key: for GET, and for other "
-        "methods if Origin is the collector's own. Where no key is needed, no cookie is set.",
+        "methods if Origin is the collector's resources. Where no key is needed, no cookie is set.",
         tag="session",
         scope=None,
         body={JSON: SessionCreate},

@@ -10,17 +10,17 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from brain_collector import arrival
-from brain_collector.api import query
-from brain_collector.api.listing import FILTER_PARAMETERS
+from brain_collector.access.guard import refuse_if_revoked
+from brain_collector.api import parameters
+from brain_collector.api.event_list import FILTER_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
-from brain_collector.arrival import Arrival
-from brain_collector.auth import refuse_if_revoked
-from brain_collector.draining import is_draining
+from brain_collector.api.resources import resources_of
 from brain_collector.errors import Problem
-from brain_collector.filter import Filter
-from brain_collector.listener import Frame, Listener
-from brain_collector.resources import resources
+from brain_collector.http.draining import is_draining
+from brain_collector.query.filter import Filter
+from brain_collector.tail import commit_order
+from brain_collector.tail.commit_order import Arrival
+from brain_collector.tail.subscriber import Frame, Subscriber
 
 EVENT_STREAM: Final = "text/event-stream"
 LAST_ID: Final = "Last-Event-ID"
@@ -60,12 +60,12 @@ def asked_for(request: Request, last_id: str, *more: str) -> Asked:
         ParameterInvalid: it asks for what there is not.
         Unavailable: there are as many streams as may be.
     """
-    own = resources(request)
+    resources = resources_of(request)
     names = [*(each.name for each in FILTER_PARAMETERS), *more]
-    query.only(request, names, prefix=query.DETAILS, repeatable=["event_type"])
-    wanted = query.event_filter(request, own.settings)
-    after = arrival.parse(last_id) if last_id else None
-    own.tail.refuse_if_full()
+    parameters.only(request, names, prefix=parameters.DETAILS, repeatable=["event_type"])
+    wanted = parameters.event_filter(request, resources.settings)
+    after = commit_order.parse(last_id) if last_id else None
+    resources.tail.refuse_if_full()
     return Asked(wanted, after)
 
 
@@ -99,8 +99,8 @@ async def messages(request: Request, asked: Asked) -> AsyncGenerator[Message | N
 
 
 async def _all_messages(request: Request, asked: Asked) -> AsyncGenerator[Message | None]:
-    own, wanted, after = resources(request), asked.wanted, asked.after
-    with own.tail.listening(wanted) as listener:
+    resources, wanted, after = resources_of(request), asked.wanted, asked.after
+    with resources.tail.listening(wanted) as listener:
         async for _ in _beginning(request, listener):
             yield None
         if not listener.place.done():
@@ -110,7 +110,7 @@ async def _all_messages(request: Request, asked: Asked) -> AsyncGenerator[Messag
             after = start
         yield Message("ready", after)
         try:
-            async for message in _said(own.tail.missed(wanted, after, start)):
+            async for message in _said(resources.tail.missed(wanted, after, start)):
                 yield message
         except Problem:
             return
@@ -119,23 +119,23 @@ async def _all_messages(request: Request, asked: Asked) -> AsyncGenerator[Messag
         if listener.ended:
             return
         after = listener.reached
-    async for message in _said(own.tail.rest(wanted, after, own.settings.drain_s / 2)):
+    async for message in _said(resources.tail.rest(wanted, after, resources.settings.drain_s / 2)):
         yield message
 
 
-async def _beginning(request: Request, listener: Listener) -> AsyncIterator[None]:
+async def _beginning(request: Request, listener: Subscriber) -> AsyncIterator[None]:
     """Wait until the listener has a place; yield now and then."""
     now = asyncio.get_running_loop().time
     spoke_at = now()
     while not listener.place.done() and not is_draining(request):
         await asyncio.wait([listener.place], timeout=LOOK_S)
         refuse_if_revoked(request)
-        if now() - spoke_at >= resources(request).settings.stream_heartbeat_s:
+        if now() - spoke_at >= resources_of(request).settings.stream_heartbeat_s:
             spoke_at = now()
             yield
 
 
-async def _following(request: Request, listener: Listener) -> AsyncIterator[Message]:
+async def _following(request: Request, listener: Subscriber) -> AsyncIterator[Message]:
     """Yield what the listener gets, until there comes no more or the collector is to stop."""
     now = asyncio.get_running_loop().time
     spoke_at = now()
@@ -148,7 +148,7 @@ async def _following(request: Request, listener: Listener) -> AsyncIterator[Mess
                 yield message
         elif listener.ended:
             return
-        elif now() - spoke_at >= resources(request).settings.stream_heartbeat_s:
+        elif now() - spoke_at >= resources_of(request).settings.stream_heartbeat_s:
             spoke_at = now()
             yield Message("heartbeat", listener.seen)
 

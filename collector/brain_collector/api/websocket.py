@@ -10,12 +10,12 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from brain_collector.api import stream
-from brain_collector.api.listing import FILTER_PARAMETERS
+from brain_collector.api.event_list import FILTER_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
 from brain_collector.api.stream import Asked, Message
-from brain_collector.draining import is_draining
 from brain_collector.errors import Problem, Unauthorized, UpgradeRequired
-from brain_collector.upgraded import VERSION
+from brain_collector.http.draining import is_draining
+from brain_collector.http.websocket_protocol import VERSION
 
 LAST_ID: Final = "last_event_id"
 RESTARTS: Final = 1012

@@ -1,1 +1,5 @@
-"""`brain-events demo`: a collector, a small shop that sends it events, and visitors of the shop."""
+"""The demo: a collector, and an application that sends it events through every adapter of the SDK.
+
+May import everything, the SDK included: it is the only part of the collector that is an application.
+Nothing but the command line may import it.
+"""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from brain_collector import server
 from brain_collector.demo.tour import tour
 from brain_collector.errors import CollectorError
+from brain_collector.server import serve
 from brain_collector.settings import Settings
 
 
@@ -25,7 +25,7 @@ def demo(settings: Settings, *, visits: int, exit_after: bool, say: Callable[[st
     """
     failed: list[CollectorError] = []
 
-    def on_ready(url: str, found: server.Backed) -> None:
+    def on_ready(url: str, found: serve.Backed) -> None:
         def take_tour() -> None:
             try:
                 tour(url, found.settings.api_key, visits, say)
@@ -42,7 +42,7 @@ def demo(settings: Settings, *, visits: int, exit_after: bool, say: Callable[[st
     with _temporary_dir() as data_dir:
         say("A collector starts, on a PostgreSQL and a Valkey of its own.")
         mine = msgspec.structs.replace(settings, data_dir=str(data_dir), database_url=None, redis_url=None)
-        server.serve(mine, on_ready)
+        serve.serve(mine, on_ready)
     if failed:
         raise failed[0]
 

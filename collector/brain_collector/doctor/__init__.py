@@ -1,10 +1,10 @@
-"""The deep doctor: settings go in, what is wrong with a collector's database comes out. It changes nothing.
+"""The deep doctor: examine a collector's database and cache, read-only, and say what is wrong and what to do.
 
-Read on in `report` (what is run), `server` (what Postgres promises), `data` (what is stored), and `resources` (what
-is left).
+`report` runs the checks: `postgres` (settings and standbys), `data` (counts, partitions, indexes), `capacity` (room and
+cache). May import every wing below `server`, and the drivers. Must not change anything.
 """
 
-from brain_collector.doctor.case import Bounds, Check
+from brain_collector.doctor.check import Bounds, Check
 from brain_collector.doctor.report import examine, run
 
 __all__ = ["Bounds", "Check", "examine", "run"]

@@ -10,8 +10,9 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector import counts, indexer
-from brain_collector.doctor.case import Case, Check, Status, judged
+from brain_collector.counts import journal
+from brain_collector.doctor.check import Check, Examination, Status, judged
+from brain_collector.storage import search_index
 
 SHOWN: Final = 20
 MIN_DAYS_AHEAD: Final = 2
@@ -99,7 +100,7 @@ _UNATTACHED_INDEXES: Final = """
 _MAINTAINED: Final = "SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 FROM jobs WHERE name = 'maintain'"
 
 
-async def recount(case: Case) -> list[Check]:
+async def recount(case: Examination) -> list[Check]:
     """Compare the counts of each hour with its events, and those of each day with its hours."""
     since = case.bounds.since
     async with case.connection.transaction(isolation="repeatable_read", readonly=True):
@@ -131,7 +132,7 @@ def _listed(drift: list[asyncpg.Record], present: str) -> str:
     )
 
 
-async def duplicates(case: Case) -> list[Check]:
+async def duplicates(case: Examination) -> list[Check]:
     """Look for an id that is there twice: the primary key allows that under two timestamps."""
     doubled = await case.connection.fetch(_DOUBLED, case.bounds.since)
     if not doubled:
@@ -141,7 +142,7 @@ async def duplicates(case: Case) -> list[Check]:
     return [Check("duplicates", "problem", f"{doubled[0]['n']} ids are there more than once: {ids}", advice)]
 
 
-async def partitions(case: Case) -> list[Check]:
+async def partitions(case: Examination) -> list[Check]:
     """Look at the days: enough ahead, none missing between, no DEFAULT partition."""
     rows = {row["name"]: _BOUNDS.fullmatch(row["bounds"]) for row in await case.connection.fetch(_PARTITIONS)}
     days = sorted((_moment(found[1]), _moment(found[2])) for found in rows.values() if found)
@@ -178,7 +179,7 @@ def _hole(start: datetime, end: datetime) -> Check:
     return Check("partitions", "problem", detail, advice)
 
 
-async def indexes(case: Case) -> list[Check]:
+async def indexes(case: Examination) -> list[Check]:
     """Look for indexes that are not used because they are invalid, or are not there."""
     fetch = case.connection.fetch
     invalid = [row[0] for row in await fetch(_INVALID_INDEXES)]
@@ -209,9 +210,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-async def jobs(case: Case) -> list[Check]:
+async def jobs(case: Examination) -> list[Check]:
     """Look when background work was last done, by whichever collector."""
-    folded_s, waiting = await counts.lag(case.connection)
+    folded_s, waiting = await journal.lag(case.connection)
     maintained_s = await case.connection.fetchval(_MAINTAINED)
     settings = case.settings
     fine = folded_s < 60 + 10 * settings.fold_interval_s and waiting < MAX_JOURNAL_ROWS
@@ -224,7 +225,7 @@ async def jobs(case: Case) -> list[Check]:
     advice = "does a collector run? Its log says why it does not; days are made and old keys removed by it"
     detail = f"partitions were looked after {maintained_s:.0f} s ago"
     found.append(judged("maintain", "ok" if fine else "warning", detail, advice))
-    index = await indexer.lag(case.connection)
+    index = await search_index.lag(case.connection)
     fine = index.seconds < 60 and index.waiting < MAX_UNINDEXED and index.older is None
     detail = f"words were gathered {index.seconds:.0f} s ago, {index.waiting} events wait for it"
     if index.older:

@@ -7,30 +7,30 @@ from typing import Final, TextIO
 import asyncpg
 import msgspec
 
-from brain_collector.database import GONE, connect, deadline, reason_of
-from brain_collector.doctor import data, resources, server
-from brain_collector.doctor.case import Bounds, Case, Check
-from brain_collector.migrate import without_password
+from brain_collector.doctor import capacity, data, postgres
+from brain_collector.doctor.check import Bounds, Check, Examination
 from brain_collector.settings import Settings
+from brain_collector.storage.connection import GONE, connect, deadline, reason_of
+from brain_collector.storage.migrate import without_password
 
-Look = Callable[[Case], Awaitable[list[Check]]]
+Look = Callable[[Examination], Awaitable[list[Check]]]
 
 _SESSION: Final = "SELECT name, setting FROM pg_settings WHERE name LIKE '%\\_timeout' OR name = 'synchronous_commit'"
 _READ_ONLY: Final = "SET default_transaction_read_only = on; SET application_name = 'brain-events doctor'"
 
 LOOKS: Final[dict[str, Look]] = {
-    "postgres": server.server,
-    "durability": server.durability,
-    "replication": server.replication,
-    "session": server.session,
-    "connections": resources.connections,
-    "transactions": resources.transactions,
-    "locks": resources.locks,
-    "disk": resources.disk,
-    "wraparound": resources.wraparound,
+    "postgres": postgres.server,
+    "durability": postgres.durability,
+    "replication": postgres.replication,
+    "session": postgres.session,
+    "connections": capacity.connections,
+    "transactions": capacity.transactions,
+    "locks": capacity.locks,
+    "disk": capacity.disk,
+    "wraparound": capacity.wraparound,
 }
 LOOKS_AT_DATA: Final[dict[str, Look]] = {
-    "lock table": resources.lock_table,
+    "lock table": capacity.lock_table,
     "partitions": data.partitions,
     "indexes": data.indexes,
     "jobs": data.jobs,
@@ -74,7 +74,7 @@ async def examine(settings: Settings, bounds: Bounds) -> AsyncIterator[Check]:
                 yield check
         finally:
             connection.terminate()
-    yield await resources.cache(settings)
+    yield await capacity.cache(settings)
 
 
 def _found(settings: Settings) -> tuple[Settings, Path | None]:
@@ -94,11 +94,11 @@ async def _database(
 ) -> AsyncIterator[Check]:
     session = {row["name"]: row["setting"] for row in await connection.fetch(_SESSION)}
     await connection.execute(f"{_READ_ONLY}; SET statement_timeout = {int(bounds.timeout_s * 1000)}")
-    case = Case(connection, settings, bounds, data_dir, session)
+    case = Examination(connection, settings, bounds, data_dir, session)
     for name, look in LOOKS.items():
         for check in await _made(name, look, case):
             yield check
-    schema = await _made("schema", server.schema, case)
+    schema = await _made("schema", postgres.schema, case)
     for check in schema:
         yield check
     for name, look in LOOKS_AT_DATA.items() if schema[0].status == "ok" else ():
@@ -106,7 +106,7 @@ async def _database(
             yield check
 
 
-async def _made(name: str, look: Look, case: Case) -> list[Check]:
+async def _made(name: str, look: Look, case: Examination) -> list[Check]:
     try:
         async with deadline(case.connection.terminate, case.bounds.timeout_s + 5):
             return await look(case)

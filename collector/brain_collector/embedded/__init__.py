@@ -3,7 +3,8 @@
     with embedded.running(Config(data_dir=Path(...))) as engines:
         serve(engines.database_url, engines.redis_url)      # and, as a task of its event loop: engines.watch()
 
-Read on in `postgres` and `valkey` (what is run), `supervisor` (how), `datadir` (where, and as whom).
+`postgres` and `valkey` say what is run, `supervisor` how, `datadir` where and under which user.
+May import the ground floor only. Must not know the collector: it gets a configuration and returns addresses.
 """
 
 import asyncio

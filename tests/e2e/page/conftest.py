@@ -6,10 +6,10 @@ from math import pi, sin
 import pytest
 from playwright.sync_api import Browser
 
-from tests.e2e.page.browser import Tab, running_browser, tab
-from tests.e2e.page.sample import made, post
-from tests.e2e.process import CollectorProcess, collector_process
-from tests.integration.engines import scratch_dir
+from tests.support.browser import Tab, running_browser, tab
+from tests.support.engines import scratch_dir
+from tests.support.page import made, post
+from tests.support.process import CollectorProcess, collector_process
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.page.browser import tab
-from tests.e2e.page.sample import rows
-from tests.e2e.process import CollectorProcess
+from tests.support.browser import tab
+from tests.support.page import rows
+from tests.support.process import CollectorProcess
 
 PAGES = {
     "events": ("#events", ".drawer .tree"),

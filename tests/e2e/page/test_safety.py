@@ -5,11 +5,11 @@ import re
 import httpx
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.page.browser import Tab, tab
-from tests.e2e.page.prefix import below
-from tests.e2e.page.sample import made, post, rows
-from tests.e2e.process import CollectorProcess, collector_process
-from tests.integration.engines import scratch_dir
+from tests.support.browser import Tab, tab
+from tests.support.engines import scratch_dir
+from tests.support.page import made, post, rows
+from tests.support.prefix_proxy import below
+from tests.support.process import CollectorProcess, collector_process
 
 KEY = "s3cret-key-of-a-test"
 

@@ -9,9 +9,9 @@ from starlette.requests import Request
 
 from brain_collector import errors
 from brain_collector.errors import CollectorError, Problem, Unavailable
-from brain_collector.problem import on_problem
+from brain_collector.health.own_events import OWN_EVENTS
+from brain_collector.http.problem import on_problem
 from brain_collector.schema import Severity
-from brain_collector.selflog import OWN_EVENTS
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, FINAL_CODES, SEVERITIES
 
 PROBLEMS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Problem)]

@@ -85,7 +85,7 @@ def test_a_flag_that_is_none_leaves_the_variable_alone() -> None:
         ("MAX_BATCH_EVENTS", str(ID_BLOCK + 1), f"up to {ID_BLOCK}"),
         ("GROUP_ROWS", "0", "above 0"),
         ("DAYS_AHEAD", "1", "from 2"),
-        ("KEY_LIFE_DAYS", "5", "from 6"),
+        ("IDEMPOTENCY_KEY_LIFE_DAYS", "5", "from 6"),
         ("LOG_FORMAT", "xml", "auto or json or text"),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 from brain_events import Client
 from brain_events.context import WORKER_THREAD
 from brain_events.testing import MemoryTransport
-from tests.unit.sdk.sink import Sink, serve
-from tests.unit.sdk.support import fast_client, wait_until
+from tests.support.sdk import fast_client, wait_until
+from tests.support.sink import Sink, serve
 
 
 @pytest.fixture(autouse=True)

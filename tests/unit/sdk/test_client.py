@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from brain_events.testing import MemoryTransport
-from tests.unit.sdk.support import fast_client
+from tests.support.sdk import fast_client
 
 
 def test_a_client_that_was_not_closed_warns() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from brain_events import Client, bind, bound, clear, unbind
-from brain_events._trace import parse_traceparent
+from brain_events._record.trace import parse_traceparent
 from brain_events.context import BOUND
 from brain_events.testing import MemoryTransport
-from tests.unit.sdk.support import run_script
+from tests.support.sdk import run_script
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

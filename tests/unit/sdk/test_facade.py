@@ -1,7 +1,7 @@
 """The facade: what it exports, and what importing it does not do."""
 
 import brain_events
-from tests.unit.sdk.support import run_script
+from tests.support.sdk import run_script
 
 
 def test_all_is_sorted_and_names_what_is_there() -> None:

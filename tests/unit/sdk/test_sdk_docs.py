@@ -9,14 +9,15 @@ import msgspec
 import pytest
 
 import brain_events
-from brain_events import Config, Stats, _batch_file, _outbox
-from brain_events._answer import judge
-from brain_events._delivery import Delivery
-from brain_events._transport import Answer
-from brain_events.faulty import FAULTS
+from brain_events import Config, Stats
+from brain_events._delivery.delivery import Delivery
+from brain_events._delivery.transport import Answer
+from brain_events._delivery.verdict import judge
+from brain_events._queue import batch_file, outbox
 from brain_events.testing import accepted
+from brain_events.testing.faulty import FAULTS
 from brain_events.wire import FINAL_CODES
-from tests.unit.sdk.support import run_script
+from tests.support.sdk import run_script
 
 DOCS = Path(__file__).parents[3].joinpath("docs/sdk.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
@@ -117,15 +118,15 @@ def test_every_answer_leads_to_what_the_table_says() -> None:
 def test_the_file_of_the_example_can_be_read_and_has_every_field() -> None:
     (example,) = re.findall(r"^```json\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
     data = example.encode()
-    assert f"format version `{_batch_file.VERSION}`" in DOCS
-    assert _batch_file.decode(data).count == 1
-    assert _batch_file.encode_sealed(_batch_file.decode(data), "https://events.example.com", 1767225600.0) == data
-    fields = [*_batch_file.Header.__struct_fields__, *(f"seal.{name}" for name in _batch_file.Seal.__struct_fields__)]
+    assert f"format version `{batch_file.VERSION}`" in DOCS
+    assert batch_file.decode(data).count == 1
+    assert batch_file.encode_sealed(batch_file.decode(data), "https://events.example.com", 1767225600.0) == data
+    fields = [*batch_file.Header.__struct_fields__, *(f"seal.{name}" for name in batch_file.Seal.__struct_fields__)]
     assert [row[0] for row in table("header")] == [f"`{name}`" for name in fields]
 
 
 def test_the_table_of_losses_has_the_words_of_the_outbox() -> None:
-    source = _outbox.__doc__ or ""
+    source = outbox.__doc__ or ""
     body = source.partition("full disk\n")[2].partition("\n(1)")[0].replace("_delivery", "")
     told = set(re.findall(r"\w+", " ".join(" ".join(row) for row in table("mode"))))
     assert set(re.findall(r"\w+", body)) <= told

@@ -1,0 +1,45 @@
+"""What every request handler works with; made once, by the lifespan."""
+
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from brain_collector.access.key_table import KeyTable
+from brain_collector.access.rate_limit import RateLimit
+from brain_collector.cache import Cache
+from brain_collector.health.availability import Availability
+from brain_collector.health.own_events import OwnEvents
+from brain_collector.http.admission import Budget
+from brain_collector.ingest.rejected_lines import RejectedLines
+from brain_collector.ingest.validate import Limits
+from brain_collector.ingest.writer import Writer
+from brain_collector.metrics import Metrics
+from brain_collector.read.export import Exports
+from brain_collector.read.store import Store
+from brain_collector.settings import Settings
+from brain_collector.tail.reader import Tail
+
+
+class Resources(NamedTuple):
+    """The open resources of one collector."""
+
+    settings: Settings
+    limits: Limits
+    budget: Budget
+    rate_limit: RateLimit
+    store: Store
+    writer: Writer
+    cache: Cache
+    own_events: OwnEvents
+    availability: Availability
+    keys: KeyTable
+    rejected_lines: RejectedLines
+    metrics: Metrics
+    tail: Tail
+    exports: Exports
+
+
+def resources_of(request: Request) -> Resources:
+    """Return the resources of the application that serves this request."""
+    resources: Resources = request.scope["state"]["resources"]
+    return resources

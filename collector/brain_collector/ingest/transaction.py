@@ -1,0 +1,179 @@
+"""One group of batches in, one committed transaction out: keys, then events, then the journal of counts.
+
+Keys come first, in order, so that two collectors never wait for each other in a circle. A batch whose key
+is taken is left out; its answer is the one that was stored with the key.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+from asyncpg import Connection
+
+from brain_collector.counts.journal import Deltas
+from brain_collector.ingest.decode import Rows
+
+SMALL_GROUP_ROWS: Final = 200  # one statement beats COPY up to here
+
+REFUSED: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
+"""What says that Postgres will not store one of the rows."""
+
+_KEY_COLUMNS: Final = "(key, digest, answer, first_id, n, min_ts, max_ts)"
+_KEY_ARRAYS: Final = (
+    "$1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::timestamptz[], $7::timestamptz[]"
+)
+
+_INSERT_KEYS: Final = f"""
+    INSERT INTO batches {_KEY_COLUMNS} SELECT * FROM unnest({_KEY_ARRAYS}) ORDER BY 1
+    ON CONFLICT (key) DO NOTHING RETURNING key, received_at
+"""
+
+_INSERT_SMALL: Final = f"""
+    WITH won AS ({_INSERT_KEYS}), events AS (
+        INSERT INTO system_events (id, event_type, severity, message, details, source, "timestamp")
+        SELECT id, event_type, severity, message, details, source, ts
+        FROM unnest($8::uuid[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::jsonb[], $14::text[],
+            $15::timestamptz[]) AS row (key, id, event_type, severity, message, details, source, ts)
+        JOIN won USING (key)
+    ), journal AS (
+        INSERT INTO event_deltas (bucket, event_type, severity, n)
+        SELECT bucket, event_type, severity, n
+        FROM unnest($16::uuid[], $17::timestamptz[], $18::text[], $19::text[], $20::bigint[])
+            AS delta (key, bucket, event_type, severity, n)
+        JOIN won USING (key)
+    )
+    SELECT key, received_at FROM won
+"""
+
+_SELECT_KEYS: Final = "SELECT key, digest, answer, first_id, n, received_at FROM batches WHERE key = ANY($1::uuid[])"
+
+_NEXT_ID_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
+
+_EVENT_COLUMNS: Final = ("id", "event_type", "severity", "message", "details", "source", "timestamp")
+_DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
+
+
+class Batch(NamedTuple):
+    """What is written under one key.
+
+    Key and ids are drawn once and kept over retries, so that a transaction whose COMMIT was lost on the way
+    back is recognised and not stored twice.
+    """
+
+    key: UUID
+    digest: int
+    answer: str | None
+    first_id: int
+    rows: Rows
+    deltas: Deltas
+
+    @property
+    def n(self) -> int:
+        """How many rows it has."""
+        return len(self.rows.types)
+
+    @property
+    def key_row(self) -> tuple[Any, ...]:
+        """Its row in `batches`."""
+        moments = self.rows.timestamps
+        return (self.key, self.digest, self.answer, self.first_id, self.n, min(moments), max(moments))
+
+    def event_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Its rows in `system_events`, ids in order."""
+        return zip(range(self.first_id, self.first_id + self.n), *self.rows, strict=True)
+
+
+class Outcome(NamedTuple):
+    """What stands under a batch's key now: stored by this batch, or before it (then another `first_id`)."""
+
+    digest: int
+    answer: str | None
+    first_id: int
+    created_at: datetime
+
+
+async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
+    """Write the batches whose keys are free in one transaction; return what stands under each key afterwards."""
+    small = sum(batch.n for batch in batches) <= SMALL_GROUP_ROWS
+    won = await (_commit_small(connection, batches) if small else _commit_large(connection, batches))
+    outcomes = {
+        batch.key: Outcome(batch.digest, batch.answer, batch.first_id, won[batch.key])
+        for batch in batches
+        if batch.key in won
+    }
+    lost = [batch.key for batch in batches if batch.key not in won]
+    if lost:
+        for row in await connection.fetch(_SELECT_KEYS, lost):
+            outcomes[row["key"]] = Outcome(row["digest"], row["answer"], row["first_id"], row["received_at"])
+    return outcomes
+
+
+async def _commit_large(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
+    async with connection.transaction():
+        won = _received(await connection.fetch(_INSERT_KEYS, *_columns(batch.key_row for batch in batches)))
+        winners = [batch for batch in batches if batch.key in won]
+        if winners:
+            events = chain.from_iterable(batch.event_rows() for batch in winners)
+            await connection.copy_records_to_table("system_events", records=events, columns=_EVENT_COLUMNS)
+            deltas = [(*bucket, n) for bucket, n in merged(batch.deltas for batch in winners).items()]
+            await connection.copy_records_to_table("event_deltas", records=deltas, columns=_DELTA_COLUMNS)
+    return won
+
+
+async def _commit_small(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
+    keys = _columns(batch.key_row for batch in batches)
+    events = _columns((batch.key, *row) for batch in batches for row in batch.event_rows())
+    deltas = _columns((batch.key, *bucket, n) for batch in batches for bucket, n in batch.deltas.items())
+    return _received(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
+
+
+async def find_refused(connection: Connection, rows: Rows) -> dict[int, str]:
+    """Return the index of every row that Postgres will not store, and why. Nothing is stored.
+
+    Halves are tried under savepoints, so that n rows with one bad cost about 2 log2(n) tries.
+    """
+    refused: dict[int, str] = {}
+    probe = connection.transaction()
+    await probe.start()
+    try:
+        open_ranges = [(0, len(rows.types))]
+        while open_ranges:
+            start, end = open_ranges.pop()
+            try:
+                async with connection.transaction():
+                    part = zip(range(start, end), *(column[start:end] for column in rows), strict=True)
+                    await connection.copy_records_to_table("system_events", records=part, columns=_EVENT_COLUMNS)
+            except REFUSED as error:
+                if end - start == 1:
+                    refused[start] = str(error)
+                else:
+                    middle = (start + end) // 2
+                    open_ranges += [(start, middle), (middle, end)]
+    finally:
+        await probe.rollback()
+    return refused
+
+
+async def next_id_block(connection: Connection) -> int:
+    """Draw a block of ids: `settings.ID_BLOCK` of them, from the one returned on."""
+    return int(await connection.fetchval(_NEXT_ID_BLOCK))
+
+
+def merged(all_deltas: Iterable[Deltas]) -> Deltas:
+    """Add up the deltas of several submissions."""
+    total: Counter[tuple[datetime, str, str]] = Counter()
+    for deltas in all_deltas:
+        total.update(deltas)
+    return total
+
+
+def _received(won: list[asyncpg.Record]) -> dict[UUID, datetime]:
+    return {row["key"]: row["received_at"] for row in won}
+
+
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,146 @@
+"""The collector as one ASGI application: its operations, its guard, its errors, its resources."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Final, TypedDict
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from brain_collector.access.guard import LOOPBACK, Guard
+from brain_collector.access.keyring import Keyring
+from brain_collector.api import (
+    batch,
+    dashboard,
+    event_list,
+    events,
+    health,
+    histogram,
+    keys,
+    openapi,
+    rejections,
+    session,
+    stream,
+    websocket,
+)
+from brain_collector.api import export as export_api
+from brain_collector.api import metrics as metrics_api
+from brain_collector.api.operation import Endpoint, Operation
+from brain_collector.api.resources import Resources
+from brain_collector.errors import Problem, SettingsError
+from brain_collector.http.draining import Draining, Stopping
+from brain_collector.http.problem import on_crash, on_http_exception, on_problem
+from brain_collector.http.request_log import RequestLog
+from brain_collector.metrics import Metrics
+from brain_collector.server.lifespan import Engines, opened
+from brain_collector.settings import Settings
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *events.OPERATIONS,
+    *batch.OPERATIONS,
+    *event_list.OPERATIONS,
+    *histogram.OPERATIONS,
+    *export_api.OPERATIONS,
+    *stream.OPERATIONS,
+    *websocket.OPERATIONS,
+    *rejections.OPERATIONS,
+    *health.OPERATIONS,
+    *keys.OPERATIONS,
+    *session.OPERATIONS,
+    *metrics_api.OPERATIONS,
+)
+"""Every operation there is. Routes, OpenAPI and the scope that each needs are made from it."""
+
+
+class State(TypedDict):
+    """What `request.state` holds."""
+
+    resources: Resources
+
+
+def create_app(
+    settings: Settings,
+    engines: Engines | None = None,
+    stopping: Stopping | None = None,
+    page_directory: Path = dashboard.DIRECTORY,
+    metrics: Metrics | None = None,
+) -> Starlette:
+    """Return the application; `stopping` is where it learns that it is about to stop, `metrics` where it counts.
+
+    The page is the one that was built into `page_directory`.
+
+    Raises:
+        SettingsError: it would be open to the network without a key.
+    """
+    refuse_to_be_open(settings)
+    keyring = Keyring(settings)
+    metrics = metrics or Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[State]:
+        async with opened(settings, engines, keyring, metrics) as resources:
+            yield {"resources": resources}
+
+    return Starlette(
+        routes=[*_routes(), *openapi.routes(OPERATIONS), *dashboard.routes(page_directory)],
+        middleware=[
+            Middleware(RequestLog, metrics=metrics),
+            Middleware(Draining, stopping=stopping or Stopping(), retry_after_s=settings.retry_after_s),
+            Middleware(
+                Guard,
+                settings=settings,
+                keyring=keyring,
+                operations=sorted(OPERATIONS, key=_order),
+                open_paths=dashboard.PATHS,
+            ),
+        ],
+        exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},
+        lifespan=lifespan,
+    )
+
+
+def refuse_to_be_open(settings: Settings) -> None:
+    """Refuse an address that others can reach while there is no key.
+
+    Raises:
+        SettingsError: as said.
+    """
+    keyed = settings.api_key is not None or settings.require_api_key
+    if not keyed and settings.host not in LOOPBACK and not settings.insecure:
+        raise SettingsError(
+            f"--host {settings.host} is reachable from the network, and no API key protects it: set "
+            "BRAIN_COLLECTOR_API_KEY or --api-key-file; or pass --require-api-key if API keys were created before; or "
+            "pass --insecure if everyone who can reach it may read and write"
+        )
+
+
+def _routes() -> list[BaseRoute]:
+    """Return one route a path, so that a wrong method is told all the right ones; and one a WebSocket."""
+    routes: list[BaseRoute] = [WebSocketRoute(each.path, each.socket) for each in OPERATIONS if each.socket]
+    for path, operations in groupby(sorted(OPERATIONS, key=_order), key=lambda operation: operation.path):
+        by_method = {operation.method: operation.endpoint for operation in operations}
+        routes.append(Route(path, _Dispatch(by_method), methods=list(by_method)))
+    return routes
+
+
+class _Dispatch:
+    """The application of one path. Starlette would put another one that handles errors around a function."""
+
+    def __init__(self, by_method: dict[str, Endpoint]) -> None:
+        self._by_method = by_method
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        response = await self._by_method["GET" if method == "HEAD" else method](Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def _order(operation: Operation) -> tuple[bool, str]:
+    """Fixed paths before those with a parameter, which would match them too."""
+    return "{" in operation.path, operation.path

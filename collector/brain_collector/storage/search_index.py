@@ -1,0 +1,162 @@
+"""Makes the blocks that a search goes by: which words are in which events, some hundred events a block.
+
+Ingest writes none of it. What arrived is followed through `batches`, in the order of `arrival.py`; what was there
+before there was a search, from its newest event down. One collector at a time is at it; blocks and the note of how far
+they go are one transaction.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from asyncpg import Connection, Record
+
+from brain_collector.storage.id_ranges import Box, cut, joined
+
+BLOCK_IDS: Final = 256
+STEP_IDS: Final = 2_048
+"""About how many events are taken at once, and how many may wait: a search looks through those itself."""
+LEAST_IDS: Final = 16
+GAP_IDS: Final = 16
+SPAN: Final = timedelta(hours=1)
+
+LOCK: Final = "hashtext('brain-events search index')"
+"""The key of the advisory lock of who is at it. The row of the job will not do: to lock it takes the number of a
+transaction, and no stream gets past that before it ends."""
+_TRY_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({LOCK})"
+
+_NOTE: Final = "UPDATE jobs SET done_at = clock_timestamp() WHERE name = 'index'"
+
+_ARRIVED: Final = """
+    WITH progress AS (
+        SELECT * FROM search_progress
+    ), waiting AS (
+        SELECT batches.xid::text::bigint AS xid, first_id + n - 1 AS last_id, min_ts, max_ts, received_at,
+            CASE WHEN batches.xid::text::bigint = progress.xid THEN greatest(first_id, progress.id + 1) ELSE first_id
+            END AS first_id
+        FROM batches, progress
+        WHERE batches.xid >= progress.xid::text::xid8 AND batches.xid < pg_snapshot_xmin(pg_current_snapshot())
+            AND (batches.xid::text::bigint, first_id + n - 1) > (progress.xid, progress.id)
+        ORDER BY batches.xid, batches.first_id LIMIT $1
+    ), summed AS (
+        SELECT *, sum(last_id - first_id + 1) OVER (ORDER BY xid, first_id) AS upto FROM waiting
+    )
+    SELECT xid, first_id, least(last_id, last_id - (upto - $1))::bigint AS last_id, min_ts, max_ts FROM summed
+    WHERE upto - (last_id - first_id + 1) < $1 AND (
+        (SELECT max(upto) FROM summed) >= $1
+        OR (SELECT min(received_at) FROM summed) < now() - interval '1 hour'
+    )
+    ORDER BY xid, first_id
+"""
+"""Batches in order, $1 events of them, the last one cut; none as long as there are fewer.
+
+Those that wait for an hour are taken though they are few: `batches` are forgotten one day.
+"""
+
+# The hashes are those of `word_hashes`, which takes 10 us more an event.
+_ADD: Final = """
+    INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
+    SELECT box.first_id, box.last_id, box.min_ts, box.max_ts, ARRAY(
+        SELECT DISTINCT hashtext(word) & 16777215 FROM system_events AS event,
+            unnest(tsvector_to_array(event_words(event_type, message, source, details))) AS word
+        WHERE event.id BETWEEN box.first_id AND box.last_id
+            AND event."timestamp" BETWEEN box.min_ts AND box.max_ts
+    )
+    FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
+        AS box (first_id, last_id, min_ts, max_ts)
+    ORDER BY box.max_ts
+"""
+"""Put in order, all of it is there before the first block is inserted: only then has the transaction a number."""
+
+_ARRIVED_UNTIL: Final = "UPDATE search_progress SET xid = $1, id = $2"
+
+_ADD_OLDER: Final = """
+    WITH part AS MATERIALIZED (
+        SELECT event.*, row_number() OVER (ORDER BY "timestamp" DESC, id DESC) - 1 AS place
+        FROM (
+            SELECT * FROM system_events
+            WHERE "timestamp" <= $3 AND ("timestamp", id) < ($3, $4)
+            ORDER BY "timestamp" DESC, id DESC LIMIT $1
+        ) AS event
+    ), made AS (
+        INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
+        SELECT min(id), max(id), min("timestamp"), max("timestamp"),
+            coalesce(array_agg(DISTINCT hashtext(word) & 16777215) FILTER (WHERE word IS NOT NULL), '{}')
+        FROM part
+            LEFT JOIN unnest(tsvector_to_array(event_words(event_type, message, source, details))) AS word ON true
+        GROUP BY place / $2
+        ORDER BY 1
+        RETURNING 1
+    ), last AS (
+        SELECT "timestamp", id FROM part ORDER BY place DESC LIMIT 1
+    )
+    UPDATE search_progress
+    SET older_ts = (SELECT "timestamp" FROM last), older_id = (SELECT id FROM last)
+    WHERE (SELECT count(*) FROM made) IS NOT NULL
+"""
+"""The blocks are made before anything is updated, for the same reason."""
+
+_OLDER: Final = "SELECT older_ts, older_id FROM search_progress WHERE older_ts IS NOT NULL"
+
+_LAG: Final = """
+    SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 AS seconds,
+        (SELECT coalesce(sum(n), 0)::bigint FROM (
+            SELECT n FROM batches, search_progress AS progress
+            WHERE batches.xid >= progress.xid::text::xid8
+                AND (batches.xid::text::bigint, first_id + n - 1) > (progress.xid, progress.id)
+            LIMIT 100000
+        ) AS part) AS waiting,
+        (SELECT older_ts FROM search_progress) AS older
+    FROM jobs WHERE name = 'index'
+"""
+
+ADD_CHANGED: Final = """
+    INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
+    SELECT id, id, "timestamp", "timestamp", word_hashes(event_words(event_type, message, source, details))
+    FROM system_events WHERE id = :id AND "timestamp" = :timestamp
+"""
+"""Adds the words that a changed event has now, in the transaction that changes it."""
+
+
+class Lag(NamedTuple):
+    """How far the index is.
+
+    The seconds since any collector was at it; the events that wait, of up to 100,000 batches; and the moment before
+    which what was there before the search is not in it.
+    """
+
+    seconds: float
+    waiting: int
+    older: datetime | None
+
+
+async def lag(connection: Connection) -> Lag:
+    """Return how far it is."""
+    row = await connection.fetchrow(_LAG)
+    assert row is not None
+    return Lag(*row)
+
+
+async def step(connection: Connection, ids: int) -> bool:
+    """Look through `ids` events and make their blocks, unless another collector is at it.
+
+    Returns whether there may be more to do.
+    """
+    async with connection.transaction():
+        if not await connection.fetchval(_TRY_LOCK):
+            return False
+        arrived = await connection.fetch(_ARRIVED, ids)
+        if arrived:
+            await _add(connection, arrived)
+        older = await connection.fetchrow(_OLDER)
+        if older is not None:
+            await connection.execute(_ADD_OLDER, ids, BLOCK_IDS, *older)
+        await connection.execute(_NOTE)
+        return bool(arrived) or older is not None
+
+
+async def _add(connection: Connection, arrived: list[Record]) -> None:
+    batches = (Box(row["first_id"], row["last_id"], row["min_ts"], row["max_ts"]) for row in arrived)
+    parts = (part for batch in batches for part in cut(batch, BLOCK_IDS))
+    blocks = list(joined(parts, most_ids=BLOCK_IDS, gap=GAP_IDS, span=SPAN))
+    await connection.execute(_ADD, *(list(column) for column in zip(*blocks, strict=True)))
+    await connection.execute(_ARRIVED_UNTIL, arrived[-1]["xid"], arrived[-1]["last_id"])

@@ -1,0 +1,71 @@
+"""Before `init`: the last events that were logged wait here as plain data, and are passed on to the first client."""
+
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from brain_events._queue.stats import Stats
+from brain_events._record.bound_fields import with_bound
+from brain_events._record.event import make_event
+from brain_events.client import Client
+from brain_events.config import DEFAULT_MAX_EVENT_BYTES
+from brain_events.wire import Event
+
+MAX_EVENTS = 256
+
+
+class Early:
+    """Stands where the process-wide client will be; keeps the last events, and nothing of the application alive."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._logged = 0
+        self._heir: Client | None = None
+
+    def log(
+        self,
+        event_type: str,
+        severity: str,
+        message: str,
+        details: Mapping[str, Any] | None = None,
+        *,
+        source: str | None = None,
+        timestamp: datetime | None = None,
+        exc_info: Any = None,
+    ) -> None:
+        self._logged += 1
+        try:
+            event = make_event(
+                event_type, severity, message, with_bound(details), source, timestamp, exc_info, DEFAULT_MAX_EVENT_BYTES
+            )
+            self._events.append(event)
+            if self._heir is not None:  # init replaced us while this thread was on its way here
+                self.pass_on(self._heir)
+        except Exception:  # noqa: BLE001 -- such as RecursionError; the event counts as lost
+            return
+
+    def pass_on(self, heir: Client) -> None:
+        """Give everything, now and from now on, to `heir`."""
+        self._heir = heir
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        lost, self._logged = self._logged - len(events), 0
+        heir.adopt(events, lost)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:  # noqa: ARG002 -- there is nobody to wait for
+        """Return False while events wait for `init`."""
+        return not self._events
+
+    async def aflush(self, timeout_s: float = 5.0) -> bool:  # noqa: ARG002 -- as above
+        """Return False while events wait for `init`."""
+        return not self._events
+
+    def close(self, timeout_s: float = 2.0) -> bool:  # noqa: ARG002 -- as above
+        """Keep the events: `init` may still come."""
+        return not self._events
+
+    def stats(self) -> Stats:
+        waiting = len(self._events)
+        lost = self._logged - waiting
+        dropped = {"before_init": lost} if lost else {}
+        return Stats(logged=self._logged, delivered=0, rejected=0, dropped=dropped, in_memory=waiting)

@@ -1,0 +1,172 @@
+"""One batch, one file: a `Batch` goes in, bytes come out, and the other way round. A file says everything about itself.
+
+    {"version":1,"key":"0192…","destination":"https://…","created":1767225600.0,"encoding":"gzip","count":500,…}
+    <the body, exactly as it travels>
+
+A *sealed* file has count, lengths and CRC in its header. A *journal* (durable mode) has been written event by event and
+lacks them: behind each line break stands one event, and what is no whole event was torn when the process died.
+"""
+
+# Paths are plain strings here: there can be 25,000 of them.
+# ruff: noqa: PTH104, PTH108, PTH118
+
+import errno
+import os
+import stat
+import zlib
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from brain_events._queue.batch import Batch, seal
+from brain_events.wire import Event
+
+VERSION = 1
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""A file that is larger is none of ours, and is not read into memory."""
+HEADER_BYTES = 8 * 1024
+
+
+class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What only a complete batch has; `crc32` is that of the header, with 0 in its place, and the body."""
+
+    count: int
+    line_bytes: int
+    body_bytes: int
+    crc32: int
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The first line of a file; `created` is seconds since 1970."""
+
+    version: int
+    key: UUID
+    destination: str
+    created: float
+    encoding: Literal["gzip", "identity"] = "identity"
+    seal: Seal | None = None
+
+
+class _Versioned(msgspec.Struct):
+    """What the first line of a file of every version holds."""
+
+    version: int
+
+
+class DamagedError(Exception):
+    """A file that cannot be what this module wrote, with the reason."""
+
+
+class NewerError(DamagedError):
+    """A file that a later version of this module wrote: not for us to read, nor to remove."""
+
+
+def encode_sealed(batch: Batch, destination: str, created: float) -> bytes:
+    """Return the file of `batch`."""
+    header = Header(
+        version=VERSION,
+        key=batch.key,
+        destination=destination,
+        created=created,
+        encoding="gzip" if batch.gzipped else "identity",
+        seal=Seal(batch.count, batch.line_bytes, len(batch.body), crc32=0),
+    )
+    crc32 = _crc32(header, batch.body)
+    return msgspec.json.encode(_with_crc32(header, crc32)) + b"\n" + batch.body
+
+
+def encode_journal(key: UUID, destination: str, created: float) -> bytes:
+    """Return the beginning of a journal; each event follows as a line break and its line."""
+    return msgspec.json.encode(Header(VERSION, key, destination, created))
+
+
+def decode_header(data: bytes) -> Header:
+    """Return the header of a file that begins with `data`. Raises `DamagedError`."""
+    line = data.partition(b"\n")[0]
+    try:
+        version = msgspec.json.decode(line, type=_Versioned).version
+        if version > VERSION:
+            raise NewerError(f"version {version}; this one reads {VERSION}")
+        header = msgspec.json.decode(line, type=Header)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedError(f"no header: {error}") from error
+    if header.version != VERSION:
+        raise DamagedError(f"version {header.version}; this one reads {VERSION}")
+    return header
+
+
+def decode(data: bytes) -> Batch:
+    """Return the batch of a file, under the key and with the events that it always has. Raises `DamagedError`."""
+    header = decode_header(data)
+    body = data.partition(b"\n")[2]
+    if header.seal is None:
+        return seal([line for line in body.splitlines() if _is_event(line)], header.key)
+    if len(body) != header.seal.body_bytes or _crc32(_with_crc32(header, 0), body) != header.seal.crc32:
+        raise DamagedError(f"{len(body)} bytes with another CRC than the {header.seal.body_bytes} that were written")
+    return Batch(header.key, body, header.encoding == "gzip", header.seal.count, header.seal.line_bytes)
+
+
+def read(path: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Return the first `max_bytes` of a regular file; `DamagedError` for anything else. Raises `OSError` too."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DamagedError("a symbolic link") from error
+        raise
+    try:
+        state = os.fstat(file)
+        if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_FILE_BYTES:
+            raise DamagedError("no regular file of a size that was written here")
+        with os.fdopen(file, "rb", closefd=False) as reader:
+            return reader.read(max_bytes)
+    finally:
+        os.close(file)
+
+
+def write(path: str, data: bytes, *, fsync: bool) -> None:
+    """Write a new file so that it is there whole or not at all, with `fsync` even after a power loss."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.tmp")
+    # not O_EXCL: a disk that broke in the middle may have kept the first attempt
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(file, "wb") as writer:
+            writer.write(data)
+            writer.flush()
+            if fsync:
+                os.fsync(file)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    if fsync:
+        fsync_directory(directory)
+
+
+def fsync_directory(path: str) -> None:
+    """Make the names in a directory outlive a power loss."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _with_crc32(header: Header, crc32: int) -> Header:
+    assert header.seal is not None
+    return replace(header, seal=replace(header.seal, crc32=crc32))
+
+
+def _crc32(header: Header, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(msgspec.json.encode(header)))
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=Event)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True

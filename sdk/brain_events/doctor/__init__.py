@@ -1,0 +1,61 @@
+"""The doctor: the settings of this environment go in, what is wrong between here and the collector comes out.
+
+`settings` examines the environment, `network` the way to the collector, `spool` the outbox on disk.
+May import the parts of the SDK that it examines. Must not change anything, here or there, nor show a secret.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+import msgspec
+
+from brain_events.doctor import network, spool
+from brain_events.doctor.finding import Finding
+from brain_events.doctor.settings import Settings, read
+
+_SIGNS = {"ok": "ok   ", "info": "note ", "wrong": "WRONG"}
+
+
+def run(
+    environ: Mapping[str, str], flags: Mapping[str, str | None], out: TextIO, *, timeout_s: float, as_json: bool
+) -> int:
+    """Examine everything and write what is found to `out`; return 0 if all is well, 1 if something is wrong."""
+    settings = read(environ, flags)
+    findings: list[Finding] = []
+    if not as_json:
+        _write_settings(settings, out)
+    for finding in _examine(settings, timeout_s):
+        findings.append(finding)
+        if not as_json:
+            _write(finding, out)
+    wrong = sum(finding.level == "wrong" for finding in findings)
+    if as_json:
+        report = {"ok": not wrong, "settings": settings.shown, "findings": findings}
+        out.write(msgspec.json.format(msgspec.json.encode(report, order="sorted")).decode() + "\n")
+    else:
+        out.write(f"\n{'all is well' if not wrong else f'{wrong} of {len(findings)} findings are wrong'}\n")
+    return 1 if wrong else 0
+
+
+def _examine(settings: Settings, timeout_s: float) -> Iterator[Finding]:
+    yield from settings.findings
+    if settings.config is None:
+        return
+    if settings.url_known:
+        yield from network.examine(settings.config, timeout_s)
+    yield from spool.examine(settings.config)
+
+
+def _write_settings(settings: Settings, out: TextIO) -> None:
+    out.write("settings (what an application gives init() itself is not known here)\n")
+    for name, setting in settings.shown.items():
+        value = "" if setting.value is None else str(setting.value)
+        out.write(f"  {name:<18} {value:<40} {setting.origin}\n")
+    out.write("\nfindings\n")
+
+
+def _write(finding: Finding, out: TextIO) -> None:
+    out.write(f"  {_SIGNS[finding.level]} {finding.check:<12} {finding.what}\n")
+    if finding.do:
+        out.write(f"        {'':<12} -> {finding.do}\n")
+    out.flush()

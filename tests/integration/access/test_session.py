@@ -1,0 +1,297 @@
+"""The session of a browser: a key in a cookie, and what another site's page can do with it: nothing."""
+
+import base64
+from collections.abc import AsyncIterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from brain_collector import VERSION
+from brain_collector.settings import Settings
+from tests.conftest import Serve
+from tests.support.collector import create, event, eventually, outcome
+
+pytestmark = pytest.mark.anyio
+
+KEY = 's3cret;,key="%41'
+SESSION = "/api/session"
+NAME = "brain_events_key"
+NOBODY: dict[str, Any] = {"caller": None, "scopes": [], "needs_key": True, "version": VERSION}
+FOREIGN = [
+    "https://evil.example",
+    "http://127.0.0.1",
+    "http://127.0.0.1:1",
+    "http://localhost:{port}",
+    "http://127.0.0.1:{port}.evil.example",
+    "ftp://127.0.0.1:{port}",
+    "127.0.0.1:{port}",
+    "null",
+    "",
+]
+
+
+def own(client: httpx.AsyncClient) -> dict[str, str]:
+    """Return what a browser adds to what the collector's own page sends."""
+    return {"Origin": f"http://127.0.0.1:{client.base_url.port}"}
+
+
+def foreign(client: httpx.AsyncClient) -> list[dict[str, str]]:
+    return [{"Origin": each.format(port=client.base_url.port)} for each in FOREIGN]
+
+
+async def log_in(client: httpx.AsyncClient, key: str) -> httpx.Response:
+    return await client.post(SESSION, json={"key": key}, headers=own(client))
+
+
+async def made(client: httpx.AsyncClient, *scopes: str, **fields: Any) -> dict[str, Any]:
+    """Have a key made, by the session that `client` has."""
+    body = {"name": "n", "scopes": scopes, **fields}
+    answer = await client.post("/api/keys", json=body, headers=own(client))
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.fixture
+async def locked(settings: Settings, serve: Serve) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser without a key at a collector with one."""
+    async with serve(settings, api_key=KEY) as client:
+        yield client
+
+
+@pytest.fixture
+async def logged_in(locked: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A browser with a session that may do anything."""
+    assert (await log_in(locked, KEY)).status_code == 200
+    return locked
+
+
+# -- begin and end
+
+
+async def test_a_session_begins_with_a_key_and_ends(locked: httpx.AsyncClient) -> None:
+    assert (await locked.get(SESSION)).json() == NOBODY
+    assert outcome(await locked.get("/api/events")) == (401, "unauthorized")
+
+    begun = await log_in(locked, KEY)
+    whole = {"caller": "bootstrap", "scopes": ["ingest", "read", "write", "admin"], "needs_key": False}
+    assert (begun.status_code, begun.json()) == (200, whole | {"version": VERSION})
+    assert begun.headers["cache-control"] == "no-store"
+    assert (await locked.get(SESSION)).json() == begun.json()
+    assert (await locked.get("/api/events")).status_code == 200
+    assert (await locked.head("/api/events")).status_code == 200
+    assert (await locked.get("/openapi.json")).status_code == 200
+
+    assert (await locked.delete(SESSION, headers=own(locked))).status_code == 204
+    assert not locked.cookies
+    assert (await locked.get(SESSION)).json() == NOBODY
+    assert outcome(await locked.get("/api/events")) == (401, "unauthorized")
+
+
+async def test_a_session_has_the_scopes_of_its_key(logged_in: httpx.AsyncClient) -> None:
+    key = await made(logged_in, "read", "ingest")
+    begun = await log_in(logged_in, key["key"])
+
+    assert begun.json()["caller"] == f"key:{key['prefix']}"
+    assert begun.json()["scopes"] == ["ingest", "read"]
+    assert (await logged_in.get("/api/events")).status_code == 200
+    assert (await logged_in.post("/api/events", json=event(), headers=own(logged_in))).status_code == 201
+    assert outcome(await logged_in.get("/api/keys")) == (403, "forbidden")
+
+
+async def test_the_cookie_is_the_browsers_secret(locked: httpx.AsyncClient) -> None:
+    begun = (await log_in(locked, KEY)).headers.get_list("set-cookie")
+    ended = (await locked.delete(SESSION)).headers.get_list("set-cookie")
+
+    assert len(begun) == len(ended) == 1
+    attributes = {part.strip().lower() for part in begun[0].split(";")[1:]}
+    assert attributes == {"path=/", "httponly", "samesite=strict"}
+    assert SimpleCookie(ended[0])[NAME]["max-age"] == "0"
+    assert SimpleCookie(ended[0])[NAME].value == ""
+
+
+async def test_a_page_that_came_by_tls_gets_a_cookie_for_tls_alone(locked: httpx.AsyncClient) -> None:
+    for host, origin in [
+        ("events.example", "https://events.example"),
+        ("events.example:443", "https://events.example"),
+        ("Events.example:8443", "https://events.example:8443"),
+    ]:
+        begun = await locked.post(SESSION, json={"key": KEY}, headers={"Host": host, "Origin": origin})
+        assert begun.status_code == 200, origin
+        assert begun.headers["set-cookie"].endswith("; Secure")
+    believed = {"X-Forwarded-Proto": "https", "Forwarded": "proto=https"}
+    begun = await locked.post(SESSION, json={"key": KEY}, headers=own(locked) | believed)
+    assert "Secure" not in begun.headers["set-cookie"]
+
+
+async def test_where_no_key_is_needed_no_session_is(settings: Settings, serve: Serve) -> None:
+    async with serve(settings) as client:
+        shown = (await client.get(SESSION)).json()
+        begun = await log_in(client, "any")
+        client.cookies.set(NAME, "any")
+
+        assert shown["caller"] == "open"
+        assert shown["needs_key"] is False
+        assert begun.json() == shown
+        assert "set-cookie" not in begun.headers
+        assert (await client.post("/api/events", json=event())).status_code == 201
+
+
+# -- keys that are not good
+
+
+async def test_a_wrong_key_begins_nothing(locked: httpx.AsyncClient) -> None:
+    for wrong in ("wr0ng", KEY + "x", KEY[:-1], "be_aaaaaaaa_" + "0" * 64, "\u20ac"):
+        answer = await log_in(locked, wrong)
+
+        assert outcome(answer) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == 'Bearer realm="brain-events"'  # no browser asks for a password
+        assert "set-cookie" not in answer.headers
+        assert wrong not in answer.text
+    assert (await locked.get(SESSION)).json() == NOBODY
+
+
+async def test_what_is_no_key_is_refused_without_being_repeated(locked: httpx.AsyncClient) -> None:
+    for body in (b'{"key": 5}', b'{"key": ""}', b"{}", b"[]", b'{"key": "be_x", "more": 1}'):
+        answer = await locked.post(SESSION, content=body, headers={"Content-Type": "application/json"})
+        assert outcome(answer) == (422, "api_key_invalid"), body
+    answer = await locked.post(SESSION, content=b'{"key": "be_x', headers={"Content-Type": "application/json"})
+    assert outcome(answer) == (400, "body_undecodable")
+    assert "be_x" not in answer.text
+    assert outcome(await locked.post(SESSION, data={"key": KEY})) == (415, "unsupported_media_type")
+    assert outcome(await locked.post(SESSION, json={"key": "x" * 20_000})) == (413, "body_too_large")
+
+
+async def test_a_revoked_key_ends_its_sessions_at_once(logged_in: httpx.AsyncClient) -> None:
+    key = await made(logged_in, "read")
+    bootstrap = {"Authorization": f"Bearer {KEY}"}
+    await log_in(logged_in, key["key"])
+    assert (await logged_in.get("/api/events")).status_code == 200
+
+    assert (await logged_in.delete(f"/api/keys/{key['id']}", headers=bootstrap)).status_code == 204
+    assert outcome(await logged_in.get("/api/events")) == (401, "unauthorized")
+    assert (await logged_in.get(SESSION)).json() == NOBODY
+
+
+async def test_an_expired_key_ends_its_sessions(logged_in: httpx.AsyncClient) -> None:
+    key = await made(logged_in, "read", expires_in_s=1)
+    await log_in(logged_in, key["key"])
+
+    async def expired() -> bool:
+        return (await logged_in.get("/api/events")).status_code == 401
+
+    await eventually(expired, "the key has expired")
+    assert (await logged_in.get(SESSION)).json() == NOBODY
+
+
+async def test_a_cookie_that_is_not_good_locks_nobody_out(settings: Settings, serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<!doctype html>")
+    async with serve(settings, api_key=KEY, page_directory=tmp_path) as client:
+        for bad in ("wrong", "", "%", "%ff", "\xe9"):
+            headers = {b"Cookie": f"a=b; {NAME}={bad}".encode("latin-1")}
+
+            assert (await client.get("/", headers=headers)).status_code == 200
+            assert (await client.get("/livez", headers=headers)).status_code == 200
+            assert (await client.get(SESSION, headers=headers)).json() == NOBODY
+            assert outcome(await client.get("/api/events", headers=headers)) == (401, "unauthorized")
+            basic = {b"Authorization": b"Basic " + base64.b64encode(f"u:{KEY}".encode())}
+            assert (await client.get("/openapi.json", headers=headers | basic)).status_code == 200
+            begun = await client.post(SESSION, json={"key": KEY}, headers=headers)
+            assert begun.status_code == 200
+            client.cookies.clear()
+            assert (await client.delete(SESSION, headers=headers)).status_code == 204
+
+
+async def test_while_it_cannot_be_told_nobody_is_sent_to_log_in(settings: Settings, serve: Serve) -> None:
+    async with serve(settings, database_url="postgresql://brain@/x?host=/nowhere") as client:
+        answer = await client.get(SESSION)
+
+        assert outcome(answer) == (503, "unavailable")
+        assert answer.headers["retry-after"] == "1"
+
+
+# -- pages of others
+
+
+async def test_a_session_changes_things_for_the_collectors_own_page_alone(logged_in: httpx.AsyncClient) -> None:
+    created = (await logged_in.post("/api/events", json=event(), headers=own(logged_in))).json()
+    url = f"/api/events/{created['id']}"
+    changes: list[tuple[str, str, dict[str, Any] | None]] = [
+        ("POST", "/api/events", event()),
+        ("PUT", url, {"message": "changed"}),
+        ("POST", "/api/keys", {"name": "n", "scopes": ["admin"]}),
+        ("DELETE", "/api/rejections", None),
+        ("DELETE", url, None),
+    ]
+    for origin in [*foreign(logged_in), {}]:
+        for method, path, body in changes:
+            answer = await logged_in.request(method, path, json=body, headers=origin)
+            assert outcome(answer) == (403, "origin_refused"), (origin, method, path)
+            assert "access-control-allow-origin" not in answer.headers
+    assert (await logged_in.get(url)).json()["message"] == "m"
+    assert len((await logged_in.get("/api/keys")).json()) == 0
+
+    done = [await logged_in.request(method, path, json=body, headers=own(logged_in)) for method, path, body in changes]
+    assert [answer.status_code for answer in done] == [201, 200, 201, 200, 204]
+
+
+async def test_no_page_of_others_begins_or_ends_a_session(locked: httpx.AsyncClient) -> None:
+    for origin in foreign(locked):
+        answer = await locked.post(SESSION, json={"key": KEY}, headers=origin)
+        assert outcome(answer) == (403, "origin_refused"), origin
+        assert "set-cookie" not in answer.headers
+        answer = await locked.delete(SESSION, headers=origin)
+        assert outcome(answer) == (403, "origin_refused"), origin
+        assert "set-cookie" not in answer.headers
+
+
+async def test_reading_by_a_session_needs_no_origin(logged_in: httpx.AsyncClient) -> None:
+    """SameSite keeps the cookie from other sites' requests, and no answer lets another origin read it."""
+    for origin in [{}, own(logged_in), {"Origin": "https://evil.example"}]:
+        answer = await logged_in.get("/api/events", headers=origin)
+        assert answer.status_code == 200
+        assert [name for name in answer.headers if name.startswith("access-control")] == []
+
+
+async def test_a_bearer_key_is_good_from_everywhere(logged_in: httpx.AsyncClient) -> None:
+    key = await made(logged_in, "ingest")
+    for cookies in ({}, {NAME: "wrong"}):
+        logged_in.cookies = httpx.Cookies(cookies)
+        logged_in.headers["Authorization"] = f"Bearer {key['key']}"
+        for origin in [*foreign(logged_in), {}]:
+            assert (await logged_in.post("/api/events", json=event(), headers=origin)).status_code == 201
+
+
+async def test_a_wrong_bearer_key_is_not_made_good_by_a_session(logged_in: httpx.AsyncClient) -> None:
+    for authorization in ("Bearer wrong", "Bearer", "Token x", ""):
+        answer = await logged_in.get("/api/events", headers={"Authorization": authorization})
+        assert outcome(answer) == (401, "unauthorized"), authorization
+
+
+async def test_a_session_writes_beside_a_remembered_password(logged_in: httpx.AsyncClient) -> None:
+    """Who has read `/docs` by Basic has a browser that sends it along for ever."""
+    for password in (KEY, "wrong"):
+        logged_in.headers["Authorization"] = "Basic " + base64.b64encode(f"u:{password}".encode()).decode()
+        logged_in.headers.update(own(logged_in))
+        await create(logged_in)
+        assert (await logged_in.get("/api/events")).status_code == 200
+
+
+async def test_no_key_is_in_the_log(
+    settings: Settings, serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG")
+    plain = "a-bootstrap-key"
+    async with serve(settings, api_key=plain) as client:
+        assert (await log_in(client, "a-wrong-key")).status_code == 401
+        assert (await log_in(client, plain)).status_code == 200
+        assert (await client.get("/api/events")).status_code == 200
+
+    own_records = [record for record in caplog.records if not record.name.startswith("http")]  # not the client's
+    said = "\n".join(f"{record.getMessage()} {vars(record)}" for record in own_records) + "".join(capfd.readouterr())
+    assert "request" in said
+    assert "a-wrong-key" not in said
+    assert plain not in said

@@ -1,0 +1,54 @@
+"""A time range taken apart: the parts are the range, without gap or overlap, and the inner ones are whole."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from msgspec.structs import astuple
+
+from brain_collector.counts.totals import spans
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+moments = st.datetimes(timezones=st.just(UTC)) | st.builds(
+    lambda minutes, us: NOON + timedelta(minutes=minutes, microseconds=us),
+    st.integers(-5_000, 5_000),
+    st.sampled_from([0, 0, 1]),
+)
+
+
+def is_hour(moment: datetime) -> bool:
+    return (moment.minute, moment.second, moment.microsecond) == (0, 0, 0)
+
+
+@given(st.none() | moments, st.none() | moments)
+@example(None, None)
+@example(LAST, None)
+@example(LAST - timedelta(minutes=5), LAST)
+@example(FIRST, FIRST)
+def test_the_parts_are_the_range_and_the_inner_ones_are_whole(since: datetime | None, until: datetime | None) -> None:
+    start, end = since or FIRST, until or LAST
+    if start > end:
+        start, end = end, start
+    found = spans(start if since else None, end if until else None)
+
+    assert (found.start, found.end) == (start, end)
+    assert all(one <= other for one, other in pairwise(astuple(found)))
+    if found.first_hour < found.last_hour:
+        assert is_hour(found.first_hour)
+        assert is_hour(found.last_hour)
+    if found.first_day < found.last_day:
+        assert is_hour(found.first_day)
+        assert found.first_day.hour == found.last_day.hour == 0
+
+
+@given(moments, moments)
+def test_less_than_an_hour_sticks_out_at_each_end_and_less_than_a_day_of_hours(one: datetime, other: datetime) -> None:
+    start, end = sorted((one, other))
+    found = spans(start, end)
+
+    assert found.first_hour - found.start < timedelta(hours=1)
+    assert found.end - found.last_hour < timedelta(hours=1)
+    assert found.first_day - found.first_hour < timedelta(days=1)
+    assert found.last_hour - found.last_day < timedelta(days=1)

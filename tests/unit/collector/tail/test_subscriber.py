@@ -1,0 +1,90 @@
+"""What waits for one who listens: bounded, in order, and never lost without a word."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from brain_collector.query.filter import Filter
+from brain_collector.schema import Event
+from brain_collector.tail.commit_order import Arrival, Piece, Span
+from brain_collector.tail.subscriber import PART_BYTES, Frame, Part, Subscriber, frame_of
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def frame(number: int, size: int) -> tuple[Frame, Span]:
+    span = Span(1, NOON + timedelta(hours=number), NOON + timedelta(hours=number + 1))
+    return Frame(Arrival(number, 0), (Part(Arrival(number, 0), b"x" * size),)), span
+
+
+def event(id: int, size: int) -> Event:
+    return Event(id, "t", "info", "x" * size, msgspec.Raw(b"null"), "s", NOON, NOON)
+
+
+def test_events_are_cut_into_parts_that_one_can_go_on_after() -> None:
+    pieces = [Piece(7, 11, 30, NOON, NOON), Piece(8, 1, 9, NOON, NOON)]  # ids need not ascend
+    sizes = {id: 2**20 if id in {12, 13} else 10_000 for id in (*range(11, 29), *range(1, 8))}
+    found = frame_of([event(id, size) for id, size in sizes.items()], pieces)
+    ids = [[each["id"] for each in msgspec.json.decode(part.events)] for part in found.parts]
+    assert [id for part in ids for id in part] == list(sizes)
+    assert [part.place.id for part in found.parts] == [*(part[-1] for part in ids[:-1]), 9]
+    assert [part.place.xid for part in found.parts] == [7 if part[-1] > 9 else 8 for part in ids]
+    assert [12] in ids
+    assert [13] in ids
+    assert all(
+        len(part.events) < PART_BYTES + 1_000 for part in found.parts if len(msgspec.json.decode(part.events)) > 1
+    )
+    assert found.place == Arrival(8, 9)
+
+
+async def taken(listener: Subscriber) -> list[Frame]:
+    found = []
+    while (one := await listener.next(0)) is not None:
+        found.append(one)
+    return found
+
+
+async def test_frames_come_in_order() -> None:
+    listener = Subscriber(Filter(), max_bytes=100)
+    for number in range(3):
+        listener.put(*frame(number, 30))
+    assert [each.place.xid for each in await taken(listener)] == [0, 1, 2]
+    assert await listener.next(0) is None
+
+
+async def test_too_much_becomes_one_gap_over_all_that_waited() -> None:
+    listener = Subscriber(Filter(), max_bytes=100)
+    for number in range(4):
+        listener.put(*frame(number, 30))
+    (gap,) = await taken(listener)
+    assert gap == Frame(Arrival(3, 0), (), Span(4, NOON, NOON + timedelta(hours=4)))
+
+
+async def test_a_gap_grows_and_ends_when_the_client_reads_again() -> None:
+    listener = Subscriber(Filter(), max_bytes=100)
+    for number in range(9):
+        listener.put(*frame(number, 60))
+    frames = await taken(listener)
+    assert sum(each.gap.arrived if each.gap else 1 for each in frames) == 9
+    assert [each.place.xid for each in frames] == sorted(each.place.xid for each in frames)
+    listener.put(*frame(9, 60))
+    assert [each.gap for each in await taken(listener)] == [None]
+
+
+async def test_gaps_do_not_pile_up() -> None:
+    listener = Subscriber(Filter(), max_bytes=100)
+    for number in range(1_000):
+        span = frame(number, 0)[1]
+        listener.put(Frame(Arrival(number, 0), (), span), span)
+    (gap,) = await taken(listener)
+    assert gap.gap is not None
+    assert gap.gap.arrived == 1_000
+
+
+async def test_one_frame_is_taken_whatever_its_size() -> None:
+    listener = Subscriber(Filter(), max_bytes=100)
+    listener.put(*frame(0, 1_000))
+    assert [each.n_bytes for each in await taken(listener)] == [1_000]
