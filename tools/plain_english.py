@@ -26,9 +26,8 @@ PHRASES: Final = {
     r"\b(?:is|are) no (?:UUID|JSON|object|number|gzip|NDJSON|setting|text|WebSocket|UTF-8|base64|HTTP)\b": "is not a",
     r"\bthrice\b": "three times",
     r"\bheed(?:s|ed)?\b": "follow, or respect",
-    r"(?:^|[.;:(] )[Ww]ho(?:ever)? (?!am\b|are you)[a-z]+|\b(?:of|for|from|to|by|with|than|let|and|or|but) who(?:ever|m)?\b": (
-        "the client, the caller, the reader"
-    ),
+    r"(?:^|[.;:(] )[Ww]ho(?:ever)? (?!am\b|are you)[a-z]+": "the client, the caller, the reader",
+    r"\b(?:of|for|from|to|by|with|than|let|and|or|but) who(?:ever)?\b": "the client, the caller, the reader",
     r"\b[Ww]hom\b": "the client, the caller, the reader",
     r"(?:^|[.;] )What (?:is|was|are|has|cannot|comes|stays|does not|nobody|waits|fails)\b(?![^.]*\?)": (
         "name the subject"
