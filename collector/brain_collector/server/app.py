@@ -23,6 +23,7 @@ from brain_collector.api import (
     health,
     histogram,
     keys,
+    manual,
     openapi,
     rejections,
     session,
@@ -70,10 +71,11 @@ def create_app(
     stopping: Stopping | None = None,
     page_directory: Path = dashboard.DIRECTORY,
     metrics: Metrics | None = None,
+    manual_directory: Path = manual.DIRECTORY,
 ) -> Starlette:
     """Return the application; `stopping` is where it learns that it is about to stop, `metrics` where it counts.
 
-    The page is the one that was built into `page_directory`.
+    The page is the one that was built into `page_directory`, the manual the one in `manual_directory`.
 
     Raises:
         SettingsError: it would be open to the network without a key.
@@ -88,7 +90,12 @@ def create_app(
             yield {"resources": resources}
 
     return Starlette(
-        routes=[*_routes(), *openapi.routes(OPERATIONS), *dashboard.routes(page_directory)],
+        routes=[
+            *_routes(),
+            *openapi.routes(OPERATIONS),
+            *dashboard.routes(page_directory),
+            *manual.routes(manual_directory),
+        ],
         middleware=[
             Middleware(RequestLog, metrics=metrics),
             Middleware(Draining, stopping=stopping or Stopping(), retry_after_s=settings.retry_after_s),
@@ -97,7 +104,7 @@ def create_app(
                 settings=settings,
                 keyring=keyring,
                 operations=sorted(OPERATIONS, key=_order),
-                open_paths=dashboard.PATHS,
+                open_paths=(*dashboard.PATHS, *manual.PATHS),
             ),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},
