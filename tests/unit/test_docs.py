@@ -56,6 +56,14 @@ def test_every_public_name_of_the_sdk_is_in_its_reference() -> None:
     assert set(brain_events.__all__) - documented == set()
 
 
+@pytest.mark.parametrize("name", ["limits.md", "http-api.md", "database-schema.md", "wire-format.md"])
+def test_a_setting_that_a_page_names_without_its_prefix_is_a_setting(name: str) -> None:
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)[`=]", (REFERENCE / name).read_text()))
+
+    assert named
+    assert {each.lower() for each in named} - set(Settings.__struct_fields__) == set()
+
+
 def test_the_readme_is_one_page() -> None:
     assert len(README.splitlines()) <= README_MAX_LINES
 

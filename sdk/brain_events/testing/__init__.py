@@ -89,7 +89,9 @@ def accepted(count: int, *, duplicate: bool = False) -> Answer:
 
 @contextmanager
 def capture_events() -> Iterator[list[Event]]:
-    """Yield a list that gets every event logged inside the block, by any thread of this process, in order::
+    """Yield a list that gets every event logged inside the block, by any thread of this process, in order.
+
+    For example::
 
         with capture_events() as events:
             order.pay()
