@@ -24,12 +24,14 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 # Every name of ours must resolve. Those of the standard library cannot: the build asks no other site for them.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!brain_events\.).*"), ("py:.*", r"brain_events\._.*")]
 
 html_theme = "furo"
 html_title = f"brain-events {release}"
+html_favicon = "../dashboard/src/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
 html_copy_source = False
