@@ -136,7 +136,7 @@ async def test_days_bound_what_is_recounted(stored: Settings) -> None:
 
 async def test_a_drift_and_the_days_are_set_right_by_the_statements_of_the_documentation(stored: Settings) -> None:
     blocks = (Path(__file__).parents[3] / "docs/how-to/troubleshooting.md").read_text().split("```sql\n")[1:]
-    hours, days = (block.partition("```")[0] for block in blocks if "recount" in block)
+    hours, days = (block.partition("```")[0] for block in blocks if block.startswith("-- recount"))
     await sql(stored.dsn, "DELETE FROM system_events WHERE event_type = 'test'")
     async with connected(stored.dsn) as connection:
         assert await journal.fold(connection)
