@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api.preconditions import etag, is_known
-from brain_collector.http.body import takes_gzip
+from brain_collector.http.body import accepts_gzip
 
 _MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -56,7 +56,7 @@ def respond(request: Request, file: File, caching: str, csp: str) -> Response:
     if is_known(request, file.tag):
         return Response(status_code=304, headers=headers)
     content = file.content
-    if file.packed is not None and takes_gzip(request):
+    if file.packed is not None and accepts_gzip(request):
         content = file.packed
         headers["Content-Encoding"] = "gzip"
     return Response(content, headers=headers | {"Content-Type": file.media_type})

@@ -11,6 +11,7 @@ from brain_collector import logs
 from brain_collector.cli.options import CONTEXT
 from brain_collector.cli.setting_flags import setting
 from brain_collector.server import serve
+from brain_collector.server.engines import backed
 from brain_collector.settings import load
 from brain_collector.storage import migrate as migrations
 
@@ -37,7 +38,7 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
             raise click.UsageError("downgrade to which revision? `base` drops everything")
         if not yes:
             click.confirm("This drops tables, events included. Go on?", abort=True)
-    with serve.backed(load(os.environ, **flags)) as found:
+    with backed(load(os.environ, **flags)) as found:
         dsn, patience = found.settings.dsn, serve.patience(found.settings)
         if action == "upgrade":
             migrations.upgrade(dsn, revision or "head", patience)

@@ -13,6 +13,7 @@ from brain_collector.cli.options import CONTEXT
 from brain_collector.cli.setting_flags import EPILOG, SERVE, setting
 from brain_collector.demo import running
 from brain_collector.server import serve as server
+from brain_collector.server.engines import Backed, backed
 from brain_collector.settings import load
 from brain_collector.storage import migrate
 
@@ -28,7 +29,7 @@ def serve(**flags: Any) -> None:
     server.serve(load(os.environ, **flags), _announce)
 
 
-def _announce(url: str, found: server.Backed) -> None:
+def _announce(url: str, found: Backed) -> None:
     settings = found.settings
     data = settings.data_dir if found.embedded else migrate.without_password(settings.dsn)
     key = " -H 'Authorization: Bearer <key>'" if settings.api_key or settings.require_api_key else ""
@@ -56,7 +57,7 @@ def with_postgres(command: tuple[str, ...], **flags: Any) -> None:
     """
     logs.configure()
     settings = msgspec.structs.replace(load(os.environ, **flags), database_url=None, redis_url="none")
-    with server.backed(settings) as found:
+    with backed(settings) as found:
         code = subprocess.run(command, env={**os.environ, **found.client_environ}, check=False).returncode  # noqa: S603 - to run it is what was asked
     sys.exit(code)
 
