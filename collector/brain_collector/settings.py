@@ -188,7 +188,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
         if name.startswith(ENV_PREFIX) and text:
             field = name.removeprefix(ENV_PREFIX).lower()
             if field not in Settings.__struct_fields__:
-                raise SettingsError(f"{name} is no setting{_meant(field)}; README.md lists them all")
+                raise SettingsError(f"{name} is no setting{_meant(field)}; `brain-events config show` lists them all")
             given[field] = _checked(field, text, name)
     for field, value in flags.items():
         if value is not None:

@@ -45,7 +45,8 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: Any) -> None:
     epilog="\b\nExit codes:\n"
     + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
     + f"\n\nWhere an option names no variable, it has {VARIABLES}<COMMAND>_<OPTION>, as {VARIABLES}TAIL_TZ=utc, and "
-    f"{VARIABLES}<OPTION> for every command that has the option. Settings of the collector: see the README.",
+    f"{VARIABLES}<OPTION> for every command that has the option. `config show` lists the settings "
+    "of the collector, the manual at /manual/ of a collector explains them.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."

@@ -15,7 +15,9 @@ SERVE: Final = (
     *("api_key_file", "allowed_hosts", "require_api_key", "insecure"),
 )
 """The settings that `serve` has flags for."""
-EPILOG: Final = "Every other setting is read from the environment: see the settings table in README.md."
+EPILOG: Final = (
+    "Every other setting is read from the environment: `brain-events config show` lists them, the manual explains them."
+)
 
 
 def setting(*names: str) -> Callable[[Command], Command]:

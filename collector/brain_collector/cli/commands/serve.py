@@ -38,6 +38,7 @@ def _announce(url: str, found: Backed) -> None:
         f"brain-events {VERSION} serves at {url}\n"
         f"  page   {url}/\n"
         f"  docs   {url}/docs\n"
+        f"  manual {url}/manual/\n"
         f"  data   {data}\n"
         f"  try    curl {url}/api/events{key} -H 'Content-Type: application/json' -d '{event}'\n"
         f"         curl {url}/api/events{key}\n"
