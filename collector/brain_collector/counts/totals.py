@@ -4,44 +4,17 @@ Days and hours that lie whole in the time range come from the folded counts and 
 two ends from the events themselves. One statement is one snapshot.
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, Table, func, literal_column, select, true, union, union_all
 
-from brain_collector.counts.journal import hour
+from brain_collector.counts.spans import DAY, Spans, down, spans
 from brain_collector.query.filter import Filter, kinds
 from brain_collector.storage.tables import event_counts, event_deltas, system_events
 
-HOUR: Final = timedelta(hours=1)
-DAY: Final = timedelta(days=1)
 _hours, _days = event_counts.c.grain == "hour", event_counts.c.grain == "day"
-_EVER: Final = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-
-
-class Spans(msgspec.Struct, frozen=True):
-    """A time range in six moments that do not descend; the days are whole between the inner two.
-
-    Between `start` and `first_hour`, and between `last_hour` and `end`, is what sticks out over whole hours.
-    """
-
-    start: datetime
-    first_hour: datetime
-    first_day: datetime
-    last_day: datetime
-    last_hour: datetime
-    end: datetime
-
-
-def spans(since: datetime | None, until: datetime | None) -> Spans:
-    """Take a time range apart; an end that is None is open."""
-    start, end = since or _EVER[0], until or _EVER[1]
-    first_hour = min(_up(start, HOUR), end)
-    last_hour = max(_down(end, HOUR), first_hour)
-    first_day = min(_up(first_hour, DAY), last_hour)
-    last_day = max(_down(last_hour, DAY), first_day)
-    return Spans(start, first_hour, first_day, last_day, last_hour, end)
 
 
 def totals(wanted: Filter, recent_since: datetime) -> Select[Any]:
@@ -104,7 +77,7 @@ def _newest_of_whole_hours(wanted: Filter, span: Spans) -> Any:
     A count above zero may be taken back by a later delta, so the first hour need not have any event left; but every
     event stands in a count above zero.
     """
-    day = _buckets(wanted, _days, _down(span.first_hour, DAY), span.last_hour, "day").subquery("days")
+    day = _buckets(wanted, _days, down(span.first_hour, DAY), span.last_hour, "day").subquery("days")
     start = func.greatest(day.c.bucket, span.first_hour)
     end = func.least(day.c.bucket + literal_column("interval '1 day'"), span.last_hour)
     whole = _buckets(wanted, _hours, start, end, "hour").lateral("hours")
@@ -135,16 +108,3 @@ def _newest(where: list[ColumnElement[bool]]) -> Select[Any]:
 def _between(start: Any, end: Any, wanted: Filter) -> list[ColumnElement[bool]]:
     events = system_events.c
     return [events.timestamp >= start, events.timestamp < end, *kinds(wanted, events)]
-
-
-def _down(moment: datetime, step: timedelta) -> datetime:
-    """Return the start of the hour or day, in UTC."""
-    return hour(moment) if step == HOUR else hour(moment).replace(hour=0)
-
-
-def _up(moment: datetime, step: timedelta) -> datetime:
-    """Return the first start of an hour or a day that is not before; at the end of the calendar, its end."""
-    whole = _down(moment, step)
-    if whole == moment:
-        return whole
-    return _EVER[1] if _EVER[1] - whole < step else whole + step
