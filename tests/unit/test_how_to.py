@@ -1,8 +1,11 @@
 """The tutorial and the how-to guides: code compiles, commands, variables, metrics and links exist."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +13,7 @@ import click
 import msgspec.yaml
 import pytest
 
+import brain_events
 from brain_collector.cli.commands.doctor import deep
 from brain_collector.cli.lazy_group import VARIABLES
 from brain_collector.cli.main import cli
@@ -104,6 +108,20 @@ def test_there_are_pages_and_each_is_in_its_index() -> None:
 def test_python_compiles(page: Path) -> None:
     for body in blocks(page, "python"):
         compile(body, page.name, "exec", dont_inherit=True)
+
+
+@by_page
+def test_names_that_python_imports_from_the_sdk_exist(page: Path) -> None:
+    for body in blocks(page, "python"):
+        for node in ast.walk(ast.parse(body)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "brain_events":
+                module = import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+    named = set(re.findall(r"\bbrain_events\.([A-Za-z]\w*)", page.read_text()))
+
+    assert [name for name in named if not hasattr(brain_events, name)] == []
+    for module in re.findall(r"python -m (brain_events\S*)", page.read_text()):
+        assert find_spec(module), module
 
 
 @by_page
