@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from brain_collector.api.preconditions import etag, is_known
-from brain_collector.http.body import takes_gzip
+from brain_collector.http.body import accepts_gzip
 
 DIRECTORY: Final = Path(__file__).parents[1] / "dashboard"
 PATHS: Final = ("/", "/assets/{name}")
@@ -115,7 +115,7 @@ def _answer(request: Request, file: File, caching: str, csp: str = CSP) -> Respo
     if is_known(request, file.tag):
         return Response(status_code=304, headers=headers)
     content = file.content
-    if file.packed is not None and takes_gzip(request):
+    if file.packed is not None and accepts_gzip(request):
         content = file.packed
         headers["Content-Encoding"] = "gzip"
     return Response(content, headers=headers | {"Content-Type": file.media_type})

@@ -25,7 +25,7 @@ async def scrape(request: Request) -> Response:
 
 def _readings(resources: Resources) -> Iterator[Reading]:
     availability = resources.availability
-    yield Reading(metrics.PENDING_BYTES, resources.budget.held)
+    yield Reading(metrics.PENDING_BYTES, resources.budget.reserved)
     yield Reading(metrics.PENDING_BYTES_LIMIT, resources.budget.max_bytes)
     yield Reading(metrics.WAITING_REQUESTS, resources.budget.waiting)
     yield Reading(metrics.WRITER_QUEUE, resources.writer.waiting)

@@ -21,7 +21,8 @@ from brain_collector.access.guard import Guard, caller_of
 from brain_collector.access.keyring import SCOPES, Key, Keyring
 from brain_collector.api.operation import Operation
 from brain_collector.errors import SettingsError, Unauthorized
-from brain_collector.server.app import OPERATIONS, create_app
+from brain_collector.metrics import Metrics
+from brain_collector.server.app import OPERATIONS, RULES, create_app
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.support.collector import (
@@ -105,7 +106,11 @@ def test_an_operation_that_declares_no_scope_cannot_be_written() -> None:
 
 def test_only_get_is_routed_to_what_is_no_operation() -> None:
     known = {operation.path for operation in OPERATIONS}
-    others = [route for route in create_app(Settings()).routes if isinstance(route, Route) and route.path not in known]
+    others = [
+        route
+        for route in create_app(Settings(), Metrics()).routes
+        if isinstance(route, Route) and route.path not in known
+    ]
 
     assert {method for route in others for method in route.methods or ()} == {"GET", "HEAD"}
 
@@ -205,7 +210,7 @@ async def test_the_caller_is_named(settings: Settings) -> None:
         await PlainTextResponse(caller_of(scope))(scope, receive, send)
 
     async def caller(ring: Keyring, path: str, given: str) -> str:
-        guard = Guard(tell, settings=locked_settings, keyring=ring, operations=OPERATIONS)
+        guard = Guard(tell, settings=locked_settings, keyring=ring, rules=RULES)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://x") as client:
             return (await client.get(path, headers=bearer(given))).text
 
@@ -523,10 +528,10 @@ async def test_require_key_closes_a_collector_that_has_none_and_says_so(
 
 def test_a_public_address_needs_a_bootstrap_key_or_require_key(settings: Settings) -> None:
     public = msgspec.structs.replace(settings, host="0.0.0.0")
-    create_app(msgspec.structs.replace(public, require_api_key=True))
+    create_app(msgspec.structs.replace(public, require_api_key=True), Metrics())
 
     with pytest.raises(SettingsError, match="--require-api-key"):
-        create_app(public)
+        create_app(public, Metrics())
 
 
 # -- without the database

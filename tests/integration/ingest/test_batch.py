@@ -16,6 +16,7 @@ from brain_collector.ingest.decode import decode_ndjson
 from brain_collector.ingest.submission import Submission
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
+from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.conftest import Serve
@@ -486,10 +487,10 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
 
     def submission(key: UUID) -> Submission:
         rows = decode_ndjson(GOOD, Limits(10_000, 8), datetime.now(UTC)).rows
-        return Submission(rows, lambda _refused: "{}", key=key, digest=1)
+        return Submission(rows, lambda _rejected: b"{}", key=key, digest=1)
 
     key = uuid4()
-    writer = Writer(msgspec.structs.replace(settings, writers=2), IdleWatcher(), nothing)
+    writer = Writer(msgspec.structs.replace(settings, writers=2), IdleWatcher(), nothing, Metrics())
     sent = [asyncio.create_task(writer.submit(submission(key))) for _ in range(2)]
     await asyncio.sleep(0)  # both are in the queue now
     writer.close()
@@ -497,7 +498,7 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
         await writer.run()
         await writer.run()
 
-    assert [(await each).duplicate for each in sent] == [False, True]
+    assert [(await each).is_duplicate for each in sent] == [False, True]
 
 
 class IdleWatcher:

@@ -13,6 +13,7 @@ from brain_collector.cli.help_layout import CONTEXT, command, option
 from brain_collector.cli.setting_flags import EPILOG, SERVE, setting
 from brain_collector.demo import running
 from brain_collector.server import serve as server
+from brain_collector.server.engines import Backed, backed
 from brain_collector.settings import load
 from brain_collector.storage import migrate
 
@@ -31,9 +32,9 @@ def serve(**flags: Any) -> None:
     server.serve(load(os.environ, **flags), _announce)
 
 
-def _announce(url: str, backed: server.Backed) -> None:
-    settings = backed.settings
-    data = settings.data_dir if backed.embedded else migrate.without_password(settings.dsn)
+def _announce(url: str, engines: Backed) -> None:
+    settings = engines.settings
+    data = settings.data_dir if engines.embedded else migrate.without_password(settings.dsn)
     header = " -H 'Authorization: Bearer <API key>'" if settings.api_key or settings.require_api_key else ""
     event = '{"event_type": "hello", "severity": "info", "message": "It works"}'
     click.echo(
@@ -59,8 +60,8 @@ def with_postgres(command: tuple[str, ...], **flags: Any) -> None:
     """
     logs.configure()
     settings = msgspec.structs.replace(load(os.environ, **flags), database_url=None, redis_url="none")
-    with server.backed(settings) as backed:
-        code = subprocess.run(command, env={**os.environ, **backed.client_environ}, check=False).returncode  # noqa: S603 - the user's own command
+    with backed(settings) as engines:
+        code = subprocess.run(command, env={**os.environ, **engines.client_environ}, check=False).returncode  # noqa: S603 - the user's own command
     sys.exit(code)
 
 
