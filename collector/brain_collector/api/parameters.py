@@ -1,6 +1,5 @@
 """Query and path parameters: strings in, checked values out; an unknown or malformed one is an error, never ignored."""
 
-import re
 from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, get_args
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from brain_collector.api.operation import Parameter
 from brain_collector.errors import EventNotFound, FieldError, ParameterInvalid
 from brain_collector.query import search_terms
+from brain_collector.query.details_path import split_path
 from brain_collector.query.filter import DetailsMatch, Filter, at_least
 from brain_collector.schema import Severity
 from brain_collector.settings import Settings
@@ -143,10 +143,9 @@ def _details(request: Request, settings: Settings) -> tuple[DetailsMatch, ...]:
 def _path(name: str, deepest: int) -> tuple[str, ...]:
     r"""Take `details.a.b\.c` apart into a and b.c: a backslash takes the next character as it is."""
     _clean(_shown(name), name)
-    text = name.removeprefix(DETAILS)
-    if re.fullmatch(r"(?:[^\\]|\\[.\\])*", text, re.DOTALL) is None:
+    path = split_path(name.removeprefix(DETAILS))
+    if path is None:
         raise _invalid(_shown(name), "holds a backslash that is not before a dot or a backslash; write it as two")
-    path = tuple(re.sub(r"\\(.)", r"\1", key) for key in re.findall(r"(?:^|\.)((?:[^.\\]|\\.)*)", text))
     if "" in path:
         raise _invalid(_shown(name), "has an empty key; write a dot that belongs to a key as a backslash and a dot")
     if len(path) > deepest:

@@ -7,7 +7,8 @@ from typing import Final
 import click
 
 from brain_collector.cli.commands.doctor import deep
-from brain_collector.cli.lazy_group import EXIT_CODES, VARIABLES
+from brain_collector.cli.help_layout import Option
+from brain_collector.cli.lazy_group import ENV_PREFIX, EXIT_CODES
 from brain_collector.cli.main import cli
 from brain_collector.cli.options import connected
 
@@ -20,10 +21,10 @@ _INTRODUCTION: Final = f"""# Command line
 messages to stderr; progress is shown only if stderr is a terminal. Control characters in events are printed as escape
 sequences. Times are RFC 3339 (UTC if there is no offset) or an age: `15m`, `2h`, `7d`, `1w`.
 
-Each option can be set by a variable: `{VARIABLES}<COMMAND>_<OPTION>` (`{VARIABLES}TAIL_TZ=utc`) for one command,
-`{VARIABLES}<OPTION>` for all commands that have the option, unless the table names another variable. Separate several
-values with spaces. An option takes precedence over its variable. Flags that are settings of the collector (`serve`,
-`migrate`, `config show`, ...) are read from the [variables of the settings](configuration.md).
+An option takes precedence over its variable. Each can be set by `{ENV_PREFIX}<COMMAND>_<OPTION>`, for example
+`{ENV_PREFIX}TAIL_TZ=utc`, and by `{ENV_PREFIX}<OPTION>` for every command that has the option, unless the table names
+another variable; separate several values with spaces. The flags of settings (`serve`, `migrate`, `config show`, ...)
+are read from the [variables of the settings](configuration.md).
 """
 
 
@@ -98,26 +99,20 @@ def _paragraphs(command: click.Command) -> Iterator[str]:
 def _rows(params: list[click.Parameter]) -> Iterator[str]:
     for option in params:
         if isinstance(option, click.Option) and not option.hidden:
-            meaning = (option.help or "").partition("  [")[0].replace("|", "\\|")
+            meaning = (option.help or "").replace("|", "\\|")
             yield f"| {_names(option)} | {_default(option)} | {meaning} |"
 
 
 def _names(option: click.Option) -> str:
     kind = option.type
-    value = option.metavar or (
-        "\\|".join(kind.choices) if isinstance(kind, click.Choice) else "N" if "integer" in kind.name else "TEXT"
-    )
-    value = "N" if option.metavar is None and "float" in kind.name else value
+    choices = "\\|".join(kind.choices) if isinstance(kind, click.Choice) else None
+    value = "" if option.is_flag else f" {option.metavar or choices or 'TEXT'}"
     names = ", ".join([*option.opts, *option.secondary_opts])
-    own = option.envvar if isinstance(option.envvar, str) else None
-    return f"`{names}{'' if option.is_flag else f' {value}'}`" + (f" (`{own}`)" if own else "")
+    variable = option.shown_envvar if isinstance(option, Option) else None
+    if variable is None and isinstance(option.envvar, str):
+        variable = option.envvar
+    return f"`{names}{value}`" + (f" (`{variable}`)" if variable else "")
 
 
 def _default(option: click.Option) -> str:
-    """Return the default, also one that only the help tells."""
-    told = (option.help or "").rpartition("[default: ")[2]
-    if told != (option.help or ""):
-        return f"{told.rstrip(']')}"
-    if option.is_flag or not option.show_default:
-        return ""
-    return f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
+    return option.get_help_extra(click.Context(cli)).get("default", "")

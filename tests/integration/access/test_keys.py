@@ -693,9 +693,9 @@ async def test_what_the_command_cannot_do_is_one_line(locked: httpx.AsyncClient)
     url = str(locked.base_url)
     whole = keyring.draw().text
     failures = {
-        ("revoke", "nothing"): "there is no key 'nothing'",
-        ("revoke", whole): "there is no key",
-        ("create", "a\nb", "--scope", "read"): "answered 422: name cannot be taken",
+        ("revoke", "nothing"): "there is no API key 'nothing'",
+        ("revoke", whole): "there is no API key",
+        ("create", "a\nb", "--scope", "read"): "returned 422: name cannot be taken",
     }
     for arguments, expected in failures.items():
         code, out, said = await run(url, *arguments, key=KEY)
