@@ -1,4 +1,4 @@
-"""What is open when its key is revoked or expires: it ends, on every collector, and who comes again is refused."""
+"""A revoked or expired API key ends every open response that uses it, on every collector; new requests are refused."""
 
 from collections.abc import AsyncIterator
 from typing import Any

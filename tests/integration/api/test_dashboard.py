@@ -1,4 +1,4 @@
-"""The page: what is served of a build, to whom, and what a browser may keep of it."""
+"""The dashboard: which files of a build are served, which of them without an API key, and their caching."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""Requests that wait for their turn, or to be asked for their bodies: who leaves keeps no place."""
+"""Requests that wait for admission, or for 100 Continue: a client that disconnects loses its place."""
 
 import asyncio
 from collections.abc import AsyncIterator
