@@ -25,7 +25,7 @@ export function cardsOf(samples: Samples): Card[] {
   const metric: MetricReader = (name, labels) => sum(samples, `brain_collector_${name}`, labels);
   const cards: Card[] = [
     { title: "Database", facts: [stateFact(metric("database_up")), ...databaseFacts(metric)] },
-    { title: "Cache", facts: [stateFact(metric("cache_up")), hitRate(metric)] },
+    { title: "Cache", facts: [stateFact(metric("cache_up")), ...cacheFacts(metric)] },
     { title: "Canary", facts: canaryFacts(metric) },
     { title: "Ingest", facts: ingestFacts(metric) },
     { title: "Process", facts: processFacts(samples) },
@@ -55,7 +55,7 @@ function databaseFacts(metric: MetricReader): Fact[] {
     fact("Read connections", used === null ? null : `${used} of ${limit}`, used === limit ? "watch" : ""),
     fact("Counts folded", lag === null ? null : `${duration(lag)} ago`, isLate ? "bad" : ""),
     fact("Partitions ahead", days === null ? null : plural(days, "day"), isShort ? "bad" : ""),
-    fact("Free disk space", ...disk(metric("data_dir_free_bytes"), metric("data_dir_size_bytes"))),
+    fact("Free disk", ...disk(metric("data_dir_free_bytes"), metric("data_dir_size_bytes"))),
   ];
 }
 
@@ -64,10 +64,13 @@ function disk(free: number | null, size: number | null): [string | null, Verdict
   return [`${bytes(free)}${size ? ` of ${bytes(size)}` : ""}`, size && free / size < MIN_FREE_SHARE ? "watch" : ""];
 }
 
-function hitRate(metric: MetricReader): Fact {
+function cacheFacts(metric: MetricReader): Fact[] {
   const lookups = metric("cache_requests_total");
   const hits = metric("cache_requests_total", { result: "hit" }) ?? 0;
-  return fact("Hit rate", lookups ? `${((100 * hits) / lookups).toFixed(0)}% of ${number(lookups)}` : "no lookups");
+  return [
+    fact("Lookups", number(lookups ?? 0)),
+    fact("Hit rate", lookups ? `${((100 * hits) / lookups).toFixed(0)}%` : null),
+  ];
 }
 
 function engineFacts(names: string[], metric: MetricReader): Fact[] {

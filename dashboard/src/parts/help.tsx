@@ -44,12 +44,13 @@ export function Help({ onClose }: { onClose: () => void }) {
         ))}
       </dl>
       <p class="dim">Events must match all conditions.</p>
-      <h3>Documentation</h3>
-      <p>
-        <a href="manual/">Manual</a> · <a href="docs">API reference</a>
-      </p>
       <form method="dialog">
-        <button type="submit">Close</button>
+        <a href="manual/">Manual</a>
+        <a href="docs">API reference</a>
+        <span class="gap" />
+        <button type="submit" autofocus>
+          Close
+        </button>
       </form>
     </dialog>
   );

@@ -30,7 +30,7 @@ export function KeyForm() {
           onInput={(typed) => setApiKey(typed.currentTarget.value)}
         />
         <p id="key-hint" class="dim">
-          The key needs the scope <code>read</code>.
+          Requires the <code>read</code> scope.
         </p>
         <button type="submit">Sign in</button>
         {error && <p role="alert">{error}</p>}

@@ -22,7 +22,7 @@ export function RangePicker({ range, zone, onRange }: Props) {
             {spanName(span)}
           </option>
         ))}
-        <option value={BETWEEN}>Custom range…</option>
+        <option value={BETWEEN}>Custom range</option>
       </select>
       {range.kind === "between" && <Between range={range} zone={zone} onRange={onRange} />}
     </div>
