@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.e2e.test_gunicorn import inherit
 from tests.support import sink as sinks
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 TASKS, EACH = 300, 100
 APPLICATION = f"""

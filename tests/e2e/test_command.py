@@ -13,7 +13,8 @@ import pytest
 
 from brain_collector.storage import migrate
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "brain_collector"]
 

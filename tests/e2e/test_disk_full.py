@@ -13,7 +13,8 @@ import pytest
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import event, ndjson
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import wait_until
 
 SIZE = "300m"
 

@@ -8,7 +8,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("BRAIN_TEST_KILL_ROUNDS", "20"))
 

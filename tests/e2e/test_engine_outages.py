@@ -15,7 +15,8 @@ import redis
 from brain_collector.embedded import valkey
 from brain_events.wire import new_key
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, signal_all, stop_family, wait_until
+from tests.support.process import CollectorProcess, collector_process, signal_all, stop_family
+from tests.support.waiting import wait_until
 
 EVENT = {"event_type": "probe", "severity": "info", "message": "m", "source": "probe"}
 

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 APPS = {"starlette_app": ["/hello/ann", "/fail", "/nowhere"], "fastapi_app": ["/items/1", "/items/99"]}

@@ -13,7 +13,8 @@ import httpx
 
 from tests.e2e.test_durable_kills import HEIR
 from tests.support import sink as sinks
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 WORKERS = 4
 REQUESTS, EACH = 400, 500

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from brain_events import Stats
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
 from tests.support.relay import Relay, relayed
+from tests.support.waiting import wait_until
 
 PRODUCER = Path(__file__).parents[1] / "support" / "producer.py"
 PROCESSES = 4

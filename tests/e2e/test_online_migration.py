@@ -19,7 +19,7 @@ from tests.e2e.test_rolling import Load, external, is_ready
 from tests.support.collector import connected, event, sql
 from tests.support.engines import SuiteEngines
 from tests.support.next_release import NextRelease
-from tests.support.process import wait_until
+from tests.support.waiting import wait_until
 
 ATTACHED = """
     SELECT indisvalid, (SELECT count(*) FROM pg_inherits WHERE inhparent = indexrelid),

@@ -16,7 +16,8 @@ import pytest
 
 from brain_events import Stats
 from tests.e2e.test_durable_kills import HEIR
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 OUTAGE_S = float(os.environ.get("BRAIN_TEST_OUTAGE_S", "60"))
 PILE = 1_200_000

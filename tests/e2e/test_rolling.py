@@ -15,7 +15,8 @@ import httpx
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import event, ndjson, own_events, sql
 from tests.support.engines import SuiteEngines
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import wait_until
 
 ROUNDS = 3
 CLIENTS = 8

@@ -20,7 +20,8 @@ import pytest
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import Process, collector_process, event, ndjson
 from tests.support.follower import Kind, following
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 SECONDS = float(os.environ.get("BRAIN_TEST_TAIL_S", "10"))
 RATE = 500

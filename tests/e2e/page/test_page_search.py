@@ -9,7 +9,7 @@ from playwright.sync_api import Route, expect
 
 from tests.support.browser import Tab
 from tests.support.page import rows, search
-from tests.support.process import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(

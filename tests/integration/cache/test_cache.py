@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from brain_collector.cache import ENTRY_BYTES, Cache, CacheScope, MemoryCache, RedisCache, open_cache
 from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
-from tests.support.engines import scratch_dir, wait_until
+from tests.support.engines import scratch_dir
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 LONG_S = 60.0

@@ -14,8 +14,9 @@ import pytest
 
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, eventually, started
+from tests.support.collector import create, started
 from tests.support.proxy import Fate, Proxy, proxied
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

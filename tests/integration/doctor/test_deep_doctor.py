@@ -21,8 +21,9 @@ from brain_collector.embedded import datadir
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate, partitions
 from tests.conftest import Serve
-from tests.support.collector import collector_process, connected, create, eventually, new_database, sql, started
+from tests.support.collector import collector_process, connected, create, new_database, sql, started
 from tests.support.engines import SuiteEngines, scratch_dir
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,8 @@ import pytest
 
 from brain_collector import embedded
 from brain_collector.embedded import datadir, supervisor
-from tests.support.engines import scratch_dir, wait_until
+from tests.support.engines import scratch_dir
+from tests.support.waiting import wait_until
 
 is_root = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="only root can become another user")

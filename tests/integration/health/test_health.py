@@ -13,7 +13,6 @@ from tests.support.collector import (
     count_foreign,
     create,
     event,
-    eventually,
     ndjson,
     new_database,
     own_events,
@@ -21,6 +20,7 @@ from tests.support.collector import (
     sql,
 )
 from tests.support.engines import SuiteEngines, scratch_dir
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

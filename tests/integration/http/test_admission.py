@@ -13,7 +13,8 @@ from tests.conftest import Serve
 from tests.integration.access.test_keys import KEY, bearer, made
 from tests.integration.api.test_metrics import value
 from tests.integration.http.test_limits import POST, Answer, exchange, parsed, socket_to, to_the_end
-from tests.support.collector import event, eventually, ndjson
+from tests.support.collector import event, ndjson
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

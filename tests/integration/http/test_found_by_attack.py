@@ -27,7 +27,6 @@ from tests.support.collector import (
     count_foreign,
     create,
     event,
-    eventually,
     ndjson,
     new_database,
     own_events,
@@ -37,6 +36,7 @@ from tests.support.collector import (
 )
 from tests.support.engines import SuiteEngines
 from tests.support.proxy import Fate, Proxy, proxied
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

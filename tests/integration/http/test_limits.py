@@ -21,16 +21,8 @@ from brain_collector.http.problem import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, NDJSON
 from tests.conftest import Serve
-from tests.support.collector import (
-    collector_process,
-    connected,
-    count_foreign,
-    event,
-    eventually,
-    ndjson,
-    post_batch,
-    transport_of,
-)
+from tests.support.collector import collector_process, connected, count_foreign, event, ndjson, post_batch, transport_of
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

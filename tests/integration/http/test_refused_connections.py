@@ -11,7 +11,7 @@ from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.api.test_metrics import value
 from tests.integration.http.test_limits import CHUNKED, GET, crowd, exchange, parsed, socket_to, to_the_end
-from tests.support.collector import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -24,7 +24,6 @@ from tests.support.collector import (
     connected,
     count_foreign,
     event,
-    eventually,
     ndjson,
     outcome,
     own_events,
@@ -32,6 +31,7 @@ from tests.support.collector import (
     sql,
     started,
 )
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

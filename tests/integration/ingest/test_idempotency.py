@@ -23,18 +23,9 @@ from brain_events._delivery.transport import Answer
 from brain_events._delivery.verdict import Verdict, judge
 from brain_events.wire import KEY_HEADER, new_key
 from tests.conftest import Serve
-from tests.support.collector import (
-    connected,
-    count_foreign,
-    event,
-    eventually,
-    ndjson,
-    outcome,
-    post_batch,
-    sql,
-    started,
-)
+from tests.support.collector import connected, count_foreign, event, ndjson, outcome, post_batch, sql, started
 from tests.support.proxy import Fate, Proxy, proxied
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,8 @@ import pytest
 from brain_collector.read import export
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, event, eventually, ndjson, post_batch, sql
+from tests.support.collector import create, event, ndjson, post_batch, sql
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,9 @@ import pytest
 
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import connected, event, eventually, ndjson, post_batch, sql
+from tests.support.collector import connected, event, ndjson, post_batch, sql
 from tests.support.proxy import proxied
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

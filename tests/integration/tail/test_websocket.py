@@ -22,7 +22,8 @@ from tests.conftest import Serve
 from tests.integration.access.test_session import FOREIGN
 from tests.integration.http.test_limits import Answer, complaints, exchange, on_linux, parsed, peers_of, socket_to
 from tests.integration.tail.test_stream import listening, numbered
-from tests.support.collector import event, eventually, post_batch, transport_of
+from tests.support.collector import event, post_batch, transport_of
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +142,7 @@ async def test_silence_is_broken_by_a_heartbeat(settings: Settings, serve: Serve
 
 
 async def test_who_leaves_makes_room_at_once_for_a_stream_of_either_kind(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, max_streams=1) as client:
+    async with serve(settings, max_streams=1, stream_heartbeat_s=3600.0) as client:  # no heartbeat notices
         async with opened(client) as socket:
             await ready(socket)
             assert await refused(client) == (503, "unavailable")
@@ -151,7 +152,7 @@ async def test_who_leaves_makes_room_at_once_for_a_stream_of_either_kind(setting
             async with client.stream("GET", "/api/events/stream") as response:
                 return response.status_code == 200
 
-        await eventually(free, "there is room again", within_s=10)  # before a heartbeat could have noticed
+        await eventually(free, "there is room again")
         async with AsyncExitStack() as stack:
             await eventually(lambda: opens(stack, client), "there is room again")
             assert (await client.get("/api/events/stream")).status_code == 503

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from brain_events import Client
 from brain_events._delivery.http import RETRY_AFTER_CAP_S, retry_after_s
 from brain_events.wire import BatchAnswer, Event
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Script, Sink, problem
+from tests.support.waiting import wait_until
 
 Play = Callable[[socket.socket, bytes], None]
 """What the peer does with a connection, once it has read a request whose receipt would be these bytes."""

@@ -11,7 +11,8 @@ from brain_events import Client
 from brain_events._delivery.transport import Answer
 from brain_events._queue.batch import Batch, halve, seal, unseal
 from brain_events.testing import MemoryTransport, accepted
-from tests.support.sdk import fast_client, wait_until
+from tests.support.sdk import fast_client
+from tests.support.waiting import wait_until
 
 PROBLEM = "application/problem+json"
 

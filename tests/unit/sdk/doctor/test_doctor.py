@@ -27,7 +27,8 @@ from brain_events._queue.outbox import MAX_AGE_S, Outbox
 from brain_events.doctor import settings
 from brain_events.testing import MemoryTransport
 from brain_events.testing.faulty import FaultyCollector
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
+from tests.support.waiting import wait_until
 
 KEY = "s3cret-key"
 LINE = b'{"event_type":"a","severity":"info","message":"m"}'

@@ -14,8 +14,9 @@ import pytest
 
 from brain_events import Client
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import NEXT, fast_client, run_script, wait_until
+from tests.support.sdk import NEXT, fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import wait_until
 
 
 def stored(sink: Sink) -> list[str]:

@@ -14,8 +14,9 @@ from brain_events._queue.batch import Batch, halve, seal
 from brain_events._queue.notices import Notices
 from brain_events._queue.outbox import MAX_AGE_S, Outbox
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import wait_until
 
 DESTINATION = "http://collector.invalid"
 LINES = [b'{"event_type":"a","severity":"info","message":"%d"}' % n for n in range(1000)]
@@ -107,7 +108,8 @@ AS_NOBODY = """
     from brain_events._queue import batch_file
     from brain_events._queue import outbox
     from tests.unit.sdk.queue.test_disk import DESTINATION, LINES, Switch, left_behind, messages
-    from tests.support.sdk import fast_client, wait_until
+    from tests.support.sdk import fast_client
+    from tests.support.waiting import wait_until
     from brain_events._queue.batch import seal
     os.setgid(65534); os.setuid(65534)
     switch = Switch()
@@ -187,7 +189,8 @@ def test_a_slow_disk_holds_up_the_worker_and_not_who_logs(tmp_path: Path) -> Non
     done = run_script(
         """
         import os, threading, time
-        from tests.support.sdk import fast_client, wait_until
+        from tests.support.sdk import fast_client
+        from tests.support.waiting import wait_until
         from tests.unit.sdk.queue.test_disk import DESTINATION, Switch
         syncing = threading.Event()
         def slow(file):
@@ -216,7 +219,8 @@ def test_a_clock_that_jumps_costs_no_event(tmp_path: Path, days: int, *, durable
     done = run_script(
         f"""
         import os, time
-        from tests.support.sdk import fast_client, wait_until
+        from tests.support.sdk import fast_client
+        from tests.support.waiting import wait_until
         from tests.unit.sdk.queue.test_disk import DESTINATION, Switch, messages
         switch, real = Switch(), time.time
         with fast_client(DESTINATION, switch, spool_dir=os.environ["SPOOL"], durable={durable}) as client:

@@ -15,8 +15,9 @@ from brain_events._delivery.transport import Answer
 from brain_events._queue.batch import unseal
 from brain_events._queue.batch_file import decode
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import wait_until
 
 DESTINATION = "http://collector.invalid"
 NEVER_S = 3600.0

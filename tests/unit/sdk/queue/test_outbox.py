@@ -23,8 +23,9 @@ from brain_events._queue.notices import Notices
 from brain_events._queue.outbox import KEPT_REJECTED, MAX_AGE_S, Outbox
 from brain_events._queue.queue import Queue
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink, problem
+from tests.support.waiting import wait_until
 
 DESTINATION = "http://collector.invalid"
 LINES = [b'{"event_type":"a","severity":"info","message":"%d"}' % n for n in range(100)]

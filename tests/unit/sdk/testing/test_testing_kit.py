@@ -11,8 +11,9 @@ import brain_events
 from brain_events import Client, Config, Event, EventsHandler, EventsProcessor, bound, log_system_event
 from brain_events.testing import MemoryTransport, capture_events
 from brain_events.testing.faulty import FAULTS, FaultyCollector
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import wait_until
 
 
 def messages(events: list[Event]) -> list[str]:
