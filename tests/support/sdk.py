@@ -33,4 +33,4 @@ def run_script(script: str, url: str = "", **more: str) -> subprocess.CompletedP
         environ["BRAIN_EVENTS_URL"] = url
     environ |= more
     command = [sys.executable, "-W", "ignore", "-c", dedent(script)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=150, check=False)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)

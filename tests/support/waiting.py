@@ -31,7 +31,7 @@ The cache's deadline is shorter, since a test that makes the cache hang waits fo
 ENVIRONMENT = {f"BRAIN_COLLECTOR_{name.upper()}": str(value) for name, value in DEADLINES.items()}
 
 
-def wait_until(condition: Callable[[], object], description: str = "the condition holds") -> None:
+def wait_until(condition: Callable[..., object], description: str = "the condition holds") -> None:
     """Return when the condition holds; fail after `PATIENCE_S`."""
     give_up_at = time.monotonic() + PATIENCE_S
     for pause_s in _pauses_s():

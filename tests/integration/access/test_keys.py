@@ -27,7 +27,7 @@ from tests.conftest import Serve
 from tests.support.collector import answer_of, collector_process, event, new_database, outcome, own_events, sql
 from tests.support.engines import SuiteEngines
 from tests.support.proxy import proxied
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -670,7 +670,7 @@ async def test_the_command_makes_lists_and_revokes_keys_from_the_first_on(engine
 
 
 async def client_status(url: str, key: str) -> int:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         return (await client.get(f"{url}/openapi.json", headers=bearer(key))).status_code
 
 

@@ -75,7 +75,7 @@ async def at_work(n: int) -> None:
     async def are() -> bool:
         return sum("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks()) >= n
 
-    await eventually(are, f"{n} requests are being answered", BOUND_S)
+    await eventually(are, f"{n} requests are being answered")
 
 
 def clients_of(client: httpx.AsyncClient) -> httpx.AsyncClient:

@@ -31,7 +31,7 @@ from tests.support.collector import (
     sql,
     started,
 )
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -493,7 +493,7 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
     sent = [asyncio.create_task(writer.submit(submission(key))) for _ in range(2)]
     await asyncio.sleep(0)  # both are in the queue now
     writer.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await writer.run()
         await writer.run()
 

@@ -16,7 +16,7 @@ from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.support.collector import connected, event, ndjson, post_batch, sql
 from tests.support.proxy import proxied
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -306,7 +306,7 @@ async def test_a_client_that_does_not_read_costs_a_bounded_number_of_bytes_and_i
             await other.until(20_000)  # one who reads gets everything
         received = b""
         while b"event: gap" not in received:
-            received += await asyncio.wait_for(reading.read(2**20), 30)
+            received += await asyncio.wait_for(reading.read(2**20), PATIENCE_S)
         sending.transport.abort()
 
 
@@ -360,7 +360,7 @@ async def test_a_filter_that_postgres_refuses_ends_its_own_streams_alone(
     ):
         await post_batch(client, numbered(1))
         for tail in (one, same):
-            await asyncio.wait_for(tail.reading, 30)
+            await asyncio.wait_for(tail.reading, PATIENCE_S)
             assert tail.events == []
         await everything.until(1)
         await post_batch(client, numbered(1))

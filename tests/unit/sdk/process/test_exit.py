@@ -11,6 +11,7 @@ from brain_events import Client
 from brain_events.testing import MemoryTransport
 from tests.support.sdk import NEXT, fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S
 
 LOG = """
     import os, brain_events
@@ -159,7 +160,7 @@ def test_flush_ends_when_other_threads_go_on_logging(client: Client) -> None:
     thread.start()
     try:
         client.log("a", "info", "")
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
     finally:
         stop.set()
         thread.join()
