@@ -1,6 +1,6 @@
 """The live tail of real processes: cuts, kills, the end of a collector, and clients that do not keep up.
 
-BRAIN_TEST_TAIL_S=30 makes the first of them longer.
+BRAIN_TEST_TAIL_S=30 makes the first of them longer, BRAIN_TEST_TAIL_BATCHES=60 the last.
 """
 
 import base64
@@ -136,7 +136,7 @@ def test_what_was_acknowledged_before_a_collector_is_stopped_reaches_every_open_
 
 TAILS = 100
 FILTERS = 10
-BATCHES = 60
+BATCHES = int(os.environ.get("BRAIN_TEST_TAIL_BATCHES", "20"))
 EVENTS = 1_000
 MESSAGE = "x" * 1_000
 BATCH_MIB = EVENTS * (len(MESSAGE) + 200) / 2**20
