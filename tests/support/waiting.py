@@ -22,7 +22,6 @@ DEADLINES: dict[str, Any] = {
     "head_deadline_s": 60.0,
     "body_deadline_s": 60.0,
     "body_stall_s": 60.0,
-    "drain_s": 30,
 }
 """Settings of the collectors under test: a busy machine is not a fault. A test of a deadline sets that deadline.
 

@@ -413,7 +413,7 @@ async def test_clients_that_go_away_leave_nothing_behind(
 
 async def test_reads_that_hang_do_not_hold_up_what_comes_in(settings: Settings, serve: Serve) -> None:
     async with (
-        serve(settings, read_connections=1, lock_deadline_s=20, read_deadline_s=20) as client,
+        serve(settings, read_connections=1, lock_deadline_s=60, read_deadline_s=60) as client,
         connected(settings.dsn) as own,
         own.transaction(),
     ):

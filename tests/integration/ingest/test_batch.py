@@ -339,7 +339,7 @@ async def test_what_is_not_committed_in_time_is_refused_for_now_and_stored_once_
     settings: Settings, serve: Serve
 ) -> None:
     key = uuid4()
-    async with serve(settings, write_deadline_s=1.0, lock_deadline_s=20.0) as client:
+    async with serve(settings, write_deadline_s=2.0, lock_deadline_s=60.0) as client:
         await started(settings.dsn)
         async with locked_table(settings.dsn):
             refused = await post_batch(client, GOOD, key=key)
@@ -355,7 +355,7 @@ async def test_what_is_not_committed_in_time_is_refused_for_now_and_stored_once_
 
 
 async def test_what_is_too_much_waits_its_turn(settings: Settings, serve: Serve) -> None:
-    bounds = {"max_pending_bytes": len(GOOD) + 10, "lock_deadline_s": 20.0, "admission_wait_s": 5.0}
+    bounds = {"max_pending_bytes": len(GOOD) + 10, "lock_deadline_s": 60.0, "admission_wait_s": PATIENCE_S}
     async with serve(settings, **bounds) as client:
 
         async def second_waits() -> bool:
@@ -371,7 +371,7 @@ async def test_what_is_too_much_waits_its_turn(settings: Settings, serve: Serve)
 
 
 async def test_who_does_not_heed_a_refusal_is_refused_no_faster(settings: Settings, serve: Serve) -> None:
-    bounds = {"max_pending_bytes": 1, "max_waiting_requests": 0, "lock_deadline_s": 20.0, "admission_wait_s": 0.2}
+    bounds = {"max_pending_bytes": 1, "max_waiting_requests": 0, "lock_deadline_s": 60.0, "admission_wait_s": 0.2}
     async with serve(settings, **bounds) as client:
         now = asyncio.get_running_loop().time
         await started(settings.dsn)

@@ -38,7 +38,9 @@ async def opened(
     client: httpx.AsyncClient, query: str = "?source=s", headers: dict[str, str] | None = None
 ) -> AsyncIterator[ClientConnection]:
     url = f"ws://127.0.0.1:{client.base_url.port}{PATH}{query}"
-    async with connect(url, additional_headers=headers, proxy=None, compression=None) as socket:
+    async with connect(
+        url, additional_headers=headers, proxy=None, compression=None, open_timeout=PATIENCE_S, ping_timeout=None
+    ) as socket:
         yield socket
 
 
