@@ -14,6 +14,7 @@ import msgspec
 from brain_collector.demo.tour import tour
 from brain_collector.errors import CollectorError
 from brain_collector.server import serve
+from brain_collector.server.engines import Backed
 from brain_collector.settings import Settings
 
 
@@ -25,7 +26,7 @@ def demo(settings: Settings, *, visits: int, exit_after: bool, say: Callable[[st
     """
     failed: list[CollectorError] = []
 
-    def on_ready(url: str, found: serve.Backed) -> None:
+    def on_ready(url: str, found: Backed) -> None:
         def take_tour() -> None:
             try:
                 tour(url, found.settings.api_key, visits, say)

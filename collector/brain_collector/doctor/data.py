@@ -97,6 +97,7 @@ _UNATTACHED_INDEXES: Final = """
     ) ORDER BY 1
 """
 
+_CORRECTION: Final = "/manual/how-to/troubleshooting.html of any collector"
 _MAINTAINED: Final = "SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 FROM jobs WHERE name = 'maintain'"
 
 
@@ -111,14 +112,15 @@ async def recount(case: Examination) -> list[Check]:
         detail = f"{n} counts{span} differ from the {events} events that are there: {_listed(hours, 'events')}"
         advice = (
             "fewer events than counted: rows were lost, or deleted behind the collector's back: look in a backup; more:"
-            " rows were inserted behind its back. docs/operations.md has the statement that sets the counts right"
+            " rows were inserted behind its back. The manual has the statement that corrects the counts:"
+            f" {_CORRECTION}"
         )
         found = [Check("recount", "problem", detail, advice)]
     else:
         found = [Check("recount", "ok", f"the counts of every hour{span} are those of the {events} events")]
     if days:
         detail = f"{days[0]['n']} counts of days differ from those of their hours: {_listed(days, 'in its hours')}"
-        advice = "totals in statistics are wrong; docs/operations.md has the statement that sets days right"
+        advice = f"totals in statistics are wrong; the manual has the statement that corrects days: {_CORRECTION}"
         return [*found, Check("recount days", "problem", detail, advice)]
     return [*found, Check("recount days", "ok", f"the counts of every day{span} are those of its hours")]
 

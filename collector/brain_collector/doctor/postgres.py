@@ -7,8 +7,8 @@ from typing import Final
 import asyncpg
 
 from brain_collector.doctor.check import Check, Examination, Status, judged
-from brain_collector.jobs.scheduler import schema_problem
 from brain_collector.storage import migrate
+from brain_collector.storage.migrate import schema_problem
 
 OLDEST_MAJOR: Final = 15
 FAR_MS: Final = 50.0

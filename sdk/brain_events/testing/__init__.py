@@ -96,7 +96,7 @@ def accepted(count: int, *, duplicate: bool = False) -> Response:
 def capture_events() -> Iterator[list[Event]]:
     """Yield a list of every event that any thread of this process logs inside the block, in order.
 
-    Example::
+    For example::
 
         with capture_events() as events:
             order.pay()

@@ -1,6 +1,6 @@
 """A collector that fails on request, to test how an application copes. It listens on loopback and stores in memory.
 
-Example::
+For example::
 
     with FaultyCollector("hang") as collector:
         brain_events.init(collector.url, spool_dir=None)

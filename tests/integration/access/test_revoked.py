@@ -124,4 +124,4 @@ async def test_tail_says_that_its_key_is_refused_and_ends(locked: httpx.AsyncCli
         await eventually(seen, "the event is printed")
         await locked.delete(f"/api/keys/{key['id']}", headers=BOOTSTRAP)
         assert await tail.process.wait() == 4
-        await tail.until_said("answered 401: the API key is wrong or revoked")
+        await tail.until_said("returned 401: the API key is wrong or revoked")

@@ -18,6 +18,7 @@ from brain_collector.ingest.decode import decode_ndjson
 from brain_collector.ingest.submission import Stored, Submission
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
+from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
 from brain_events._delivery.transport import Response
 from brain_events._delivery.verdict import Outcome, judge
@@ -220,9 +221,9 @@ async def write_in_order(settings: Settings, keys: list[UUID], rows: int) -> lis
     async def nothing() -> None: ...
 
     decoded = decode_ndjson(ndjson(*[event()] * rows), Limits(10_000, 8), datetime.now(UTC)).rows
-    writer = Writer(msgspec.structs.replace(settings, writers=1), IdleWatcher(), nothing)
+    writer = Writer(msgspec.structs.replace(settings, writers=1), IdleWatcher(), nothing, Metrics())
     sent = [
-        asyncio.create_task(writer.submit(Submission(decoded, lambda _refused: "{}", key=key, digest=1)))
+        asyncio.create_task(writer.submit(Submission(decoded, lambda _rejected: b"{}", key=key, digest=1)))
         for key in keys
     ]
     await asyncio.sleep(0)  # all are in the queue now
@@ -245,7 +246,7 @@ async def test_the_same_keys_in_opposite_order_at_two_collectors_do_not_deadlock
         one, other = [await each for each in both]
 
     assert [stored.first_id for stored in one] == [stored.first_id for stored in other[::-1]]
-    assert sorted([one[0].duplicate, other[0].duplicate]) == [False, True]
+    assert sorted([one[0].is_duplicate, other[0].is_duplicate]) == [False, True]
     assert await count_foreign(settings.dsn) == 5 * rows
     await eventually(lambda: have_left(settings.dsn), "what the server counted is written down")
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"

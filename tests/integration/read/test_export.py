@@ -102,7 +102,7 @@ async def test_after_goes_on_behind_an_event_that_may_be_gone(collector: httpx.A
     assert await exported(collector, after=f"{last['timestamp']}~{last['id']}") == whole[25:]
 
 
-async def test_who_takes_gzip_gets_it(collector: httpx.AsyncClient) -> None:
+async def test_who_accepts_gzip_gets_it(collector: httpx.AsyncClient) -> None:
     await store(collector, 300)
     plain = await collector.get(EXPORT, headers={"Accept-Encoding": "identity"}, params={"event_type": "test"})
     assert "content-encoding" not in plain.headers

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from brain_collector.jobs import scheduler
+from brain_collector.jobs import idempotency_keys
 from brain_collector.query import search_terms
 from brain_collector.read import search
 from brain_collector.settings import Settings
@@ -283,7 +283,7 @@ async def test_the_collector_indexes_what_is_enough_and_forgets_no_batch_before(
                 )  # the index stays as it is
                 waiting = await connection.fetchval(WAITING)
                 await connection.execute("UPDATE batches SET received_at = now() - interval '30 days'")
-                await connection.execute(scheduler._PRUNE_KEYS, settings.idempotency_key_life_days)
+                await connection.execute(idempotency_keys.FORGET, settings.idempotency_key_life_days)
                 assert await connection.fetchval(WAITING) == waiting
                 assert await connection.fetchval("SELECT count(*) FROM batches") <= waiting
         await assert_exact(client, QUERIES)
