@@ -20,8 +20,8 @@ from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
 from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
-from brain_events._delivery.transport import Answer
-from brain_events._delivery.verdict import Verdict, judge
+from brain_events._delivery.transport import Response
+from brain_events._delivery.verdict import Outcome, judge
 from brain_events.wire import KEY_HEADER, new_key
 from tests.conftest import Serve
 from tests.support.collector import connected, count_foreign, event, ndjson, outcome, post_batch, sql, started
@@ -72,9 +72,9 @@ async def test_a_single_event_under_a_key_that_is_too_old_is_refused(
 
 async def test_the_sdk_sets_a_batch_that_is_too_old_aside(collector: httpx.AsyncClient) -> None:
     answer = await post_batch(collector, GOOD, key=key_of(days_ago(14)))
-    judged = judge(Answer(answer.status_code, answer.headers["content-type"], answer.content), 3)
+    judged = judge(Response(answer.status_code, answer.headers["content-type"], answer.content), 3)
 
-    assert (judged.verdict, judged.rejected) == (Verdict.REJECTED, 3)
+    assert (judged.outcome, judged.rejected) == (Outcome.REJECTED, 3)
     assert "batch_too_old" in judged.reason
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue import batch_file
 from brain_events._queue.batch import Batch, halve, seal
 from brain_events._queue.notices import Notices
@@ -29,7 +29,7 @@ class Switch(MemoryTransport):
 
     away = True
 
-    def send(self, batch: Batch, timeout_s: float) -> Answer:
+    def send(self, batch: Batch, timeout_s: float) -> Response:
         if self.away:
             raise ConnectionRefusedError
         return super().send(batch, timeout_s)

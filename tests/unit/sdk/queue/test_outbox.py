@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brain_events import Client
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue.adoption import ADOPTED_AT_ONCE
 from brain_events._queue.batch import seal, unseal
 from brain_events._queue.batch_file import DamagedError, decode, encode_sealed
@@ -189,7 +189,7 @@ def test_new_events_do_not_wait_for_a_backlog(spool: Path, memory: MemoryTranspo
 def test_a_backlog_does_not_wait_for_a_pause_in_new_events(spool: Path, outbox: Outbox) -> None:
     outbox.entries.extend(entry for n in range(3) if (entry := outbox.store(seal(LINES[n : n + 1]))))
     buffer = Buffer(10**6, lambda: None)
-    queue = Queue(buffer, outbox, None, interval_s=1e-9, spool_over_bytes=10**6)
+    queue = Queue(buffer, outbox, None, interval_s=1e-9, crowded_bytes=10**6)
     order = []
     for _ in range(6):
         buffer.put(LINES[0], "info")
@@ -594,7 +594,7 @@ def test_it_is_bounded_in_files(spool: Path) -> None:
 
 
 def test_drops_travel_to_the_collector_once(spool: Path) -> None:
-    memory = MemoryTransport(*[Answer(503)] * 20)
+    memory = MemoryTransport(*[Response(503)] * 20)
     with fast_client(transport=memory, max_event_bytes=1024, max_buffer_bytes=2000) as client:
         for n in range(100):
             client.log("a", "info", "x" * 100, {"n": n})
