@@ -1,4 +1,4 @@
-"""Backup and restore, with the commands of docs/operations.md word by word."""
+"""Backup and restore, with the commands of docs/how-to/backup.md word by word."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tests.support.collector import event, ndjson, sql
 from tests.support.engines import scratch_dir
 from tests.support.process import CollectorProcess, collector_process
 
-OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs/how-to/backup.md").read_text()
 KEY, BODY = str(new_key()), ndjson(*(event(message=f"kept {n}", details={"n": n}) for n in range(500)))
 
 CHECKSUMS = (
@@ -36,7 +36,7 @@ CHECKSUMS = (
 
 def commands(name: str) -> str:
     """Return the shell block that follows `<!-- run: name -->`."""
-    found = re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)```", OPERATIONS, re.DOTALL)
+    found = re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)```", GUIDE, re.DOTALL)
     assert found is not None, name
     return found[1]
 

@@ -15,7 +15,7 @@ from brain_collector.cache import CacheScope
 from brain_collector.errors import ParameterInvalid
 from brain_collector.query import cursor
 from brain_collector.query.filter import Filter
-from brain_collector.read import search
+from brain_collector.read import pages
 from brain_collector.schema import Event
 
 DEFAULT_LIMIT: Final = 100
@@ -64,7 +64,7 @@ class _Page(msgspec.Struct, frozen=True):
 
 async def _fill_page(resources: Resources, wanted: Filter, page: _Page) -> bytes:
     """Return the next page's cursor (empty on the last one), a newline, and this page's JSON."""
-    found = await search.page(resources.store, wanted, limit=page.limit, offset=page.offset, after=page.after)
+    found = await pages.page(resources.store, wanted, limit=page.limit, offset=page.offset, after=page.after)
     token = cursor.encode(found.after, wanted) if found.after else ""
     return token.encode() + b"\n" + _encode(found.events)
 

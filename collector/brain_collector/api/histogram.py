@@ -14,10 +14,10 @@ from brain_collector.api import parameters
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
 from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.resources import resources_of
+from brain_collector.counts.buckets import By
 from brain_collector.errors import ParameterInvalid
 from brain_collector.query.filter import Filter
 from brain_collector.read import histogram
-from brain_collector.read.histogram import By
 from brain_collector.schema import Facet, Facets, FacetValue, Histogram, Rest, Series
 from brain_events.wire import SEVERITIES
 

@@ -57,7 +57,7 @@ OPERATIONS: Final = (
         endpoint=scrape,
         scope="read",
         summary="Metrics for Prometheus",
-        description="docs/metrics.md lists them.",
+        description="They are listed in the manual: /manual/reference/metrics.html.",
         tag="health",
         answers={200: Answer(description="The text format.", type=str, media_type="text/plain")},
     ),

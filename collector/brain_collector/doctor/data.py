@@ -97,6 +97,7 @@ _UNATTACHED_INDEXES: Final = """
     ) ORDER BY 1
 """
 
+_CORRECTION: Final = "/manual/how-to/troubleshooting.html at any collector"
 _MAINTAINED: Final = "SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 FROM jobs WHERE name = 'maintain'"
 
 
@@ -111,15 +112,15 @@ async def recount(examination: Examination) -> list[Check]:
         detail = f"{n} counts{span} differ from the {events} stored events: {_drift_text(hours, 'events')}"
         advice = (
             "fewer events than counted: rows were lost, or deleted outside the collector; compare with a backup. More "
-            "events: rows were inserted outside the collector. The manual (Troubleshooting) has a statement that "
-            "corrects the counts"
+            "events: rows were inserted outside the collector. The manual has the statement that corrects the "
+            f"counts: {_CORRECTION}"
         )
         checks = [Check("recount", "problem", detail, advice)]
     else:
         checks = [Check("recount", "ok", f"the counts of every hour{span} match the {events} events")]
     if days:
         detail = f"{days[0]['n']} counts of days differ from those of their hours: {_drift_text(days, 'in its hours')}"
-        advice = "totals in statistics are wrong; the manual (Troubleshooting) has a statement that corrects the days"
+        advice = f"totals in statistics are wrong; the manual has the statement that corrects the days: {_CORRECTION}"
         return [*checks, Check("recount days", "problem", detail, advice)]
     return [*checks, Check("recount days", "ok", f"the counts of every day{span} match its hours")]
 

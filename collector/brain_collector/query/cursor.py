@@ -3,11 +3,12 @@
 import base64
 import zlib
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from brain_collector.errors import CursorMismatch, ParameterInvalid
+from brain_collector.schema import Event
 
 VERSION: Final = b"\x02"
 _CHECK_BYTES: Final = 4
@@ -20,12 +21,24 @@ class Position(msgspec.Struct, frozen=True, array_like=True, order=True):
     id: int
 
 
+class Page(NamedTuple):
+    """Events, and where the next page goes on; None after the last one."""
+
+    events: list[Event]
+    after: Position | None
+
+
 class _Token(msgspec.Struct, frozen=True, array_like=True):
     filter_digest: int
     position: Position
 
 
 _decoder: Final = msgspec.json.Decoder(_Token)
+
+
+def position_of(event: Event) -> Position:
+    """Return the position of an event."""
+    return Position(event.timestamp, event.id)
 
 
 def encode(position: Position, wanted: msgspec.Struct) -> str:

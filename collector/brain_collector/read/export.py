@@ -15,7 +15,7 @@ from brain_collector.errors import Unavailable
 from brain_collector.printable import no_formula
 from brain_collector.query.cursor import Position
 from brain_collector.query.filter import Filter
-from brain_collector.read import search
+from brain_collector.read import pages
 from brain_collector.read.store import Store
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
@@ -67,7 +67,7 @@ class Exports:
         """
         size = FIRST_PAGE
         while True:
-            found, after = await search.page(self._store, wanted, limit=min(size, limit), after=after)
+            found, after = await pages.page(self._store, wanted, limit=min(size, limit), after=after)
             yield found
             limit -= len(found)
             if after is None or not limit:

@@ -9,20 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, cast, func, literal_column, null, select, union_all
+from sqlalchemy import Select, func, select
 
-from brain_collector.counts.totals import DAY, HOUR, spans, totals
+from brain_collector.counts.buckets import By, buckets, buckets_of_events, is_kept
+from brain_collector.counts.spans import HOUR
+from brain_collector.counts.totals import totals
 from brain_collector.errors import QueryTooBroad
-from brain_collector.query.filter import Filter, conditions, kinds
+from brain_collector.query.filter import Filter, conditions
 from brain_collector.read import search
 from brain_collector.read.store import Store
 from brain_collector.storage.id_ranges import among
-from brain_collector.storage.tables import event_counts, event_deltas, system_events
-
-By = Literal["severity", "event_type", "source", "none"]
+from brain_collector.storage.tables import system_events
 
 MOST_GROUPS: Final = 100_000
 """Most groups (a bucket and a value) that one statement may find."""
@@ -35,7 +35,6 @@ _AHEAD: Final = timedelta(days=2)
 """No event is further ahead of the clock."""
 _MOST: Final = timedelta(days=10_000 * 366)
 _REMEDY: Final = "narrow it with `from` and `to`"
-_EPOCH: Final[ColumnElement[Any]] = literal_column("timestamptz '1970-01-01 00:00:00Z'")
 
 
 class Counted(NamedTuple):
@@ -54,9 +53,9 @@ async def histogram(store: Store, wanted: Filter, *, step_s: int, by: By) -> Cou
     """
     assert wanted.since
     if step_s % HOUR.seconds == 0 and by != "source" and is_kept(wanted):
-        rows = await store.search(_limited(_kept(wanted, step_s, by)), _REMEDY)
+        rows = await store.search(_limited(buckets(wanted, step_s, by)), _REMEDY)
         return Counted(_added(Counter(), rows), wanted.since)
-    return await _pieces(store, wanted, lambda piece: _buckets_of_events(piece, step_s, by))
+    return await _pieces(store, wanted, lambda piece: buckets_of_events(piece, step_s, by))
 
 
 async def values(store: Store, wanted: Filter) -> tuple[Counter[tuple[Any, ...]] | None, Counted]:
@@ -75,11 +74,6 @@ async def values(store: Store, wanted: Filter) -> tuple[Counter[tuple[Any, ...]]
         wanted,
         lambda piece: select(*columns, func.count().label("n")).where(*conditions(piece)).group_by(*columns),
     )
-
-
-def is_kept(wanted: Filter) -> bool:
-    """Tell whether counts are kept of what the filter asks for."""
-    return msgspec.structs.replace(wanted, event_types=(), severities=(), since=None, until=None) == Filter()
 
 
 async def _pieces(store: Store, wanted: Filter, query: Callable[[Filter], Select[Any]]) -> Counted:
@@ -123,42 +117,3 @@ def _added(groups: Counter[tuple[Any, ...]], rows: Iterable[Any]) -> Counter[tup
     if len(groups) > MOST_GROUPS:
         raise QueryTooBroad(f"there are more than {MOST_GROUPS:,} groups to count; take a larger `step`, or narrow it")
     return groups
-
-
-def _start(moment: Any, step_s: int) -> ColumnElement[int]:
-    """Return the start of the bucket in seconds: Postgres' calendar begins before Python's."""
-    step = func.make_interval(0, 0, 0, 0, 0, 0, step_s)
-    return cast(func.extract("epoch", func.date_bin(step, moment, _EPOCH)), BigInteger)
-
-
-def _buckets_of_events(wanted: Filter, step_s: int, by: By) -> Select[Any]:
-    start, value = _start(system_events.c.timestamp, step_s).label("start"), _value(system_events.c, by).label("value")
-    return select(start, value, func.count().label("n")).where(*conditions(wanted)).group_by("start", "value")
-
-
-def _kept(wanted: Filter, step_s: int, by: By) -> Select[Any]:
-    """Take whole hours (days, if the buckets are) from the counts and the journal, what sticks out from the events."""
-    span = spans(wanted.since, wanted.until)
-    days = (span.first_day, span.last_day) if step_s % (DAY.days * 86_400) == 0 else (span.last_hour, span.last_hour)
-    parts = [
-        _sums(event_counts, wanted, step_s, by, days[0], days[1], event_counts.c.grain == "day"),
-        _sums(event_counts, wanted, step_s, by, span.first_hour, days[0], event_counts.c.grain == "hour"),
-        _sums(event_counts, wanted, step_s, by, days[1], span.last_hour, event_counts.c.grain == "hour"),
-        _sums(event_deltas, wanted, step_s, by, span.first_hour, span.last_hour),
-        _buckets_of_events(msgspec.structs.replace(wanted, since=span.start, until=span.first_hour), step_s, by),
-        _buckets_of_events(msgspec.structs.replace(wanted, since=span.last_hour, until=span.end), step_s, by),
-    ]
-    found = union_all(*parts).subquery("found")
-    n = func.sum(found.c.n)
-    return select(found.c.start, found.c.value, n).group_by(found.c.start, found.c.value).having(n != 0)
-
-
-def _sums(table: Any, wanted: Filter, step_s: int, by: By, start: Any, end: Any, *grain: Any) -> Select[Any]:
-    bucket, value = _start(table.c.bucket, step_s).label("start"), _value(table.c, by).label("value")
-    within = table.c.bucket >= start, table.c.bucket < end
-    where = *grain, *within, *kinds(wanted, table.c)
-    return select(bucket, value, func.sum(table.c.n).label("n")).where(*where).group_by("start", "value")
-
-
-def _value(columns: Any, by: By) -> ColumnElement[Any]:
-    return cast(null(), Text()) if by == "none" else columns[by]

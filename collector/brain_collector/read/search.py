@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, DateTime, Text, TextClause, bindparam, text
 
 from brain_collector.errors import QueryTooBroad, Unavailable
-from brain_collector.query.cursor import Position
+from brain_collector.query.cursor import Page, Position, position_of
 from brain_collector.query.filter import Filter, in_order, matching
 from brain_collector.query.search_terms import Words, mark
 from brain_collector.read.store import Store, to_event
@@ -58,13 +58,6 @@ _BOXES: Final = """
 """
 
 
-class Page(NamedTuple):
-    """Events, and where the next page goes on; None after the last one."""
-
-    events: list[Event]
-    after: Position | None
-
-
 class Places(NamedTuple):
     """Boxes that may hold what is wanted; what is not in them comes behind `edge`, if there is one.
 
@@ -74,19 +67,6 @@ class Places(NamedTuple):
     boxes: list[Box]
     edge: Position | None
     is_building: bool
-
-
-async def page(store: Store, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> Page:
-    """Return up to `limit` events, newest first. With words, they may be fewer although there is a next page.
-
-    Raises:
-        QueryTooBroad: it took too long.
-        Unavailable: the database is; or the search in what was there before there was one.
-    """
-    if wanted.words is not None:
-        return await _search(store, wanted, wanted.words, limit, after)
-    found = await store.page(wanted, limit=limit + 1, offset=offset, after=after)
-    return Page(found[:limit], _place(found[limit - 1]) if len(found) > limit else None)
 
 
 async def places(store: Store, wanted: Filter, words: Words, after: Position | None = None) -> Places:
@@ -109,7 +89,7 @@ async def all_places(store: Store, wanted: Filter, words: Words) -> list[Box] | 
     return boxes if edge is None and len(boxes) <= FEW_BOXES else None
 
 
-async def _search(store: Store, wanted: Filter, words: Words, limit: int, after: Position | None) -> Page:
+async def search(store: Store, wanted: Filter, words: Words, limit: int, after: Position | None) -> Page:
     """Go through the boxes until the page is full or the time is spent; all down to `edge` is found by then."""
     boxes, last_edge, is_building = await places(store, wanted, words, after)
     began_s = time.monotonic()
@@ -138,7 +118,7 @@ async def _search(store: Store, wanted: Filter, words: Words, limit: int, after:
         shown.append(mark(event, words))
         await asyncio.sleep(0)  # large events, many words: others have their turn
     if len(known) > limit:
-        return Page(shown, _place(shown[-1]))
+        return Page(shown, position_of(shown[-1]))
     if edge is not None and not shown and edge == last_edge and is_building:
         raise Unavailable(
             f"events before {edge.timestamp.isoformat()} cannot be searched yet, their words are being gathered; "
@@ -166,16 +146,12 @@ def _too_broad() -> QueryTooBroad:
 def _newest(found: list[Event], more: Iterable[Event]) -> list[Event]:
     """Return both in order, each event once."""
     each = {event.id: event for event in (*found, *more)}
-    return sorted(each.values(), key=_place, reverse=True)
+    return sorted(each.values(), key=position_of, reverse=True)
 
 
 def _known(found: list[Event], edge: Position | None) -> list[Event]:
     """Return what is newer than all that was not looked at."""
-    return found if edge is None else [event for event in found if _place(event) >= edge]
-
-
-def _place(event: Event) -> Position:
-    return Position(event.timestamp, event.id)
+    return found if edge is None else [event for event in found if position_of(event) >= edge]
 
 
 def _behind(box: Box) -> Position:

@@ -24,6 +24,7 @@ from brain_collector.api import (
     health,
     histogram,
     keys,
+    manual,
     openapi,
     rejections,
     session,
@@ -74,6 +75,7 @@ def create_app(
     engines: Engines | None = None,
     stopping: Stopping | None = None,
     page_directory: Path = dashboard.DIRECTORY,
+    manual_directory: Path = manual.DIRECTORY,
 ) -> Starlette:
     """Return the application.
 
@@ -83,6 +85,7 @@ def create_app(
         engines: The embedded engines, if any.
         stopping: Tells it that it is about to stop.
         page_directory: Where the dashboard was built.
+        manual_directory: Where the manual was built.
 
     Raises:
         SettingsError: It would be reachable from the network without an API key.
@@ -96,7 +99,12 @@ def create_app(
             yield {"resources": resources}
 
     return Starlette(
-        routes=[*_routes(), *openapi.routes(OPERATIONS), *dashboard.routes(page_directory)],
+        routes=[
+            *_routes(),
+            *openapi.routes(OPERATIONS),
+            *dashboard.routes(page_directory),
+            *manual.routes(manual_directory),
+        ],
         middleware=[
             Middleware(RequestLog, metrics=metrics),
             Middleware(Draining, stopping=stopping or Stopping(), retry_after_s=settings.retry_after_s),
@@ -106,7 +114,7 @@ def create_app(
                 settings=settings,
                 keyring=keyring,
                 rules=RULES,
-                open_paths=dashboard.PATHS,
+                open_paths=(*dashboard.PATHS, *manual.PATHS),
             ),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},

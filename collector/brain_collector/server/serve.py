@@ -15,7 +15,7 @@ from typing import Final, cast
 import uvicorn
 
 from brain_collector import logs
-from brain_collector.api import dashboard, health
+from brain_collector.api import dashboard, health, manual
 from brain_collector.errors import SettingsError
 from brain_collector.http import websocket_protocol
 from brain_collector.http.connection_limit import ConnectionLimit, most_connections
@@ -63,6 +63,7 @@ def configured(
     engines: Engines | None = None,
     stopping: Stopping | None = None,
     page_directory: Path = dashboard.DIRECTORY,
+    manual_directory: Path = manual.DIRECTORY,
 ) -> uvicorn.Config:
     """Return how uvicorn is to serve the collector.
 
@@ -75,7 +76,7 @@ def configured(
     sockets = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
     connection = partial(HttpProtocol, settings, door, open_paths, sockets)
     return uvicorn.Config(
-        create_app(settings, metrics, engines, stopping, page_directory),
+        create_app(settings, metrics, engines, stopping, page_directory, manual_directory),
         host=settings.host,
         port=settings.port,
         http=cast("type[asyncio.Protocol]", connection),  # it is only called

@@ -91,6 +91,8 @@ def accepted(count: int, *, duplicate: bool = False) -> Answer:
 def capture_events() -> Iterator[list[Event]]:
     """Yield a list that gets every event logged inside the block, by any thread of this process, in order.
 
+    For example::
+
         with capture_events() as events:
             order.pay()
         assert [event.event_type for event in events] == ["order_paid"]

@@ -82,7 +82,9 @@ async def test_a_key_opens_what_its_scope_says_and_nothing_else(
     for scope, answer in answers.items():
         if operation.scope and scope != operation.scope:
             assert outcome(answer) == (403, "forbidden")
-            assert answer.json()["detail"] == f"this needs a key with the scope {operation.scope}; yours has {scope}"
+            assert (
+                answer.json()["detail"] == f"this needs an API key with the scope {operation.scope}; yours has {scope}"
+            )
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/nowhere"])
@@ -140,7 +142,7 @@ async def test_scopes_add_up_and_are_listed_once(locked: httpx.AsyncClient) -> N
     url = created.headers["location"]
     assert (await locked.put(url, json={"message": "x"})).status_code == 200
     refused = await locked.get(url)
-    assert refused.json()["detail"] == "this needs a key with the scope read; yours has ingest, write"
+    assert refused.json()["detail"] == "this needs an API key with the scope read; yours has ingest, write"
 
 
 async def test_a_probe_shows_its_details_to_a_key_that_may_read(locked: httpx.AsyncClient) -> None:

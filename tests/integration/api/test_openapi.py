@@ -28,7 +28,7 @@ from tests.support.engines import SuiteEngines
 
 UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BEARER = {"Authorization": "Bearer s3cret-key"}
-UNDESCRIBED = {"/", "/assets/{name}", "/openapi.json", "/docs"}
+UNDESCRIBED = {"/", "/assets/{name}", "/openapi.json", "/docs", "/manual", "/manual/{name:path}"}
 CHECKS = [
     checks.not_a_server_error,
     openapi_checks.status_code_conformance,

@@ -109,7 +109,7 @@ async def test_counts_that_differ_from_the_events_are_listed(stored: Settings) -
     assert "2 counts differ" in check.detail
     listed = "2026-01-01T02Z 'test' info: 6 counted, 1 events; 2026-01-01T01Z 'test' info: 6 counted, 1 events"
     assert listed in check.detail  # newest first
-    assert "Troubleshooting" in check.advice
+    assert "/manual/how-to/troubleshooting.html" in check.advice
 
 
 async def test_days_that_differ_from_their_hours_are_listed(stored: Settings) -> None:
@@ -135,8 +135,8 @@ async def test_days_bound_what_is_recounted(stored: Settings) -> None:
 
 
 async def test_a_drift_and_the_days_are_set_right_by_the_statements_of_the_documentation(stored: Settings) -> None:
-    blocks = (Path(__file__).parents[3] / "docs/operations.md").read_text().split("```sql\n")[1:]
-    hours, days = (block.partition("```")[0] for block in blocks if "recount" in block)
+    blocks = (Path(__file__).parents[3] / "docs/how-to/troubleshooting.md").read_text().split("```sql\n")[1:]
+    hours, days = (block.partition("```")[0] for block in blocks if block.startswith("-- recount"))
     await sql(stored.dsn, "DELETE FROM system_events WHERE event_type = 'test'")
     async with connected(stored.dsn) as connection:
         assert await journal.fold(connection)

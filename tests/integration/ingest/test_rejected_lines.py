@@ -38,7 +38,11 @@ async def test_a_refused_line_is_kept_as_it_was_sent_with_who_when_where_and_why
     bad, no_json = await kept(collector, 2)
 
     assert (no_json["line"], no_json["line_bytes"], no_json["index"]) == ("no json", 7, 1)
-    assert (no_json["code"], no_json["key"], no_json["caller"]) == ("not_json", str(key), "open at 127.0.0.1")
+    assert (no_json["code"], no_json["idempotency_key"], no_json["caller"]) == (
+        "not_json",
+        str(key),
+        "open at 127.0.0.1",
+    )
     assert "line_base64" not in no_json
     assert (bad["index"], bad["code"]) == (2, "severity_unknown")
     assert bad["detail"] == "severity is 'odd', must be one of info, warning, error, critical"
@@ -59,7 +63,7 @@ async def test_lines_of_a_batch_refused_whole_and_single_events_are_kept_too(col
         ("2", 1, "not_an_object"),
         ("1", 0, "not_an_object"),
     ]
-    assert found[0]["key"] == key
+    assert found[0]["idempotency_key"] == key
 
 
 @pytest.mark.parametrize("others", [0, 2, 300])

@@ -40,7 +40,7 @@ def _announce(url: str, engines: Backed) -> None:
     click.echo(
         f"brain-events {VERSION} serves at {url}\n"
         f"  dashboard  {url}/\n"
-        f"  manual     {url}/manual\n"
+        f"  manual     {url}/manual/\n"
         f"  API        {url}/docs\n"
         f"  data       {data}\n"
         f"  try        curl {url}/api/events{header} -H 'Content-Type: application/json' -d '{event}'\n"
