@@ -127,7 +127,7 @@ def test_a_collector_that_is_not_ready_stops_it(site: Site) -> None:
     found = site.deploy(migrate="true", wait="1")
 
     assert found.returncode == 1
-    assert f"({site.urls[0]}) was not ready within 1 s: look at {site.urls[0]}/readyz" in found.stderr
+    assert f"({site.urls[0]}) was not ready within 1 s: see {site.urls[0]}/readyz" in found.stderr
     assert len(site.restarted) == 1
 
 
