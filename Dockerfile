@@ -10,6 +10,7 @@ COPY sdk sdk
 COPY collector collector
 COPY migrations migrations
 COPY dashboard dashboard
+COPY docs docs
 RUN pip install --no-cache-dir build && python -m build --wheel --outdir /dist
 
 FROM python:${PYTHON}-slim

@@ -1,4 +1,4 @@
-"""The collector: persists events in Postgres, answers queries over HTTP, logs its own health as events."""
+"""The collector: stores events in Postgres, serves queries over HTTP, and records its own health as events."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,9 +7,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Read the version when it is asked for: it costs more than the rest of a `--help`."""
+    """Read the version when it is first used: reading it takes longer than the rest of a `--help`."""
     if name == "VERSION":
-        from importlib.metadata import version  # noqa: PLC0415 - as said
+        from importlib.metadata import version  # noqa: PLC0415 - imported only when the version is used
 
         return version("brain-events")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

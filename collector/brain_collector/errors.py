@@ -343,3 +343,9 @@ class Unavailable(Problem):
     def __init__(self, detail: str, *, retry_after_s: int, answer_after_s: float = 0.0) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
         self.answer_after_s = answer_after_s
+
+    @classmethod
+    def send_again(cls, reason: str, retry_after_s: int, *, answer_after_s: float = 0.0) -> "Unavailable":
+        """Return the refusal of a request that stores events: nothing of it is stored, a retry is safe."""
+        detail = f"{reason}; send the request again in {retry_after_s} s, with the same Idempotency-Key"
+        return cls(detail, retry_after_s=retry_after_s, answer_after_s=answer_after_s)

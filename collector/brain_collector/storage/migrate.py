@@ -94,6 +94,15 @@ async def revision_of(connection: asyncpg.Connection) -> str | None:
     return revision
 
 
+async def schema_problem(connection: asyncpg.Connection) -> str | None:
+    """Return what is wrong with the schema, if anything. A newer one is fine: migrations keep this release running."""
+    revision = await revision_of(connection)
+    if revision == HEAD or (revision is not None and revision not in KNOWN):
+        return None
+    state = "has no schema" if revision is None else f"is at revision {revision}"
+    return f"the database {state}, this collector needs {HEAD}: run `brain-events migrate`"
+
+
 @contextmanager
 def _named_errors(dsn: str) -> Iterator[None]:
     """Turn the errors of Alembic, the driver and the network into a `MigrationError` of one line."""

@@ -14,6 +14,7 @@ import redis.asyncio
 from brain_collector.access.rate_limit import RateLimit
 from brain_collector.cache import RedisCache
 from brain_collector.errors import RateLimited
+from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
 from brain_events.client import Client
 from brain_events.config import Config
@@ -21,6 +22,7 @@ from brain_events.wire import BATCH_PATH, NDJSON
 from tests.conftest import Serve
 from tests.support.collector import count_foreign, event, ndjson, post_batch
 from tests.support.engines import SuiteEngines
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +116,7 @@ async def test_collectors_share_a_limit_through_redis(settings: Settings) -> Non
 
 def patient(settings: Settings, namespace: str, more: str = "") -> RedisCache:
     """Return a cache that does not take a slow machine for a lost Redis."""
-    return RedisCache(f"{settings.redis_url}{more}", namespace=namespace, patience_s=30)
+    return RedisCache(f"{settings.redis_url}{more}", Metrics(), namespace=namespace, patience_s=30)
 
 
 async def test_callers_do_not_share_a_limit(settings: Settings) -> None:
@@ -210,7 +212,7 @@ async def test_the_sdk_loses_nothing_to_a_limit(settings: Settings, serve: Serve
         )
         for n in range(3_000):
             client.log("limited", "info", str(n))
-        assert await asyncio.to_thread(client.flush, 60)
+        assert await asyncio.to_thread(client.flush, PATIENCE_S)
         assert await asyncio.to_thread(client.close)
 
         stats = client.stats()

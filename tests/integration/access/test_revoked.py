@@ -13,7 +13,8 @@ from tests.integration.access.test_keys import BOOTSTRAP, KEY, bearer, made
 from tests.integration.cli.test_tail_command import tailing
 from tests.integration.tail.test_stream import STREAM, Listening, listening, numbered
 from tests.integration.tail.test_websocket import close_code, opened, ready
-from tests.support.collector import event, eventually, ndjson, post_batch, sql
+from tests.support.collector import event, ndjson, post_batch, sql
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -124,4 +125,4 @@ async def test_tail_says_that_its_key_is_refused_and_ends(locked: httpx.AsyncCli
         await eventually(seen, "the event is printed")
         await locked.delete(f"/api/keys/{key['id']}", headers=BOOTSTRAP)
         assert await tail.process.wait() == 4
-        await tail.until_said("answered 401: the API key is wrong or revoked")
+        await tail.until_said("returned 401: the API key is wrong or revoked")

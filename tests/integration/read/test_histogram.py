@@ -205,7 +205,7 @@ async def test_when_the_time_is_spent_the_newest_are_counted_and_it_is_said(
 
 
 async def test_a_statement_that_takes_too_long_is_told_as_a_part(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, read_deadline_s=0.3) as client, connected(settings.dsn) as other:
+    async with serve(settings, read_deadline_s=2.0) as client, connected(settings.dsn) as other:
         await store(client, [event(source="x")])
         async with other.transaction():
             await other.execute("LOCK TABLE system_events IN ACCESS EXCLUSIVE MODE")
