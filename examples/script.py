@@ -8,7 +8,7 @@ from brain_events import bound, log_system_event
 
 
 def import_prices(lines: list[str]) -> int:
-    """Return the sum of the prices; a line that is no number fails."""
+    """Return the sum of the prices; a line that is not a number fails."""
     return sum(int(line) for line in lines)
 
 

@@ -267,7 +267,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 Ending = Callable[[Proxy], None]
 
 
-@pytest.mark.parametrize("ending", [Proxy.restore, Proxy.cut], ids=["it goes on", "it is lost"])
+@pytest.mark.parametrize("ending", [Proxy.restore, Proxy.cut], ids=["it continues", "it is lost"])
 async def test_a_key_held_by_a_hung_collector_is_unavailable_elsewhere_until_it_is_free(
     settings: Settings, serve: Serve, proxy: Proxy, ending: Ending
 ) -> None:

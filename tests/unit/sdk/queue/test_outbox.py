@@ -590,7 +590,7 @@ def test_it_is_bounded_in_files(spool: Path) -> None:
     outbox.close()
 
 
-# What was lost is told.
+# Losses are reported.
 
 
 def test_drops_travel_to_the_collector_once(spool: Path) -> None:
