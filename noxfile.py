@@ -1,4 +1,4 @@
-"""The project's checks: `nox` runs lint, types, docs, tests (each Python from 3.11 on that is installed), e2e, faults and build; CI runs the same."""
+"""The checks of the project: `nox` runs lint, types, docs, tests, e2e, faults and build; CI runs the same."""
 
 import shutil
 import sys

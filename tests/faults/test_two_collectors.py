@@ -12,7 +12,8 @@ from brain_collector.settings import Settings
 from tests.faults.test_kill import ROUNDS
 from tests.support.collector import sql
 from tests.support.load import loaded
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

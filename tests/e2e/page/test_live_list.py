@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import Tab, tab
 from tests.support.engines import scratch_dir
 from tests.support.page import at_top, made, post, rows, search
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import wait_until
 
 OF_THE_TEST = "#events?q=source:test"  # a collector has events of its own, as when its cache is slow
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Route, expect
 
 from tests.support.browser import Tab
 from tests.support.page import rows, search
-from tests.support.process import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_search_becomes_parameters(view: Tab, text: str, parameters: list[tupl
 
     for path in ("/api/events", "/api/events/stream", "/api/events/histogram"):
         wait_until(lambda path=path: [p for p in last(view, path) if p[0] != "by"] == parameters, f"{path} was asked")
-    with httpx.Client(base_url=view.url) as client:
+    with httpx.Client(base_url=view.url, timeout=PATIENCE_S) as client:
         assert client.get("/api/events", params=httpx.QueryParams(tuple(parameters))).status_code == 200
 
 

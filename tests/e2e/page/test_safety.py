@@ -10,6 +10,7 @@ from tests.support.engines import scratch_dir
 from tests.support.page import made, post, rows
 from tests.support.prefix_proxy import below
 from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import PATIENCE_S
 
 KEY = "s3cret-key-of-a-test"
 
@@ -82,7 +83,7 @@ def test_a_page_that_is_open_when_its_key_is_revoked_says_so(browser: Browser) -
         scratch_dir() as path,
         collector_process(path / "data", BRAIN_COLLECTOR_API_KEY=KEY) as collector,
         tab(browser, collector.url) as open_one,
-        httpx.Client(base_url=collector.url, headers={"Authorization": f"Bearer {KEY}"}) as client,
+        httpx.Client(base_url=collector.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=PATIENCE_S) as client,
     ):
         key = client.post("/api/keys", json={"name": "n", "scopes": ["read"]}).json()
         page = open_one.open()

@@ -12,7 +12,8 @@ import pytest
 from brain_collector import VERSION
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, event, eventually, outcome
+from tests.support.collector import create, event, outcome
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

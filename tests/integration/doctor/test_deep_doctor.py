@@ -21,8 +21,9 @@ from brain_collector.embedded import datadir
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate, partitions
 from tests.conftest import Serve
-from tests.support.collector import collector_process, connected, create, eventually, new_database, sql, started
+from tests.support.collector import collector_process, connected, create, new_database, sql, started
 from tests.support.engines import SuiteEngines, scratch_dir
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -366,7 +367,7 @@ async def test_what_each_kind_of_standby_can_lose_is_said_and_one_that_is_missed
             await eventually(lambda: said("synchronous: losing the server loses nothing"), "it is synchronous")
         finally:
             standby.terminate()
-            standby.wait(30)
+            standby.wait(PATIENCE_S)
         await eventually(lambda: said("commits wait for 'pg_receivewal', which is not connected"), "it is missed")
         missed = await replication(settings)
 
@@ -451,7 +452,7 @@ async def test_a_database_and_a_cache_that_are_away_are_told_without_passwords(s
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "brain_collector", "doctor", "--deep", *arguments],
-        capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ),
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=dict(os.environ),
     )  # fmt: skip
 
 
@@ -460,7 +461,7 @@ async def test_the_command_finds_the_embedded_database_healthy_and_its_exit_code
         where = ("--data-dir", str(path / "data"))
         nobody = command(*where)
         with collector_process(*where) as collector:
-            async with httpx.AsyncClient(base_url=collector.url) as client:
+            async with httpx.AsyncClient(base_url=collector.url, timeout=PATIENCE_S) as client:
                 await create(client, event_type="odd\nname\x1b")
             healthy, as_json = command(*where), command(*where, "--json")
             await sql(
@@ -489,7 +490,7 @@ def test_a_wrong_usage_ends_with_2(wrong: list[str]) -> None:
 def test_the_sdks_own_command_says_what_to_install() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "brain_events", "doctor", "--deep"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
     assert (said.returncode, said.stderr.count("\n")) == (2, 1)

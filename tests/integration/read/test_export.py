@@ -13,7 +13,8 @@ import pytest
 from brain_collector.read import export
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, event, eventually, ndjson, post_batch, sql
+from tests.support.collector import create, event, ndjson, post_batch, sql
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -115,7 +116,7 @@ async def test_who_accepts_gzip_gets_it(collector: httpx.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("small_pages")
 async def test_an_export_that_cannot_go_on_breaks(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, read_deadline_s=0.5) as client:
+    async with serve(settings, read_deadline_s=3.0) as client:
         for _ in range(2):
             await store(client, 60, message="x" * 100_000)
         with pytest.raises(httpx.RemoteProtocolError, match=r"incomplete chunked read|without sending"):
