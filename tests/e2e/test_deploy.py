@@ -142,10 +142,10 @@ def test_a_failed_smoke_test_stops_it(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--migrate and --restart are needed"),
+        ([], "--migrate and --restart are required"),
         (["--migrate", "true", "--restart", "true"], "name the URL"),
         (["--migrate"], "--migrate needs a value"),
-        (["--force"], "'--force' is no option and no URL"),
+        (["--force"], "'--force' is neither an option nor a URL"),
         (["--migrate", "true", "--restart", "true", "--wait", "soon", "http://x"], "--wait is 'soon'"),
     ],
 )
