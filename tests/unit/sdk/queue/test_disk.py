@@ -60,7 +60,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @needs_root
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_disk_that_fills_up_costs_no_event(small_disk: Path, *, durable: bool) -> None:
-    """What does not fit stays in memory; when the collector is back, the disk is emptied though it is full."""
+    """Events that do not fit stay in memory; when the collector is back, the disk is emptied though it is full."""
     switch = Switch()
     with fast_client(DESTINATION, switch, spool_dir=str(small_disk), durable=durable) as client:
         client.log("a", "info", "0")

@@ -95,7 +95,7 @@ HARMLESS = [
 def test_a_key_that_a_collector_makes_is_known_as_a_secret() -> None:
     for _ in range(100):
         key = keyring.draw()
-        assert scrub_text(f"who sent {key.text}?", frozenset()) == f"who sent {SCRUBBED}?"
+        assert scrub_text(f"did it send {key.text}?", frozenset()) == f"did it send {SCRUBBED}?"
         assert scrub_text(f"be_{key.prefix}", frozenset()) == f"be_{key.prefix}"
 
 
