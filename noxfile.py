@@ -1,4 +1,4 @@
-"""The project's checks: `nox` runs lint, types, docs, tests (each Python from 3.11 on that is installed), e2e, faults and build; CI runs the same."""
+"""The checks of the project: `nox` runs lint, types, docs, tests, e2e, faults and build; CI runs the same."""
 
 import shutil
 import sys
@@ -26,7 +26,7 @@ def group(name: str) -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, formatting, and who may import whom."""
+    """Style, formatting, the order of imports between wings, and plain English."""
     session.install("-e", ".[collector]", *group("lint"), env=NO_PAGE)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")

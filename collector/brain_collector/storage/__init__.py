@@ -1,4 +1,4 @@
-"""Postgres itself: connections, tables, migrations, partitions, ids, the search index, renumbering.
+"""Postgres: connections, tables, migrations, partitions, ranges of ids, the search index, renumbering.
 
-May import the ground floor only, and the drivers. Must not know a request, a rule or what events mean.
+May import the ground floor and the drivers only. Must not know requests, nor the meaning of events.
 """

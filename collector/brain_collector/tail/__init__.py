@@ -1,4 +1,4 @@
-"""Follow events in commit order: positions, the one reader of all streams, a bounded queue a subscriber.
+"""The live tail: positions in commit order, the one reader for all streams, and a bounded queue per subscriber.
 
-May import `read`, `query`, `storage` and the ground floor. Must not know HTTP: messages go to any subscriber.
+May import `read`, `query`, `storage` and the ground floor. Must not know HTTP: a subscriber can be anything.
 """

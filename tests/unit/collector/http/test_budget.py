@@ -1,4 +1,4 @@
-"""Who is admitted, in which order, and what becomes of those who are not."""
+"""Admission: which requests are admitted, in which order, and how the others are refused."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What waits for one who listens: bounded, in order, and never lost without a word."""
+"""The queue of a subscriber: bounded, in order, and never dropped without a gap being reported."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -11,7 +11,8 @@ from brain_events import Client
 from brain_events._delivery.transport import Response
 from brain_events._queue.batch import Batch, halve, seal, unseal
 from brain_events.testing import MemoryTransport, accepted
-from tests.support.sdk import fast_client, wait_until
+from tests.support.sdk import fast_client
+from tests.support.waiting import PATIENCE_S, wait_until
 
 PROBLEM = "application/problem+json"
 
@@ -46,7 +47,7 @@ def test_no_event_is_unaccounted_for(rounds: list[tuple[int, list[Response | Exc
         figures = client.stats()
         accounted = figures.delivered + figures.rejected + sum(figures.dropped.values()) + figures.in_memory
         assert figures.logged == logged == accounted
-    assert client.close(timeout_s=20)
+    assert client.close(timeout_s=PATIENCE_S)
     figures = client.stats()
     assert figures.logged == logged == figures.delivered + figures.rejected
     messages = [int(event.message) for event in memory.events]
@@ -85,7 +86,7 @@ def test_a_full_buffer_drops_and_counts_and_keeps_a_fifth_for_errors() -> None:
     assert 9_000 < size <= 10_000
     assert kept.dropped["buffer_full"] == 200 - kept.in_memory
     memory.answers.clear()
-    assert client.close(timeout_s=10)
+    assert client.close(timeout_s=PATIENCE_S)
     severities = [event.severity for event in memory.events if event.event_type == "full"]
     assert severities == sorted(severities, reverse=True)
     assert 0.15 < severities.count("error") / len(severities) < 0.25
@@ -157,7 +158,7 @@ class HungTransport(MemoryTransport):
         if not self.hung.is_set():
             self.hung.set()
             self.attempts.append(batch)
-            self.release.wait(30)
+            self.release.wait(PATIENCE_S)
             return accepted(batch.count)
         return super().send(batch, timeout_s)
 
@@ -166,7 +167,7 @@ def test_a_hung_worker_is_abandoned_and_its_batch_sent_again_under_the_same_key(
     transport = HungTransport()
     client = fast_client(transport=transport)
     client.log("a", "info", "")
-    assert transport.hung.wait(10)
+    assert transport.hung.wait(PATIENCE_S)
     assert client.close(timeout_s=0.4)
     assert client.stats().delivered == 1
     transport.release.set()

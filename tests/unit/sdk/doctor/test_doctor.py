@@ -27,7 +27,8 @@ from brain_events._queue.outbox import MAX_AGE_S, Outbox
 from brain_events.doctor import settings
 from brain_events.testing import MemoryTransport
 from brain_events.testing.faulty import FaultyCollector
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
+from tests.support.waiting import PATIENCE_S, wait_until
 
 KEY = "s3cret-key"
 LINE = b'{"event_type":"a","severity":"info","message":"m"}'
@@ -291,13 +292,13 @@ def test_a_spool_that_others_can_see_and_one_that_is_a_file_are_named(tmp_path: 
 def test_the_command_prints_everything_and_ends_with_the_code(collector: FaultyCollector, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "brain_events", "doctor", "--spool-dir", str(tmp_path / "spool")]
     environ = {"PATH": os.environ["PATH"], "BRAIN_EVENTS_URL": collector.url, "BRAIN_EVENTS_API_KEY": KEY}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("\nall is well\n")
     assert "environment variable BRAIN_EVENTS_URL" in done.stdout
     assert KEY not in done.stdout + done.stderr
     collector.fault = "refuse"
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert "WRONG tcp" in done.stdout
     assert "-> no process listens there" in done.stdout

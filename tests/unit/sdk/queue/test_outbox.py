@@ -23,8 +23,9 @@ from brain_events._queue.notices import Notices
 from brain_events._queue.outbox import KEPT_REJECTED, MAX_AGE_S, Outbox
 from brain_events._queue.queue import Queue
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink, problem
+from tests.support.waiting import PATIENCE_S, wait_until
 
 DESTINATION = "http://collector.invalid"
 LINES = [b'{"event_type":"a","severity":"info","message":"%d"}' % n for n in range(100)]
@@ -144,7 +145,7 @@ def test_a_full_outbox_leaves_events_in_memory_and_then_they_are_dropped_and_cou
     assert figures.dropped["buffer_full"] == 500 - figures.spooled - figures.in_memory
     assert sum(path.stat().st_size for path in files(spool)) < 2000 + 10_000
     memory.answers.clear()
-    assert client.flush(10)
+    assert client.flush(PATIENCE_S)
     assert client.close()
     stored = [event for event in memory.events if event.event_type == "a"]
     assert len(stored) == client.stats().delivered == 500 - client.stats().dropped["buffer_full"]
@@ -171,7 +172,7 @@ def test_what_is_logged_in_an_outage_is_delivered_once_and_in_order(spool: Path)
             time.sleep(0.0005)
         wait_until(lambda: client.stats().spooled > 200)
         memory.answers.clear()
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 300
     assert [int(event.message) for event in memory.events] == list(range(300))
 
@@ -589,7 +590,7 @@ def test_it_is_bounded_in_files(spool: Path) -> None:
     outbox.close()
 
 
-# Lost events are reported.
+# Losses are reported.
 
 
 def test_drops_travel_to_the_collector_once(spool: Path) -> None:

@@ -18,7 +18,8 @@ PRELUDE = """
     from brain_events._delivery.transport import Response
     from brain_events.testing import MemoryTransport
     from tests.support.strict_disk import StrictDisk, lay_out
-    from tests.support.sdk import fast_client, wait_until
+    from tests.support.sdk import fast_client
+    from tests.support.waiting import wait_until
 
     URL = "http://collector.invalid"
     root = Path(os.environ["ROOT"])
