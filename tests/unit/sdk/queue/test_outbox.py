@@ -453,7 +453,7 @@ def test_files_of_a_later_version_stay_and_are_taken_by_one_that_knows_them(sink
     for message in ("2", "3"):
         older = run_script(script.format(version=1, message=message, timeout=20), sink.url)
         assert older.stdout == "0 2 {}\n", older.stderr
-        assert older.stderr.count("stay where they are, for a later version of brain-events: version 2") == 1
+        assert older.stderr.count("left where they are, for a later version of brain-events: version 2") == 1
     newer = run_script(script.format(version=2, message="4", timeout=20), sink.url)
     assert (newer.stdout, newer.stderr) == ("2 0 {}\n", "")
     assert sorted(event.message for event in sink.events) == ["0", "1", "2", "3", "4"]
