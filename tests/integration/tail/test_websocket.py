@@ -1,4 +1,4 @@
-"""The live tail over a WebSocket: what the stream of server-sent events says, and who may open one."""
+"""The live tail over a WebSocket: the messages of the event stream, and the origins that may open one."""
 
 import asyncio
 import base64
