@@ -1,4 +1,4 @@
-"""Exports: complete, in each format, resumed, and never incomplete with a clean end."""
+"""Exports: complete, in each format, resumed, and never partial with a clean end."""
 
 import csv
 import gzip
@@ -99,7 +99,7 @@ async def test_after_goes_on_behind_an_event_that_may_be_gone(collector: httpx.A
     whole = await listed(collector)
     last = whole[24]
     await collector.delete(f"/api/events/{last['id']}")
-    await create(collector)  # newer than all: a resumed export does not meet it
+    await create(collector)  # newer than all: a resumed export does not include it
     assert await exported(collector, after=f"{last['timestamp']}~{last['id']}") == whole[25:]
 
 

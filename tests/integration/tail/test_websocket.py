@@ -1,4 +1,4 @@
-"""The live tail over a WebSocket: the messages of the server-sent events, and the access that is needed."""
+"""The live tail over a WebSocket: the messages of the event stream, and the origins that may open one."""
 
 import asyncio
 import base64
