@@ -1,4 +1,4 @@
-"""What is asked for, as values: `filter`, `search_terms`, `cursor`; parsed, compared, turned into SQL conditions.
+"""Queries as values: `filter`, `search_terms`, `cursor`; parsed, compared, turned into SQL conditions.
 
 May import `storage.tables`, SQLAlchemy's expression language and the shared files. Must not run a statement, nor know
 where the parameters came from.
