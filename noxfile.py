@@ -1,4 +1,4 @@
-"""The project's checks: `nox` runs lint, types, docs, tests (3.11 to 3.13), e2e, faults and build; CI runs the same."""
+"""The checks of the project: `nox` runs lint, types, docs, tests, e2e, faults and build; CI runs the same."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "faults", "buil
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
-PYTHONS = ["3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # e2e, bench and build look at the dashboard and the manual; the other sessions need neither.
 NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1", "BRAIN_EVENTS_SKIP_MANUAL": "1"}
@@ -26,7 +26,7 @@ def group(name: str) -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, formatting, and who may import whom."""
+    """Style, formatting, the order of imports between wings, and plain English."""
     session.install("-e", ".[collector]", *group("lint"), env=NO_PAGE)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")

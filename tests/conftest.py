@@ -23,8 +23,12 @@ from brain_collector.server.serve import configured
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate
 from tests.support.engines import SuiteEngines, running_engines
+from tests.support.signals import undo_inherited
+from tests.support.waiting import DEADLINES, PATIENCE_S
 
 _numbers = count(1)
+
+undo_inherited()  # before any test, fixture or process of the run
 
 # No test asserts a time: how long an example, or its making, takes says how busy the machine is. Where a fixture serves
 # all examples of a test (one collector, one database), the test tells them apart.
@@ -84,16 +88,16 @@ def _in_thread(work: Any) -> None:
 def settings(engines: SuiteEngines, database_url: str) -> Settings:
     """Settings of a collector on the test's database, with a Redis database number of its own.
 
-    A busy machine is no fault: it waits long for Redis, and adds no health check of its own in the middle of a test.
+    A busy machine is not a fault: it waits long, and adds no health check of its own in the middle of a test.
     """
     return Settings(
         port=0,
         database_url=database_url,
         redis_url=f"{engines.redis_url}?db={next(_numbers) % 15 + 1}",
         retry_after_s=1,
-        cache_deadline_s=2.0,
         health_interval_s=3600.0,
         canary_interval_s=3600.0,
+        **DEADLINES,
     )
 
 
@@ -124,7 +128,7 @@ async def _serving(
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
             yield client
     finally:
         server.should_exit = True

@@ -19,6 +19,7 @@ from tests.e2e.test_rolling import Load
 from tests.support.collector import event, ndjson, sql
 from tests.support.engines import scratch_dir
 from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import PATIENCE_S
 
 GUIDE = (Path(__file__).parents[2] / "docs/how-to/backup.md").read_text()
 KEY, BODY = str(new_key()), ndjson(*(event(message=f"kept {n}", details={"n": n}) for n in range(500)))
@@ -51,7 +52,7 @@ def shell(script: str, **environ: str) -> None:
         env={**os.environ, "PATH": path, **environ},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
@@ -59,7 +60,7 @@ def shell(script: str, **environ: str) -> None:
 
 def post(collector: CollectorProcess) -> Any:
     answer = httpx.post(
-        collector.url + BATCH_PATH, content=BODY, headers={KEY_HEADER: KEY, "Content-Type": NDJSON}, timeout=30
+        collector.url + BATCH_PATH, content=BODY, headers={KEY_HEADER: KEY, "Content-Type": NDJSON}, timeout=PATIENCE_S
     )
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -75,9 +76,9 @@ def newest_id(database_url: str) -> int:
 
 
 def resumes(collector: CollectorProcess, backed_up: int) -> None:
-    """Ingest goes on: the key of before is a duplicate, new ids are new, all is found, the statistics are exact."""
+    """Ingest continues: an old key is a duplicate, new ids are new, all is found, the statistics are exact."""
     assert post(collector)["duplicate"] is True
-    created = httpx.post(collector.url + "/api/events", json=event(event_type="after")).json()
+    created = httpx.post(collector.url + "/api/events", json=event(event_type="after"), timeout=PATIENCE_S).json()
     assert created["id"] > backed_up
     assert [each["id"] for each in collector.get("/api/events?q=after")] == [created["id"]]
     assert [each["details"]["n"] for each in collector.get("/api/events?q=kept+499")] == [499]
@@ -114,7 +115,7 @@ def test_a_dump_of_a_live_database_restores_into_a_new_one() -> None:
         assert again.get("/readyz")["status"] == "ready"
         backed_up = newest_id(after)
         assert post(again)["duplicate"] is True
-        created = httpx.post(again.url + "/api/events", json=event(event_type="after")).json()
+        created = httpx.post(again.url + "/api/events", json=event(event_type="after"), timeout=PATIENCE_S).json()
         assert created["id"] > backed_up
 
 

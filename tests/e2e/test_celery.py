@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.e2e.test_gunicorn import inherit
 from tests.support import sink as sinks
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import PATIENCE_S, wait_until
 
 TASKS, EACH = 300, 100
 APPLICATION = f"""
@@ -52,7 +53,9 @@ def celery(directory: Path, url: str, tasks_per_child: int = 0, interval_s: floa
     environ |= {"TASKS_PER_CHILD": str(tasks_per_child), "INTERVAL_S": str(interval_s)}
     send = f"import shop\nfor task in range({TASKS}): shop.work.delay(task)\n"
     quiet = {**environ, "BRAIN_EVENTS_URL": ""}
-    subprocess.run([sys.executable, "-W", "ignore", "-c", send], env=quiet, cwd=directory, timeout=60, check=True)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", send], env=quiet, cwd=directory, timeout=PATIENCE_S, check=True
+    )
     log = (directory / "log").open("w")
     command = [sys.executable, "-m", "celery", "-A", "shop", "worker", "--pool", "prefork", "--concurrency", "2"]
     process = subprocess.Popen(
@@ -65,7 +68,7 @@ def celery(directory: Path, url: str, tasks_per_child: int = 0, interval_s: floa
     try:
         yield
         process.send_signal(signal.SIGTERM)
-        code = process.wait(60)
+        code = process.wait(PATIENCE_S)
         said = (directory / "log").read_text()
         assert code == 0, said
         assert "brain-events" not in said

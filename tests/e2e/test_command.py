@@ -13,7 +13,8 @@ import pytest
 
 from brain_collector.storage import migrate
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import PATIENCE_S, wait_until
 
 COMMAND = [sys.executable, "-m", "brain_collector"]
 
@@ -21,7 +22,12 @@ COMMAND = [sys.executable, "-m", "brain_collector"]
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **environ}, check=False
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env={**os.environ, **environ},
+        check=False,
     )
 
 
@@ -41,7 +47,9 @@ def alive(pid: int) -> bool:
 def test_a_signal_stops_the_collector_and_its_engines_and_the_next_start_has_the_data(number: int) -> None:
     with scratch_dir() as path, collector_process(path / "data") as collector:
         created = httpx.post(
-            collector.url + "/api/events", json={"event_type": "kept", "severity": "info", "message": "m"}
+            collector.url + "/api/events",
+            json={"event_type": "kept", "severity": "info", "message": "m"},
+            timeout=PATIENCE_S,
         )
         pids = engine_pids(collector)
         os.kill(collector.pid, number)
@@ -55,7 +63,11 @@ def test_a_signal_stops_the_collector_and_its_engines_and_the_next_start_has_the
 
 
 def test_no_engine_survives_kill_9_and_the_next_start_recovers(collector: CollectorProcess) -> None:
-    created = httpx.post(collector.url + "/api/events", json={"event_type": "kept", "severity": "info", "message": "m"})
+    created = httpx.post(
+        collector.url + "/api/events",
+        json={"event_type": "kept", "severity": "info", "message": "m"},
+        timeout=PATIENCE_S,
+    )
     pids = engine_pids(collector)
     collector.kill()
     wait_until(lambda: not any(map(alive, pids)), "the engines are gone")
@@ -153,7 +165,7 @@ def test_a_ctrl_c_ends_with_its_own_exit_code_and_no_traceback() -> None:
         asked, _ = silent.accept()
         with asked:
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, said.strip()) == (130, "")
 
@@ -161,7 +173,7 @@ def test_a_ctrl_c_ends_with_its_own_exit_code_and_no_traceback() -> None:
 def test_tail_goes_on_where_it_was_when_the_collector_was_killed(collector: CollectorProcess, tmp_path: Path) -> None:
     def send(number: int) -> None:
         event = {"event_type": "numbered", "severity": "info", "message": f"m{number}"}
-        httpx.post(collector.url + "/api/events", json=event, timeout=30).raise_for_status()
+        httpx.post(collector.url + "/api/events", json=event, timeout=PATIENCE_S).raise_for_status()
 
     shown = ("--type", "numbered", "--fields", "message", "--url", collector.url)
     with (tmp_path / "out").open("w+") as out, (tmp_path / "said").open("w") as said:
@@ -173,9 +185,9 @@ def test_tail_goes_on_where_it_was_when_the_collector_was_killed(collector: Coll
             collector.start()
             send(number)
             send(number + 1)
-            wait_until(lambda last=number + 1: f"m{last}" in (tmp_path / "out").read_text(), "it goes on")
+            wait_until(lambda last=number + 1: f"m{last}" in (tmp_path / "out").read_text(), "it continues")
         process.send_signal(signal.SIGINT)
-        code = process.wait(60)
+        code = process.wait(PATIENCE_S)
 
     assert (code, (tmp_path / "out").read_text().split()) == (130, ["m0", "m1", "m2", "m3", "m4"])
     assert "connected again" in (tmp_path / "said").read_text()
@@ -191,7 +203,7 @@ def test_a_reader_that_leaves_is_no_error_to_tell() -> None:
         process.stdout.close()
         said = process.stderr.read()
 
-    assert (process.wait(60), said) == (141, "")
+    assert (process.wait(PATIENCE_S), said) == (141, "")
 
 
 def test_migrate_shows_upgrades_and_downgrades_the_embedded_database() -> None:

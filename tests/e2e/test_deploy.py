@@ -19,6 +19,7 @@ from tests.e2e.test_rolling import external
 from tests.support.collector import new_database
 from tests.support.engines import SuiteEngines
 from tests.support.process import CollectorProcess
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "deploy.sh"
@@ -41,15 +42,13 @@ class Site:
         return self._restarted.read_text().splitlines()
 
     def deploy(self, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-        options = {"migrate": self.migrate, "restart": self.restart, "wait": "60", **changes}
+        options = {"migrate": self.migrate, "restart": self.restart, "wait": "120", **changes}
         flags = [word for name, value in options.items() for word in (f"--{name}", value)]
         return run(*flags, *(arguments or self.urls))
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [SCRIPT, *arguments], capture_output=True, text=True, timeout=170, check=False, env=dict(os.environ)
-    )
+    return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def site(engines: SuiteEngines, tmp_path: Path) -> Iterator[Site]:
 
 
 def test_it_migrates_and_then_restarts_and_tests_one_collector_after_the_other(site: Site) -> None:
-    before = [httpx.get(f"{url}/readyz").status_code for url in site.urls]
+    before = [httpx.get(f"{url}/readyz", timeout=PATIENCE_S).status_code for url in site.urls]
     found = site.deploy()
 
     assert before == [503, 503]
@@ -76,7 +75,7 @@ def healthy(url: str) -> bool:
     (check,) = re.findall(r"^HEALTHCHECK .*\\\n *CMD (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     _python, *arguments = json.loads(check)
     environ = {"BRAIN_COLLECTOR_PORT": url.rpartition(":")[2], "http_proxy": "http://127.0.0.1:9"}
-    return subprocess.run([sys.executable, *arguments], timeout=60, check=False, env=environ).returncode == 0
+    return subprocess.run([sys.executable, *arguments], timeout=PATIENCE_S, check=False, env=environ).returncode == 0
 
 
 def test_the_image_is_as_healthy_as_its_collector_is_ready(site: Site) -> None:
@@ -128,7 +127,7 @@ def test_a_collector_that_is_not_ready_stops_it(site: Site) -> None:
     found = site.deploy(migrate="true", wait="1")
 
     assert found.returncode == 1
-    assert f"({site.urls[0]}) was not ready within 1 s: look at {site.urls[0]}/readyz" in found.stderr
+    assert f"({site.urls[0]}) was not ready within 1 s: see {site.urls[0]}/readyz" in found.stderr
     assert len(site.restarted) == 1
 
 
@@ -143,10 +142,10 @@ def test_a_failed_smoke_test_stops_it(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--migrate and --restart are needed"),
+        ([], "--migrate and --restart are required"),
         (["--migrate", "true", "--restart", "true"], "name the URL"),
         (["--migrate"], "--migrate needs a value"),
-        (["--force"], "'--force' is no option and no URL"),
+        (["--force"], "'--force' is neither an option nor a URL"),
         (["--migrate", "true", "--restart", "true", "--wait", "soon", "http://x"], "--wait is 'soon'"),
     ],
 )

@@ -13,7 +13,8 @@ import pytest
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import event, ndjson
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import PATIENCE_S, wait_until
 
 SIZE = "300m"
 
@@ -65,7 +66,7 @@ class Sender:
     def send(self) -> bool:
         """Send a batch once; return whether it was acknowledged."""
         headers = {KEY_HEADER: self._key, "Content-Type": NDJSON}
-        answer = httpx.post(self._url, content=self._body, headers=headers, timeout=60)
+        answer = httpx.post(self._url, content=self._body, headers=headers, timeout=PATIENCE_S)
         if answer.status_code != 200:
             self.refusals[answer.status_code] += 1
             return False
@@ -78,7 +79,7 @@ class Sender:
 
 
 def readiness(collector: CollectorProcess) -> tuple[int, str]:
-    answer = httpx.get(collector.url + "/readyz")
+    answer = httpx.get(collector.url + "/readyz", timeout=PATIENCE_S)
     return answer.status_code, " ".join(answer.json()["reasons"])
 
 
@@ -113,7 +114,7 @@ def test_a_full_disk_is_refused_with_503_said_by_readyz_and_over_once_there_is_r
             return looks(collector) > looked + 3
 
         wait_until(looked_often, "the collector has looked again whether its database takes writes")
-        lost = httpx.get(collector.url + "/livez").status_code, collector.running
+        lost = httpx.get(collector.url + "/livez", timeout=PATIENCE_S).status_code, collector.running
         ballast.unlink()
         wait_until(lambda: readiness(collector)[0] == 200, "it is ready by itself")
         sender.sends_until(accepted=True)
@@ -153,4 +154,4 @@ def test_a_postgres_that_ends_on_a_full_disk_waits_for_room_and_comes_back(small
         assert "make room on it" in reasons
         assert set(sender.refusals) == {503}
         assert stored_once(collector, sender)
-        assert Path(stderr.name).read_text().count("is not started again yet") == 1
+        assert Path(stderr.name).read_text().count("is not restarted yet") == 1

@@ -8,7 +8,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ROUNDS = int(os.environ.get("BRAIN_TEST_KILL_ROUNDS", "20"))
 
@@ -53,7 +54,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(collector: CollectorProc
         time.sleep(random.uniform(0.15, 0.5))
         logger.kill()
         logger.wait()
-    subprocess.run([sys.executable, "-c", HEIR], env=environ, timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", HEIR], env=environ, timeout=PATIENCE_S, check=True)
 
     logged = set(record.read_text().split())
     stored = [message for (message,) in collector.sql("SELECT message FROM system_events WHERE source = 'killed'")]
@@ -63,5 +64,5 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(collector: CollectorProc
     assert len(stored) - len(logged) <= ROUNDS  # at most the event whose call was under way
     assert list((tmp_path / "spool").glob("[!.]*-*")) == []
     assert not (tmp_path / "spool" / "damaged").exists()
-    # Who is killed while it makes its directory leaves a hidden one, which has nothing and goes after five days.
+    # A process killed while it makes its directory leaves a hidden, empty one, which is removed after five days.
     assert [path.name for path in (tmp_path / "spool").glob(".*/*") if path.name != "lock"] == []

@@ -15,7 +15,8 @@ import redis
 from brain_collector.embedded import valkey
 from brain_events.wire import new_key
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, signal_all, stop_family, wait_until
+from tests.support.process import CollectorProcess, collector_process, signal_all, stop_family
+from tests.support.waiting import PATIENCE_S, wait_until
 
 EVENT = {"event_type": "probe", "severity": "info", "message": "m", "source": "probe"}
 
@@ -38,7 +39,7 @@ def hang(collector: CollectorProcess) -> None:
 @pytest.mark.parametrize("fault", [kill, flush, hang])
 def test_answers_stay_right_while_redis_is_hit(collector: CollectorProcess, fault: Callable[[Any], None]) -> None:
     """A list, a count and an event are asked for after every write: each must show it, and none may fail."""
-    with httpx.Client(base_url=collector.url, timeout=30) as client:
+    with httpx.Client(base_url=collector.url, timeout=PATIENCE_S) as client:
         for number in range(60):
             if number % 20 == 10:
                 fault(collector)
@@ -61,7 +62,7 @@ def writing(url: str) -> Iterator[tuple[Counter[int], list[httpx.Response], dict
     done = threading.Event()
 
     def post_until_done() -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
             while not done.is_set():
                 key = str(new_key())
                 while key not in stored:
@@ -86,14 +87,17 @@ def writing(url: str) -> Iterator[tuple[Counter[int], list[httpx.Response], dict
 
 def test_a_killed_postgres_is_503_and_then_back_without_a_restart(collector: CollectorProcess) -> None:
     pid = collector.pid
-    with writing(collector.url) as (statuses, unavailable, stored), httpx.Client(base_url=collector.url) as reader:
+    with (
+        writing(collector.url) as (statuses, unavailable, stored),
+        httpx.Client(base_url=collector.url, timeout=PATIENCE_S) as reader,
+    ):
         for _ in range(3):
             before = len(stored)
             wait_until(lambda: len(stored) > before + 50, "events are stored")  # noqa: B023 - called at once
             refused = len(unavailable)
             os.kill(collector.engine_pid("postgres"), signal.SIGKILL)
             wait_until(lambda: len(unavailable) > refused, "a write is refused")  # noqa: B023 - called at once
-            reads = {reader.get("/api/events?source=nobody", timeout=30).status_code for _ in range(20)}
+            reads = {reader.get("/api/events?source=nobody", timeout=PATIENCE_S).status_code for _ in range(20)}
             assert reads <= {200, 503}
             assert reader.get("/livez").status_code == 200
             wait_until(lambda: reader.get("/readyz").status_code == 200, "the collector is ready again")
@@ -120,9 +124,9 @@ def test_a_hung_postgres_is_503_within_the_deadline_and_then_back(hasty: Collect
     collector = hasty
     family = stop_family(collector.engine_pid("postgres"))
     try:
-        answers = [httpx.post(collector.url + "/api/events", json=EVENT, timeout=60) for _ in range(4)]
-        reads = [httpx.get(f"{collector.url}/api/events?source={name}", timeout=60) for name in "ab"]
-        alive = httpx.get(collector.url + "/livez", timeout=60)
+        answers = [httpx.post(collector.url + "/api/events", json=EVENT, timeout=PATIENCE_S) for _ in range(4)]
+        reads = [httpx.get(f"{collector.url}/api/events?source={name}", timeout=PATIENCE_S) for name in "ab"]
+        alive = httpx.get(collector.url + "/livez", timeout=PATIENCE_S)
     finally:
         signal_all(family, signal.SIGCONT)
 
@@ -130,7 +134,7 @@ def test_a_hung_postgres_is_503_within_the_deadline_and_then_back(hasty: Collect
     assert {answer.headers.get("Retry-After") for answer in (*answers, *reads)} == {"2"}
     assert alive.status_code == 200
     wait_until(
-        lambda: httpx.post(collector.url + "/api/events", json=EVENT, timeout=60).status_code == 201,
+        lambda: httpx.post(collector.url + "/api/events", json=EVENT, timeout=PATIENCE_S).status_code == 201,
         "events are stored again",
     )
 

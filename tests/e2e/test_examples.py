@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import PATIENCE_S, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 APPS = {"starlette_app": ["/hello/ann", "/fail", "/nowhere"], "fastapi_app": ["/items/1", "/items/99"]}
@@ -43,7 +44,7 @@ def arrived(collector: CollectorProcess, example: str) -> set[str]:
 @pytest.mark.parametrize("example", SCRIPTS)
 def test_a_script_delivers_what_it_promises(collector: CollectorProcess, example: str) -> None:
     environ = {**os.environ, "BRAIN_EVENTS_URL": collector.url}
-    subprocess.run([sys.executable, EXAMPLES / f"{example}.py"], check=True, timeout=60, env=environ)
+    subprocess.run([sys.executable, EXAMPLES / f"{example}.py"], check=True, timeout=PATIENCE_S, env=environ)
 
     assert promised(example) <= arrived(collector, example)
 
@@ -61,16 +62,16 @@ def serving(example: str, collector: CollectorProcess, log: Path) -> Iterator[st
             yield found[0]
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("example", APPS)
 def test_an_application_delivers_what_it_promises(collector: CollectorProcess, example: str, tmp_path: Path) -> None:
     with serving(example, collector, tmp_path / "log") as url:
         for path in APPS[example]:
-            httpx.get(url + path)
-        httpx.post(url + "/items/1/sold")
-        httpx.post(url + "/items/99/sold")
+            httpx.get(url + path, timeout=PATIENCE_S)
+        httpx.post(url + "/items/1/sold", timeout=PATIENCE_S)
+        httpx.post(url + "/items/99/sold", timeout=PATIENCE_S)
 
     wait_until(
         lambda: promised(example) - {"websocket"} <= arrived(collector, example), f"{promised(example)} of {example}"

@@ -13,7 +13,8 @@ import httpx
 
 from tests.e2e.test_durable_kills import HEIR
 from tests.support import sink as sinks
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import PATIENCE_S, wait_until
 
 WORKERS = 4
 REQUESTS, EACH = 400, 500
@@ -47,10 +48,10 @@ def gunicorn(directory: Path, url: str) -> Iterator[httpx.Client]:
     )
     try:
         wait_until(socket.exists, "gunicorn serves")
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket), retries=3), timeout=60) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket), retries=3), timeout=PATIENCE_S) as client:
             yield client
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, errors
         assert "brain-events" not in errors
     finally:
@@ -94,4 +95,4 @@ def test_workers_end_while_the_collector_hangs_and_their_events_wait_on_disk(tmp
 def inherit(directory: Path, url: str) -> None:
     """Be the next process of the application, which delivers what is left on disk."""
     environ = {**os.environ, "BRAIN_EVENTS_URL": url, "BRAIN_EVENTS_SPOOL_DIR": str(directory / "spool")}
-    subprocess.run([sys.executable, "-c", HEIR], env=environ, timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", HEIR], env=environ, timeout=PATIENCE_S, check=True)

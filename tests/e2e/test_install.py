@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S
+
 PAGE = "brain_collector/dashboard/"
 MANUAL = "brain_collector/manual_site/"
 WHEEL = os.environ.get("BRAIN_TEST_WHEEL")
@@ -22,12 +24,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that holds the wheel and what it needs, nothing else."""
     path = tmp_path_factory.mktemp("fresh") / "venv"
     venv.create(path, with_pip=True)
-    subprocess.run([path / "bin/pip", "install", "--quiet", str(WHEEL)], check=True, timeout=300)
+    subprocess.run([path / "bin/pip", "install", "--quiet", str(WHEEL)], check=True)
     return path / "bin/python"
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd="/")
 
 
 @needs_wheel

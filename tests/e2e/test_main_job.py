@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from brain_events import Stats
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
 from tests.support.relay import Relay, relayed
+from tests.support.waiting import wait_until
 
 PRODUCER = Path(__file__).parents[1] / "support" / "producer.py"
 PROCESSES = 4
@@ -28,7 +29,7 @@ def produce(url: str, name: str, n: int) -> subprocess.Popen[str]:
 
 def account(producer: subprocess.Popen[str]) -> Stats:
     """Wait for an application to end; return where its events are."""
-    out, _ = producer.communicate(timeout=170)
+    out, _ = producer.communicate()
     assert producer.returncode == 0
     return msgspec.json.decode(out, type=Stats)
 

@@ -19,7 +19,7 @@ from tests.e2e.test_rolling import Load, external, is_ready
 from tests.support.collector import connected, event, sql
 from tests.support.engines import SuiteEngines
 from tests.support.next_release import NextRelease
-from tests.support.process import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ATTACHED = """
     SELECT indisvalid, (SELECT count(*) FROM pg_inherits WHERE inhparent = indexrelid),
@@ -34,7 +34,7 @@ def following(tmp_path: Path) -> NextRelease:
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
@@ -52,7 +52,7 @@ def transaction_that_has_read(dsn: str) -> Iterator[threading.Event]:
 
     thread = threading.Thread(target=asyncio.run, args=(hold(),))
     thread.start()
-    assert reads.wait(30)
+    assert reads.wait(PATIENCE_S)
     try:
         yield end
     finally:
@@ -70,7 +70,7 @@ def test_a_migration_beside_live_ingest_loses_nothing_and_fails_no_request(
             wait_until(lambda: len(load.acknowledged) > 5_000, "the load is on")
             outcome = ended(following.migrate(database_url))
             after = len(load.acknowledged)
-            wait_until(lambda: len(load.acknowledged) > after + 5_000, "the load goes on after the migration")
+            wait_until(lambda: len(load.acknowledged) > after + 5_000, "the load continues after the migration")
         assert all(map(is_ready, collectors)), "a collector is ready on the schema of the next release"
         rows = asyncio.run(
             sql(database_url, "SELECT message, count(*) FROM system_events WHERE event_type = 'test' GROUP BY 1")
@@ -155,7 +155,7 @@ def test_a_migration_that_gets_no_lock_steps_back_and_is_tried_until_it_does(
         end.set()
         code, _out, _err = ended(migrating)
 
-    assert "no lock was to be had; attempt 2 of 30" in tried_again
+    assert "could not acquire the lock; attempt 2 of 30" in tried_again
     assert code == 0
     assert asyncio.run(migrate.current(database_url)) == NextRelease.INDEX
 
@@ -167,7 +167,7 @@ def test_a_migration_that_never_gets_its_lock_ends_and_says_what_to_look_for(
         code, _out, err = ended(following.migrate(database_url, "--migrate-lock-s", "0.05", "--migrate-attempts", "2"))
 
     assert code == 1
-    assert "no lock was to be had in 2 attempts of 0.05 s" in err.splitlines()[-1]
+    assert "could not acquire the lock in 2 attempts of 0.05 s" in err.splitlines()[-1]
     assert "pg_stat_activity" in err
     assert "Traceback" not in err
     assert asyncio.run(migrate.current(database_url)) == migrate.HEAD
@@ -198,8 +198,8 @@ def test_a_collector_is_not_ready_on_the_schema_of_the_release_before_and_is_onc
     """What the old schema can hold is stored meanwhile: this next release needs nothing of its own revisions yet."""
     with ExitStack() as stack:
         collector = external(stack, engines, database_url, **following.environ)
-        unready = httpx.get(f"{collector.url}/readyz")
-        stored = httpx.post(f"{collector.url}/api/events", json=event())
+        unready = httpx.get(f"{collector.url}/readyz", timeout=PATIENCE_S)
+        stored = httpx.post(f"{collector.url}/api/events", json=event(), timeout=PATIENCE_S)
         assert ended(following.migrate(database_url))[0] == 0
         wait_until(lambda: is_ready(collector), "it is ready by itself")
 
@@ -218,7 +218,7 @@ def test_a_schema_goes_back_one_release_beside_a_collector_of_the_one_before(
         collector = external(stack, engines, database_url)
         assert is_ready(collector)
         assert ended(following.migrate(database_url, "downgrade", migrate.HEAD, "--yes"))[0] == 0
-        assert httpx.post(f"{collector.url}/api/events", json=event()).status_code == 201
+        assert httpx.post(f"{collector.url}/api/events", json=event(), timeout=PATIENCE_S).status_code == 201
         assert is_ready(collector)
     with pytest.raises(asyncpg.UndefinedColumnError):
         asyncio.run(sql(database_url, "SELECT tags FROM system_events"))

@@ -16,7 +16,8 @@ import pytest
 
 from brain_events import Stats
 from tests.e2e.test_durable_kills import HEIR
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 OUTAGE_S = float(os.environ.get("BRAIN_TEST_OUTAGE_S", "60"))
 PILE = 1_200_000
@@ -60,7 +61,7 @@ class Application:
 
     def end(self) -> Stats:
         """Wait for the end; return its account."""
-        out, _ = self._process.communicate(timeout=150)
+        out, _ = self._process.communicate()
         assert self._process.returncode == 0
         return msgspec.json.decode(out.splitlines()[-1], type=Stats)
 
@@ -112,7 +113,7 @@ def test_an_application_that_restarts_in_an_outage_leaves_its_events_to_the_next
         assert application.end().delivered == 0
     collector.start()
     environ = {**os.environ, "BRAIN_EVENTS_URL": collector.url, "BRAIN_EVENTS_SPOOL_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", HEIR], env=environ, timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", HEIR], env=environ, check=True)
     assert [rows(collector, f"restart-{n}") for n in range(2)] == [list(range(FEW))] * 2
     assert list(tmp_path.glob("*-*")) == []
 

@@ -15,7 +15,8 @@ import httpx
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import event, ndjson, own_events, sql
 from tests.support.engines import SuiteEngines
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ROUNDS = 3
 CLIENTS = 8
@@ -27,7 +28,7 @@ class Balancer:
     """Sends each request to the next collector, and on to another when it gets no answer or a 5xx, as a proxy does."""
 
     def __init__(self, urls: list[str]) -> None:
-        self._clients = [httpx.Client(base_url=url, timeout=30) for url in urls]
+        self._clients = [httpx.Client(base_url=url, timeout=PATIENCE_S) for url in urls]
         self._turn = count()
         self.retried: Counter[str] = Counter()
 
@@ -99,7 +100,7 @@ def external(stack: ExitStack, engines: SuiteEngines, database_url: str, **envir
 
 def is_ready(collector: CollectorProcess) -> bool:
     try:
-        return httpx.get(f"{collector.url}/readyz").status_code == 200
+        return httpx.get(f"{collector.url}/readyz", timeout=PATIENCE_S).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -133,7 +134,7 @@ def test_a_collector_that_is_told_to_stop_serves_on_unready_and_sends_clients_aw
 ) -> None:
     with ExitStack() as stack:
         collector = external(stack, engines, database_url, BRAIN_COLLECTOR_SHUTDOWN_DELAY_S="3600")
-        client = stack.enter_context(httpx.Client(base_url=collector.url))
+        client = stack.enter_context(httpx.Client(base_url=collector.url, timeout=PATIENCE_S))
         before = client.get("/readyz")
         os.kill(collector.pid, signal.SIGTERM)
         wait_until(lambda: client.get("/readyz").status_code == 503, "it is not ready")

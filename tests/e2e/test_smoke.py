@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.collector import Process, collector_process, new_database
 from tests.support.engines import SuiteEngines
+from tests.support.waiting import PATIENCE_S
 
 SCRIPT = Path(__file__).parents[1] / "smoke" / "smoke.sh"
 KEY = "smoke-key"
@@ -28,14 +29,14 @@ def collector(engines: SuiteEngines) -> Iterator[Process]:
 
 def run(url: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [SCRIPT, url], env={**os.environ, **environ}, capture_output=True, text=True, timeout=120, check=False
+        [SCRIPT, url], env={**os.environ, **environ}, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
 
 
 def smoke_events(collector: Process) -> list[str]:
     """Return the smoke tests' event types that are left."""
     headers = {"Authorization": f"Bearer {KEY}"}
-    events = httpx.get(f"{collector.url}/api/events?limit=1000", headers=headers).json()
+    events = httpx.get(f"{collector.url}/api/events?limit=1000", headers=headers, timeout=PATIENCE_S).json()
     return [event["event_type"] for event in events if event["event_type"].startswith("smoke_")]
 
 
@@ -74,7 +75,7 @@ def test_what_was_created_is_deleted_also_when_a_step_fails(collector: Process, 
         env={**os.environ, "BRAIN_EVENTS_API_KEY": KEY},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -101,5 +102,5 @@ def test_ticks_are_coloured_on_a_terminal_unless_colour_is_unwanted(
     finally:
         os.close(ours)
 
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert (b"\x1b[32m" in shown) is coloured

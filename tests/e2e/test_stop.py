@@ -17,9 +17,10 @@ from brain_collector.read.export import FIRST_PAGE
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import Process, collector_process, event, ndjson
 from tests.support.proxy import proxied
+from tests.support.waiting import PATIENCE_S
 
 WAITING = 30
-BOUND_S = 15
+FAR = {"BRAIN_COLLECTOR_WRITE_DEADLINE_S": "3600", "BRAIN_COLLECTOR_READ_DEADLINE_S": "3600"}
 PLAIN = {"Accept-Encoding": "identity"}
 
 
@@ -38,15 +39,15 @@ def waiting_requests(url: str, *, one_key: bool) -> Iterator[None]:
                 f"{KEY_HEADER}: {shared if one_key else new_key()}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
                 + body
             )
-        assert httpx.get(url + "/livez").status_code == 200  # it came after them
+        assert httpx.get(url + "/livez", timeout=PATIENCE_S).status_code == 200  # it came after them
         yield
 
 
 def exit_code(process: Process) -> int:
-    """SIGTERM; return the exit code of a process that ends in time."""
+    """SIGTERM; return the exit code of a process that ends by itself."""
     process._popen.send_signal(signal.SIGTERM)
     try:
-        return process._popen.wait(BOUND_S)
+        return process._popen.wait(PATIENCE_S)
     finally:
         process._popen.kill()
 
@@ -57,9 +58,9 @@ def test_requests_that_wait_for_a_postgres_that_hangs_do_not_keep_the_collector_
 ) -> None:
     with (
         proxied(database_url) as proxy,
-        collector_process("--database-url", proxy.url, "--redis-url", "none") as collector,
+        collector_process("--database-url", proxy.url, "--redis-url", "none", **FAR) as collector,
     ):
-        assert httpx.post(collector.url + "/api/events", json=event()).status_code == 201
+        assert httpx.post(collector.url + "/api/events", json=event(), timeout=PATIENCE_S).status_code == 201
         proxy.freeze()
         with waiting_requests(collector.url, one_key=one_key):
             assert exit_code(collector) == 0
@@ -75,12 +76,13 @@ def heard_until(sign: str, parts: Iterator[str]) -> str:
 def test_open_streams_end_whole_and_keep_no_collector_from_stopping(database_url: str) -> None:
     with collector_process("--database-url", database_url, "--redis-url", "none") as collector, ExitStack() as stack:
         streams = [
-            stack.enter_context(httpx.stream("GET", f"{collector.url}/api/events/stream?source=s", timeout=30))
+            stack.enter_context(httpx.stream("GET", f"{collector.url}/api/events/stream?source=s", timeout=PATIENCE_S))
             for _ in range(5)
         ]
         parts = [stream.iter_text() for stream in streams]
         heard = [heard_until("event: ready", part) for part in parts]
-        assert httpx.post(collector.url + "/api/events", json=event(source="s", message="last")).status_code == 201
+        sent = httpx.post(collector.url + "/api/events", json=event(source="s", message="last"), timeout=PATIENCE_S)
+        assert sent.status_code == 201
         heard = [text + heard_until('"message":"last"', part) for text, part in zip(heard, parts, strict=True)]
         assert exit_code(collector) == 0
         ends = [text + "".join(part) for text, part in zip(heard, parts, strict=True)]  # a cut would raise
@@ -90,16 +92,19 @@ def test_open_streams_end_whole_and_keep_no_collector_from_stopping(database_url
 def test_open_websockets_are_told_to_come_again_elsewhere(database_url: str) -> None:
     with collector_process("--database-url", database_url, "--redis-url", "none") as collector, ExitStack() as stack:
         url = collector.url.replace("http://", "ws://") + "/api/events/ws?source=s"
-        tails = [stack.enter_context(connect(url, proxy=None)) for _ in range(5)]
+        tails = [
+            stack.enter_context(connect(url, proxy=None, open_timeout=PATIENCE_S, ping_timeout=None)) for _ in range(5)
+        ]
         for tail in tails:
-            assert msgspec.json.decode(tail.recv(30))["event"] == "ready"
-        assert httpx.post(collector.url + "/api/events", json=event(source="s", message="last")).status_code == 201
+            assert msgspec.json.decode(tail.recv(PATIENCE_S))["event"] == "ready"
+        sent = httpx.post(collector.url + "/api/events", json=event(source="s", message="last"), timeout=PATIENCE_S)
+        assert sent.status_code == 201
         assert exit_code(collector) == 0
         for tail in tails:
-            assert '"message":"last"' in str(tail.recv(30))
+            assert '"message":"last"' in str(tail.recv(PATIENCE_S))
             with pytest.raises(ConnectionClosed) as caught:
                 while True:
-                    tail.recv(30)
+                    tail.recv(PATIENCE_S)
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1012
 
@@ -116,17 +121,19 @@ def test_streams_that_nobody_reads_are_cut_off_without_a_word_in_the_log(databas
             ready = b""
             while b"event: ready" not in ready:
                 ready += each.recv(1)
-        stream = stack.enter_context(httpx.stream("GET", f"{collector.url}/api/events/stream?source=s", timeout=30))
+        stream = stack.enter_context(
+            httpx.stream("GET", f"{collector.url}/api/events/stream?source=s", timeout=PATIENCE_S)
+        )
         parts = stream.iter_text()
         heard_until("event: ready", parts)
         for number in range(100):  # in all more than the sockets hold
             body = event(source="s", message=f"{number} " + "x" * 200_000)
-            assert httpx.post(collector.url + "/api/events", json=body).status_code == 201
+            assert httpx.post(collector.url + "/api/events", json=body, timeout=PATIENCE_S).status_code == 201
         heard_until('"message":"99 ', parts)
 
         assert exit_code(collector) == 0
         for each in stuck:
-            each.settimeout(30)
+            each.settimeout(PATIENCE_S)
             with suppress(ConnectionResetError):
                 rest = b""
                 while part := each.recv(2**20):
@@ -141,14 +148,16 @@ def test_an_export_that_waits_for_a_postgres_that_hangs_is_cut_off_without_a_tra
     log = tmp_path / "log"
     with (
         proxied(database_url) as proxy,
-        collector_process("--database-url", proxy.url, "--redis-url", "none", log=str(log)) as collector,
+        collector_process("--database-url", proxy.url, "--redis-url", "none", log=str(log), **FAR) as collector,
     ):
         lines = ndjson(*[event(message="x" * 100_000)] * (FIRST_PAGE // 2))
         for _ in range(3):
-            answer = httpx.post(collector.url + BATCH_PATH, content=lines, headers={"Content-Type": NDJSON}, timeout=30)
+            answer = httpx.post(
+                collector.url + BATCH_PATH, content=lines, headers={"Content-Type": NDJSON}, timeout=PATIENCE_S
+            )
             assert answer.status_code == 200
         with httpx.stream(
-            "GET", f"{collector.url}/api/events/export?event_type=test", headers=PLAIN, timeout=30
+            "GET", f"{collector.url}/api/events/export?event_type=test", headers=PLAIN, timeout=PATIENCE_S
         ) as export:
             raw = export.iter_raw()
             came = len(next(raw))
@@ -174,7 +183,7 @@ def test_who_still_waits_for_a_turn_when_the_collector_stops_is_told_to_come_aga
         sending = [stack.enter_context(socket.create_connection(address)) for _ in range(5)]
         for each in sending:
             each.sendall(head.encode())
-        assert httpx.get(collector.url + "/livez").status_code == 200  # it came after them
+        assert httpx.get(collector.url + "/livez", timeout=PATIENCE_S).status_code == 200  # it came after them
 
         assert exit_code(collector) == 0
         answers = [each.recv(1_000) for each in sending]

@@ -1,6 +1,6 @@
 """The live tail of real processes: cuts, kills, the end of a collector, and clients that do not keep up.
 
-BRAIN_TEST_TAIL_S=30 makes the first of them longer.
+BRAIN_TEST_TAIL_S=30 makes the first of them longer, BRAIN_TEST_TAIL_BATCHES=60 the last.
 """
 
 import base64
@@ -20,7 +20,8 @@ import pytest
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import Process, collector_process, event, ndjson
 from tests.support.follower import Kind, following
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import PATIENCE_S, wait_until
 
 SECONDS = float(os.environ.get("BRAIN_TEST_TAIL_S", "10"))
 RATE = 500
@@ -43,7 +44,7 @@ class Sender:
 
     def _work(self) -> None:
         began_s = time.monotonic()
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             for start in range(0, self._total, BATCH):
                 time.sleep(max(0.0, began_s + start / RATE - time.monotonic()))
                 send(client, self._url, range(start, start + BATCH))
@@ -81,7 +82,7 @@ def test_a_follower_who_is_cut_and_whose_collector_is_killed_misses_and_doubles_
         collector.start()
         sender.join()
         wait_until(lambda: len(follower.events) >= total, "all of it has come")
-        with httpx.Client() as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             send(client, collector.url, range(total, total + 1))  # what is doubled comes before it
         wait_until(lambda: total in follower.numbers, "the last one has come")
     stored = collector.sql("SELECT id FROM system_events WHERE source = 'tail' ORDER BY id")
@@ -98,7 +99,7 @@ def test_what_was_acknowledged_before_a_collector_is_stopped_reaches_every_open_
 
     def post(first: int) -> None:
         """Send until the collector takes no more."""
-        with httpx.Client() as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             for number in range(first, 1_000_000, 4):
                 body = event(source="tail", details={"number": number})
                 try:
@@ -135,7 +136,7 @@ def test_what_was_acknowledged_before_a_collector_is_stopped_reaches_every_open_
 
 TAILS = 100
 FILTERS = 10
-BATCHES = 60
+BATCHES = int(os.environ.get("BRAIN_TEST_TAIL_BATCHES", "20"))
 EVENTS = 1_000
 MESSAGE = "x" * 1_000
 BATCH_MIB = EVENTS * (len(MESSAGE) + 200) / 2**20
@@ -157,7 +158,7 @@ def slow_tail(url: str, number: int) -> Iterator[socket.socket]:
         head += f"Sec-WebSocket-Key: {key}\r\n"
     with socket.socket() as tail:
         tail.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        tail.settimeout(60)
+        tail.settimeout(PATIENCE_S)
         tail.connect((host, int(port)))
         tail.sendall(head.encode() + b"\r\n")
         heard = b""
@@ -180,7 +181,7 @@ def test_a_hundred_tails_that_do_not_read_cost_bounded_memory_and_hold_up_nobody
         ExitStack() as stack,
         collector_process("--database-url", database_url, "--redis-url", "none", **bounds) as collector,
         following(collector.url, "stream") as reader,
-        httpx.Client(timeout=30) as client,
+        httpx.Client(timeout=PATIENCE_S) as client,
     ):
 
         def send_and_hear(first: int, batches: int) -> None:

@@ -14,7 +14,8 @@ from tests.faults.test_kill import check
 from tests.support.collector import event, ndjson
 from tests.support.engines import scratch_dir
 from tests.support.load import loaded
-from tests.support.process import CollectorProcess, collector_process, signal_all, stop_family, wait_until
+from tests.support.process import CollectorProcess, collector_process, signal_all, stop_family
+from tests.support.waiting import wait_until
 
 DEADLINES = {
     "BRAIN_COLLECTOR_WRITE_DEADLINE_S": "2",

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.load import Load, loaded
-from tests.support.process import CollectorProcess, wait_until
+from tests.support.process import CollectorProcess
+from tests.support.waiting import wait_until
 
 ROUNDS = int(os.environ.get("BRAIN_TEST_FAULT_ROUNDS", "6"))
 

@@ -20,7 +20,8 @@ import pytest
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import event, ndjson
 from tests.support.engines import scratch_dir
-from tests.support.process import CollectorProcess, collector_process, wait_until
+from tests.support.process import CollectorProcess, collector_process
+from tests.support.waiting import PATIENCE_S, wait_until
 
 SECONDS = float(os.environ.get("BRAIN_TEST_OVERLOAD_S", "6"))
 CLIENTS = 60
@@ -50,13 +51,13 @@ class Impatient:
 
     def join(self) -> None:
         for thread in self._threads:
-            thread.join(60)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive()
 
     def _work(self) -> None:
         body = ndjson(*[event(source="overload", message="x" * 200)] * EVENTS)
         refusals = 0
-        with httpx.Client(base_url=self._url, timeout=60) as client:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE_S) as client:
             while time.monotonic() < self._end_s:
                 headers = {KEY_HEADER: str(new_key()), "Content-Type": NDJSON}
                 answer = client.post(BATCH_PATH, content=body, headers=headers)
@@ -73,7 +74,7 @@ def test_an_overload_is_refused_calmly_and_what_is_acknowledged_is_stored() -> N
         begun_s = time.monotonic()
         impatient = Impatient(collector.url)
         wait_until(lambda: impatient.statuses[503] > CLIENTS, "many are refused")
-        assert httpx.get(collector.url + "/livez", timeout=30).status_code == 200
+        assert httpx.get(collector.url + "/livez", timeout=PATIENCE_S).status_code == 200
         impatient.join()
         lasted_s = time.monotonic() - begun_s
 
@@ -84,7 +85,7 @@ def test_an_overload_is_refused_calmly_and_what_is_acknowledged_is_stored() -> N
         ((stored,),) = collector.sql("SELECT count(*) FROM system_events WHERE source = 'overload'")
         assert stored == impatient.statuses[200] * EVENTS
         assert peak_mebibytes(collector) < 200
-        answer = httpx.post(collector.url + "/api/events", json=event(), timeout=30)
+        answer = httpx.post(collector.url + "/api/events", json=event(), timeout=PATIENCE_S)
         assert answer.status_code == 201
 
 
@@ -95,7 +96,7 @@ def test_thousands_of_idle_connections_keep_nobody_out() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (2 * IDLE, most_files))
     with scratch_dir() as path, collector_process(path / "data") as collector, ExitStack() as stack:
         address = (urlsplit(collector.url).hostname, urlsplit(collector.url).port)
-        client = stack.enter_context(httpx.Client(base_url=collector.url, timeout=30))
+        client = stack.enter_context(httpx.Client(base_url=collector.url, timeout=PATIENCE_S))
         for n in range(IDLE):
             stack.enter_context(socket.create_connection(address))
             if n % 100 == 0:

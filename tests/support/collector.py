@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ import msgspec
 from brain_collector.api.operation import Operation
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON
 from tests.support.engines import SuiteEngines
+from tests.support.waiting import ENVIRONMENT, PATIENCE_S, eventually, wait_until
 
 FOREIGN = "source IS DISTINCT FROM 'collector'"
 """SQL: only the events that a test sent, none of the collector's own."""
@@ -83,16 +83,8 @@ async def count_foreign(dsn: str) -> int:
     return int(n)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], what: str, within_s: float = 30.0) -> None:
-    """Return when the condition holds; fail when it does not within a time far beyond any expected one."""
-    give_up_at = time.monotonic() + within_s
-    while not await condition():
-        assert time.monotonic() < give_up_at, f"not so after {within_s} s: {what}"
-        await asyncio.sleep(0.01)
-
-
 def transport_of(sending: asyncio.StreamWriter) -> asyncio.Transport:
-    """Return the transport of a connection: to pause its reading is to be a client that does not read."""
+    """Return the transport of a connection: pausing its reading makes a client that does not read."""
     assert isinstance(sending.transport, asyncio.Transport)
     return sending.transport
 
@@ -136,23 +128,21 @@ def _elsewhere(dsn: str, statement: str) -> None:
 class Process:
     """A collector in a process of its own, serving at `url`; `lines` is what it has printed so far.
 
-    What it logs goes into the file `log`, if there is to be one.
+    Its log is written to the file `log`, if one is given.
     """
 
     def __init__(self, *flags: str, log: str = "", **environ: str) -> None:
         command = [sys.executable, "-m", "brain_collector", "serve", "--port", "0", *flags]
         with Path(log).open("w") if log else nullcontext() as stderr:
             self._popen = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **environ}
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **ENVIRONMENT, **environ}
             )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        give_up_at = time.monotonic() + 60
-        while not (found := re.search(r"serves at (http://\S+)", "".join(self.lines))):
-            assert self._popen.poll() is None, f"the collector ended: {self.lines}"
-            assert time.monotonic() < give_up_at, f"the collector does not serve: {self.lines}"
-            time.sleep(0.01)
+        wait_until(lambda: self._address() or self._popen.poll() is not None, "the collector serves")
+        found = self._address()
+        assert found is not None, f"the collector ended: {self.lines}"
         self.url = found[1]
 
     def stop(self) -> int:
@@ -160,7 +150,7 @@ class Process:
         if self._popen.poll() is None:
             self._popen.send_signal(signal.SIGTERM)
         try:
-            code = self._popen.wait(30)
+            code = self._popen.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:  # let the test fail, not the run hang
             self._popen.kill()
             raise
@@ -171,6 +161,9 @@ class Process:
     def printed_events(self) -> list[str]:
         """The types of the events it has printed as JSON."""
         return [msgspec.json.decode(line)["event_type"] for line in self.lines if line.startswith("{")]
+
+    def _address(self) -> re.Match[str] | None:
+        return re.search(r"serves at (http://\S+)", "".join(self.lines))
 
     def _read(self) -> None:
         assert self._popen.stdout is not None

@@ -2,8 +2,7 @@
 
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -47,11 +46,3 @@ def scratch_dir() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 30.0) -> None:
-    """Block until `condition` holds; fail if it does not within a time that is far beyond any expected one."""
-    give_up_at = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < give_up_at, f"not so after {within_s} s: {condition}"
-        time.sleep(0.01)

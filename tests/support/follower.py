@@ -1,4 +1,4 @@
-"""Who follows the tail, as an application does: by server-sent events or a WebSocket, and again when it is cut."""
+"""A client that follows the tail by server-sent events or a WebSocket, and reconnects when it is cut."""
 
 import json
 import threading
@@ -10,6 +10,8 @@ from typing import Any, Literal
 import httpx
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect
+
+from tests.support.waiting import PATIENCE_S
 
 Kind = Literal["stream", "ws"]
 PAUSE_S = 0.05
@@ -53,7 +55,7 @@ class Follower:
 
     def join(self) -> None:
         """Return when the stream has ended, and it does not come back."""
-        self._thread.join(60)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive(), "the stream does not end"
 
     def _work(self) -> None:
@@ -67,7 +69,7 @@ class Follower:
     def _by_stream(self) -> str:
         headers = {"Last-Event-ID": self._last} if self._last else {}
         try:
-            with httpx.stream("GET", self._url, headers=headers, timeout=60) as response:
+            with httpx.stream("GET", self._url, headers=headers, timeout=PATIENCE_S) as response:
                 if response.status_code != 200:
                     return "refused"
                 return self._take(_messages(response.iter_lines()))
@@ -77,7 +79,7 @@ class Follower:
     def _by_socket(self) -> str:
         url = self._url.replace("http://", "ws://") + (f"&last_event_id={self._last}" if self._last else "")
         try:
-            with connect(url, proxy=None) as socket:
+            with connect(url, proxy=None, open_timeout=PATIENCE_S, ping_timeout=None) as socket:
                 return self._take(json.loads(text) for text in socket)
         except ConnectionClosedOK:
             return "whole"
@@ -116,7 +118,7 @@ def following(url: str, kind: Kind, source: str = "tail", *, again: bool = False
     """Have somebody follow, from before the block until after it."""
     follower = Follower(url, kind, source, again=again)
     try:
-        assert follower.ready.wait(60), f"the stream does not begin: {follower.ends}"
+        assert follower.ready.wait(PATIENCE_S), f"the stream does not begin: {follower.ends}"
         yield follower
     finally:
         follower.close()

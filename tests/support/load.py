@@ -10,6 +10,7 @@ import httpx
 
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import event, ndjson
+from tests.support.waiting import PATIENCE_S
 
 MAX_EVENTS = 20
 PAUSE_S = 0.02
@@ -41,7 +42,7 @@ class Load:
         """Return when no request is under way and every batch begun is acknowledged."""
         self._go.clear()
         for idle in self._idle:
-            assert idle.wait(60), f"a batch is not acknowledged within 60 s: {self.wrong[:3]}"
+            assert idle.wait(PATIENCE_S), f"a batch is not acknowledged within {PATIENCE_S:.0f} s: {self.wrong[:3]}"
 
     def resume(self) -> None:
         """Go on."""
@@ -54,11 +55,11 @@ class Load:
         self._end = True
         self._go.set()
         for thread in self._threads:
-            thread.join(90)
-            assert not thread.is_alive(), f"a batch is not acknowledged within 90 s: {self.wrong[:3]}"
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive(), f"a batch is not acknowledged within {PATIENCE_S:.0f} s: {self.wrong[:3]}"
 
     def _work(self, idle: threading.Event) -> None:
-        collectors = [httpx.Client(base_url=url, timeout=30) for url in self._urls]
+        collectors = [httpx.Client(base_url=url, timeout=PATIENCE_S) for url in self._urls]
         while True:
             if not self._go.is_set():
                 idle.set()

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 from playwright.sync_api import Locator, Page
 
-from tests.support.process import PATIENCE_S, CollectorProcess
+from tests.support.process import CollectorProcess
+from tests.support.waiting import PATIENCE_S
 
 KINDS = [
     ("http_request", "info", "GET /checkout 200"),

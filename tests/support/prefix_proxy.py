@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 
+from tests.support.waiting import PATIENCE_S
+
 HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
 
 
@@ -21,7 +23,9 @@ def below(prefix: str, upstream: str) -> Iterator[str]:
                 return
             headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
             try:
-                with httpx.stream("GET", upstream + self.path.removeprefix(prefix), headers=headers, timeout=30) as got:
+                with httpx.stream(
+                    "GET", upstream + self.path.removeprefix(prefix), headers=headers, timeout=PATIENCE_S
+                ) as got:
                     self.send_response(got.status_code)
                     for name, value in got.headers.items():
                         if name not in HOP_BY_HOP:

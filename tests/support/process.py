@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,8 +15,7 @@ import asyncpg
 import httpx
 
 from brain_collector.embedded import postgres
-
-PATIENCE_S = 90.0
+from tests.support.waiting import ENVIRONMENT, PATIENCE_S, wait_until
 
 
 class CollectorProcess:
@@ -45,7 +43,7 @@ class CollectorProcess:
             ],
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env={**os.environ, **self._environ},
+            env={**os.environ, **ENVIRONMENT, **self._environ},
             text=True,
         )
         assert self._process.stdout is not None
@@ -87,7 +85,7 @@ class CollectorProcess:
 
     def get(self, path: str) -> Any:
         """Return the JSON of a GET that must succeed."""
-        answer = httpx.get(self.url + path, timeout=30)
+        answer = httpx.get(self.url + path, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -125,14 +123,6 @@ def collector_process(data_dir: Path, stderr: IO[str] | None = None, **environ: 
     finally:
         if collector.running:
             collector.stop()
-
-
-def wait_until(condition: Any, description: str) -> None:
-    """Return when the condition holds; fail when it does not for far longer than it may take."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"still not: {description}"
-        time.sleep(0.05)
 
 
 def stop_family(pid: int) -> list[int]:

@@ -1,10 +1,12 @@
-"""Cache encoded responses: a scope and a key in, bytes out, from the cache or from `fill`. A cache never fails.
+"""Cache encoded responses: a scope and a key in, bytes out, from the cache or from `fill`.
+
+A failure of the cache is never an error for the caller.
 
 A generation is a random token. A value is stored under the token that was read *before* the value was computed, so a
 new token makes every older value unreachable at once, including those that are being computed. (A counter instead of a
 random token would serve old values again after a FLUSHALL or an eviction.)
 
-May import the ground floor only, and redis. Must not know what the bytes mean.
+May import the shared files only, and redis. Must not know what the bytes mean.
 """
 
 from brain_collector.cache.memory import MemoryCache
@@ -18,10 +20,10 @@ __all__ = ["Cache", "CacheScope", "MemoryCache", "RedisCache", "open_cache"]
 def open_cache(redis_url: str | None, metrics: Metrics, *, patience_s: float = PATIENCE_S) -> Cache:
     """Return a cache in Redis, or one in this process, which is correct for a single collector only.
 
-    It connects at its first use.
+    Connects to nothing yet.
 
     Raises:
-        ValueError: the scheme of the URL is not one of redis://, rediss:// and unix://.
+        ValueError: The scheme of the URL is not one of redis://, rediss:// and unix://.
     """
     if redis_url is None:
         return MemoryCache(metrics)

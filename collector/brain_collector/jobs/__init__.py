@@ -1,5 +1,7 @@
-"""Background jobs: the scheduler, the loop that runs a job, and one file per job.
+"""Background jobs: `scheduler` lists the jobs, `loop` repeats them, and each has a file.
 
-One collector at a time does a job, `kill -9` at any point is safe, and an unavailable database only postpones it.
-May import every wing below it. Must not know HTTP; no request waits for a job.
+`fold`, `index` and the pruning of `maintenance` are done by one collector at a time, which holds a lock; `monitor`,
+`survey` and `canary_check` only observe, on every collector. `kill -9` at any point is safe; a lost database only
+postpones a job.
+May import every wing below it but `http` and `access`. No request waits for a job.
 """

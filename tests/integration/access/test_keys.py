@@ -25,18 +25,10 @@ from brain_collector.metrics import Metrics
 from brain_collector.server.app import OPERATIONS, RULES, create_app
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import (
-    answer_of,
-    collector_process,
-    event,
-    eventually,
-    new_database,
-    outcome,
-    own_events,
-    sql,
-)
+from tests.support.collector import answer_of, collector_process, event, new_database, outcome, own_events, sql
 from tests.support.engines import SuiteEngines
 from tests.support.proxy import proxied
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -252,14 +244,14 @@ async def test_a_change_holds_at_once_here_and_soon_at_another_collector(setting
             return (await b.get("/openapi.json")).status_code == 200
 
         assert (await a.get("/openapi.json")).status_code == 200
-        await eventually(known_to_b, "B knows the new key", within_s=5)
+        await eventually(known_to_b, "B knows the new key")
         assert (await a.delete(f"/api/keys/{key['id']}", headers=BOOTSTRAP)).status_code == 204
         assert outcome(await a.get("/openapi.json")) == (401, "unauthorized")
 
         async def refused_by_b() -> bool:
             return (await b.get("/openapi.json")).status_code == 401
 
-        await eventually(refused_by_b, "B refuses the revoked key", within_s=5)
+        await eventually(refused_by_b, "B refuses the revoked key")
 
 
 async def test_revoking_again_changes_nothing_and_is_no_second_event(
@@ -479,7 +471,7 @@ async def test_without_any_key_everything_is_open_until_the_first_is_made(settin
         async def closed() -> bool:
             return (await b.get("/api/events")).status_code == 401
 
-        await eventually(closed, "the other collector needs a key", within_s=5)
+        await eventually(closed, "the other collector needs a key")
         second = await a.post("/api/keys", json={"name": "n", "scopes": ["ingest"]}, headers=bearer(first["key"]))
         assert second.status_code == 201
         assert (await own_events(settings.dsn, "api_key_created"))[:1] in ([], [{**_event_of(first), "by": "open"}])
@@ -489,7 +481,7 @@ async def test_without_any_key_everything_is_open_until_the_first_is_made(settin
             answer = await a.get("/api/keys", headers=bearer(first["key"]))
             return answer.status_code == 401
 
-        await eventually(expired, "the first key has expired", within_s=5)
+        await eventually(expired, "the first key has expired")
         assert outcome(await a.get("/api/events")) == (401, "unauthorized")
     async with serve(settings) as again:
         assert outcome(await again.get("/api/events")) == (401, "unauthorized")
@@ -498,7 +490,7 @@ async def test_without_any_key_everything_is_open_until_the_first_is_made(settin
         async def refused() -> bool:
             return (await again.get("/api/keys", headers=bearer(second.json()["key"]))).status_code == 401
 
-        await eventually(refused, "the second key is refused", within_s=5)
+        await eventually(refused, "the second key is refused")
         assert outcome(await again.get("/api/events")) == (401, "unauthorized")
     async with serve(settings, api_key=KEY) as rescued:
         assert (await rescued.get("/api/keys", headers=BOOTSTRAP)).status_code == 200
@@ -685,7 +677,7 @@ async def test_the_command_makes_lists_and_revokes_keys_from_the_first_on(engine
 
 
 async def client_status(url: str, key: str) -> int:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         return (await client.get(f"{url}/openapi.json", headers=bearer(key))).status_code
 
 

@@ -22,6 +22,7 @@ from brain_events.wire import BATCH_PATH, NDJSON
 from tests.conftest import Serve
 from tests.support.collector import count_foreign, event, ndjson, post_batch
 from tests.support.engines import SuiteEngines
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -211,7 +212,7 @@ async def test_the_sdk_loses_nothing_to_a_limit(settings: Settings, serve: Serve
         )
         for n in range(3_000):
             client.log("limited", "info", str(n))
-        assert await asyncio.to_thread(client.flush, 60)
+        assert await asyncio.to_thread(client.flush, PATIENCE_S)
         assert await asyncio.to_thread(client.close)
 
         stats = client.stats()

@@ -1,4 +1,4 @@
-"""A revoked or expired API key ends every open response that uses it, on every collector; new requests are refused."""
+"""An open response whose API key is revoked or expires ends, on every collector; the next request is refused."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +13,8 @@ from tests.integration.access.test_keys import BOOTSTRAP, KEY, bearer, made
 from tests.integration.cli.test_tail_command import tailing
 from tests.integration.tail.test_stream import STREAM, Listening, listening, numbered
 from tests.integration.tail.test_websocket import close_code, opened, ready
-from tests.support.collector import event, eventually, ndjson, post_batch, sql
+from tests.support.collector import event, ndjson, post_batch, sql
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,8 @@ import pytest
 from brain_collector import VERSION
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, event, eventually, outcome
+from tests.support.collector import create, event, outcome
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -272,7 +273,7 @@ async def test_a_wrong_bearer_key_is_not_made_good_by_a_session(logged_in: httpx
 
 
 async def test_a_session_writes_beside_a_remembered_password(logged_in: httpx.AsyncClient) -> None:
-    """Who has read `/docs` by Basic has a browser that sends it along for ever."""
+    """A browser that has read `/docs` with Basic credentials sends them along from then on."""
     for password in (KEY, "wrong"):
         logged_in.headers["Authorization"] = "Basic " + base64.b64encode(f"u:{password}".encode()).decode()
         logged_in.headers.update(own(logged_in))

@@ -1,4 +1,4 @@
-"""The dashboard: which files of a build are served, which of them without an API key, and their caching."""
+"""The dashboard: which files of a build are served, with which access, and what a browser may cache."""
 
 import asyncio
 import gzip

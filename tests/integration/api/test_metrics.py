@@ -10,7 +10,8 @@ from brain_collector.metrics import METRICS
 from brain_collector.settings import Settings
 from brain_events.wire import new_key
 from tests.conftest import Serve
-from tests.support.collector import create, event, eventually, ndjson, post_batch, sql
+from tests.support.collector import create, event, ndjson, post_batch, sql
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

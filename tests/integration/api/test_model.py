@@ -29,6 +29,7 @@ from brain_events.wire import BATCH_PATH, NDJSON, SEVERITIES
 from tests.conftest import Serve
 from tests.support.collector import ndjson
 from tests.support.proxy import Proxy, proxied
+from tests.support.waiting import PATIENCE_S
 
 TYPES = ("a", "b", "c")
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "6"))
@@ -268,7 +269,7 @@ def served(serve: Serve, settings: Settings) -> Iterator[str]:
         thread = threading.Thread(target=runner.run, args=[run(done)])
         thread.start()
         try:
-            assert ready.wait(30)
+            assert ready.wait(PATIENCE_S)
             yield found[0]
         finally:
             loop.call_soon_threadsafe(done.set)
@@ -282,7 +283,7 @@ def test_whatever_is_done_the_api_does_as_the_model(settings: Settings, serve: S
     redis_url, _, query = str(settings.redis_url).partition("?")
     with proxied(redis_url) as proxy:
         behind = msgspec.structs.replace(settings, redis_url=f"{proxy.url}?{query}")
-        with served(serve, behind) as url, httpx.Client(base_url=url, timeout=30) as client:
+        with served(serve, behind) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
             Api.client, Api.redis, Api.steps = client, proxy, Counter()
             run_state_machine_as_test(
                 seed(number)(Api),

@@ -25,6 +25,7 @@ from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.support.collector import collector_process, event, ndjson, new_database
 from tests.support.engines import SuiteEngines
+from tests.support.waiting import PATIENCE_S
 
 UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BEARER = {"Authorization": "Bearer s3cret-key"}
@@ -86,7 +87,10 @@ def url(engines: SuiteEngines) -> Iterator[str]:
     ):
         body = ndjson(*(event(message=str(n), details={"n": n}, source="s") for n in range(50)))
         answer = httpx.post(
-            f"{process.url}/api/events/batch", content=body, headers=BEARER | {"Content-Type": "application/x-ndjson"}
+            f"{process.url}/api/events/batch",
+            content=body,
+            headers=BEARER | {"Content-Type": "application/x-ndjson"},
+            timeout=PATIENCE_S,
         )
         assert answer.status_code == 200
         yield process.url
@@ -138,4 +142,4 @@ def test_whatever_is_asked_the_answer_is_as_described(url: str, operation: Opera
 
 
 def test_the_document_is_served(url: str) -> None:
-    assert httpx.get(f"{url}/openapi.json", headers=BEARER).json() == document(OPERATIONS)
+    assert httpx.get(f"{url}/openapi.json", headers=BEARER, timeout=PATIENCE_S).json() == document(OPERATIONS)

@@ -20,7 +20,8 @@ from brain_collector.cache.memory import ENTRY_BYTES
 from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
 from brain_collector.metrics import Metrics
-from tests.support.engines import scratch_dir, wait_until
+from tests.support.engines import scratch_dir
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.anyio
 LONG_S = 60.0
@@ -142,7 +143,7 @@ async def warm(cache: Cache) -> None:
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not await condition():
             await asyncio.sleep(0.01)
 
@@ -192,7 +193,7 @@ async def test_a_value_whose_making_began_before_a_write_is_served_to_nobody_aft
         return b"version 0"
 
     truth = Truth()
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         early = group.create_task(cache.get_or_fill(CacheScope.LIST, "key", LONG_S, slow_fill))
         await read_old.wait()
         await truth.write(cache)
@@ -238,7 +239,7 @@ async def test_a_cancelled_caller_takes_nobody_along(cache: Cache, cancelled: in
     callers = [asyncio.ensure_future(cache.get_or_fill(CacheScope.ONE, "a", LONG_S, slow_fill)) for _ in range(3)]
     await filling.wait()
     callers[cancelled].cancel()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         answers = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(answers.pop(cancelled), asyncio.CancelledError)
     assert answers == [b"made"] * 2
@@ -475,7 +476,7 @@ async def test_without_a_server_a_fill_is_only_for_those_who_came_before_it_bega
         return found
 
     cache = RedisCache("unix:///nowhere/redis.sock", Metrics(), retry_interval_s=0.0)
-    async with opened(cache), asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with opened(cache), asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         early = group.create_task(cache.get_or_fill(CacheScope.LIST, "key", LONG_S, slow_fill))
         await read_old.wait()
         truth.version += 1

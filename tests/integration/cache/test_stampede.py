@@ -14,8 +14,9 @@ import pytest
 
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, eventually, started
+from tests.support.collector import create, started
 from tests.support.proxy import Fate, Proxy, proxied
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +75,7 @@ async def at_work(n: int) -> None:
     async def are() -> bool:
         return sum("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks()) >= n
 
-    await eventually(are, f"{n} requests are being answered", BOUND_S)
+    await eventually(are, f"{n} requests are being answered")
 
 
 def clients_of(client: httpx.AsyncClient) -> httpx.AsyncClient:

@@ -17,7 +17,8 @@ from hypothesis import strategies as some
 from brain_collector.cli import import_batches
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import command, count_foreign, create, event, eventually, ndjson, on_terminal, post_batch
+from tests.support.collector import command, count_foreign, create, event, ndjson, on_terminal, post_batch
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

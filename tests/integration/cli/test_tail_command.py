@@ -20,7 +20,8 @@ from brain_collector.cli.render import decode_event
 from brain_collector.cli.templates import Columns, Template
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import command, create, event, eventually, ndjson, post_batch
+from tests.support.collector import command, create, event, ndjson, post_batch
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,8 @@ import pytest
 
 from brain_collector import embedded
 from brain_collector.embedded import datadir, supervisor
-from tests.support.engines import scratch_dir, wait_until
+from tests.support.engines import scratch_dir
+from tests.support.waiting import PATIENCE_S, wait_until
 
 is_root = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="only root can become another user")
@@ -199,7 +200,7 @@ def test_an_engine_that_dies_is_started_again(data_dir: Path, position: int) -> 
     async def kill_and_watch(engines: embedded.Engines) -> embedded.Status:
         before = engines.status[position]
         assert before.pid is not None
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
             watch = group.create_task(engines.watch())
             os.kill(before.pid, signal.SIGKILL)
             while (after := engines.status[position]).pid in (before.pid, None) or not answers(engines):
@@ -343,7 +344,7 @@ def test_as_root_the_engines_run_as_an_unprivileged_user(data_dir: Path) -> None
 def test_as_root_a_directory_that_the_engines_cannot_reach_is_refused_with_the_obstacle(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(embedded.DataDirError, match=r"user nobody, who cannot enter"):
+    with pytest.raises(embedded.DataDirError, match=r"user nobody, which cannot enter"):
         start(closed / "data", pg_user="nobody").__enter__()
 
 

@@ -9,7 +9,8 @@ import pytest
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.api.test_metrics import value
-from tests.support.collector import create, eventually, outcome, own_events, sql
+from tests.support.collector import create, outcome, own_events, sql
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

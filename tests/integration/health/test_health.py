@@ -13,7 +13,6 @@ from tests.support.collector import (
     count_foreign,
     create,
     event,
-    eventually,
     ndjson,
     new_database,
     own_events,
@@ -21,6 +20,7 @@ from tests.support.collector import (
     sql,
 )
 from tests.support.engines import SuiteEngines, scratch_dir
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +129,7 @@ async def test_a_collector_starts_without_its_database_and_stores_what_it_said_w
         sockets = Path(dsn.partition("host=")[2].partition("&")[0])
         flags = ("--database-url", dsn.replace(str(sockets), str(scratch / "sockets")), "--redis-url", "none")
         with collector_process(*flags, BRAIN_COLLECTOR_RETRY_AFTER_S="1") as process:
-            async with httpx.AsyncClient(base_url=process.url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE_S) as client:
                 assert (await client.get("/livez")).status_code == 200
                 readiness = await client.get("/readyz")
                 assert (readiness.status_code, readiness.headers["retry-after"]) == (503, "1")

@@ -1,4 +1,4 @@
-"""Requests that wait for admission, or for 100 Continue: a client that disconnects loses its place."""
+"""Requests that wait for admission, or to be asked for their bodies: a client that disconnects gives up its turn."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,8 @@ from tests.conftest import Serve
 from tests.integration.access.test_keys import KEY, bearer, made
 from tests.integration.api.test_metrics import value
 from tests.integration.http.test_limits import POST, Answer, exchange, parsed, socket_to, to_the_end
-from tests.support.collector import event, eventually, ndjson
+from tests.support.collector import event, ndjson
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +71,7 @@ async def refused(client: httpx.AsyncClient, *more: str, length: int = len(LINE)
     lines = "".join(f"{line}\r\n" for line in more).encode()
     async with socket_to(client) as (reading, sending):
         sending.write(EXPECTING % length + lines + b"\r\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             received = await reading.readuntil(b"\r\n\r\n")
             assert not received.startswith(CONTINUE)
             received += await reading.readuntil(b"}")

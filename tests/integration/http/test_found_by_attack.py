@@ -27,7 +27,6 @@ from tests.support.collector import (
     count_foreign,
     create,
     event,
-    eventually,
     ndjson,
     new_database,
     own_events,
@@ -37,11 +36,12 @@ from tests.support.collector import (
 )
 from tests.support.engines import SuiteEngines
 from tests.support.proxy import Fate, Proxy, proxied
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
 MEBIBYTE = 2**20
-BOUND_S = 30.0
+BOUND_S = PATIENCE_S
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ async def reads(client: httpx.AsyncClient, *, n: int) -> list[int]:
     return [answer.status_code for answer in answers]
 
 
-FEW_READERS = {"read_connections": 2, "read_deadline_s": 1.0, "connect_deadline_s": 1.0}
+FEW_READERS = {"read_connections": 2, "read_deadline_s": 2.0, "connect_deadline_s": 2.0}
 
 
 async def test_a_network_lost_during_rollback_costs_no_place_in_the_pool(

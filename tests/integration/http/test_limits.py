@@ -21,16 +21,8 @@ from brain_collector.http.security_headers import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, NDJSON
 from tests.conftest import Serve
-from tests.support.collector import (
-    collector_process,
-    connected,
-    count_foreign,
-    event,
-    eventually,
-    ndjson,
-    post_batch,
-    transport_of,
-)
+from tests.support.collector import collector_process, connected, count_foreign, event, ndjson, post_batch, transport_of
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +68,7 @@ async def to_the_end(reading: asyncio.StreamReader) -> bytes:
     """Return what comes until the server ends the connection; fail if it does not."""
     received = b""
     with suppress(ConnectionError):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while chunk := await reading.read(2**16):
                 received += chunk
     return received
@@ -201,7 +193,7 @@ async def test_a_head_is_bounded_in_bytes_and_in_headers(settings: Settings, ser
 )
 async def test_an_endless_head_costs_the_collector_no_memory(database_url: str, start: bytes) -> None:
     with collector_process("--database-url", database_url, "--redis-url", "none") as process:
-        async with httpx.AsyncClient(base_url=process.url) as client:
+        async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE_S) as client:
             assert (await client.get("/livez")).status_code == 200
             before = peak_kibibytes(process._popen.pid)
             async with socket_to(client) as (reading, sending):
@@ -421,7 +413,7 @@ async def test_clients_that_go_away_leave_nothing_behind(
 
 async def test_reads_that_hang_do_not_hold_up_what_comes_in(settings: Settings, serve: Serve) -> None:
     async with (
-        serve(settings, read_connections=1, lock_deadline_s=20, read_deadline_s=20) as client,
+        serve(settings, read_connections=1, lock_deadline_s=60, read_deadline_s=60) as client,
         connected(settings.dsn) as own,
         own.transaction(),
     ):
@@ -462,7 +454,7 @@ async def test_connections_that_wait_make_room_for_those_that_come(
 ) -> None:
     async with serve(settings, max_connections=10) as client, crowd(client, 200, sent) as sockets:
         for _ in range(5):
-            async with httpx.AsyncClient(base_url=client.base_url) as newcomer:
+            async with httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S) as newcomer:
                 assert (await newcomer.get("/livez")).status_code == 200
                 assert (await newcomer.get("/api/events")).status_code == 200
 
@@ -476,7 +468,7 @@ async def test_connections_that_wait_make_room_for_those_that_come(
 async def test_connections_idle_after_an_answer_make_room_too(settings: Settings, serve: Serve) -> None:
     async with serve(settings, max_connections=10) as client, crowd(client, 30, GET) as sockets:
         assert parsed(await to_the_end(sockets[0][0])).status == 200
-        async with httpx.AsyncClient(base_url=client.base_url) as newcomer:
+        async with httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S) as newcomer:
             assert (await newcomer.get("/livez")).status_code == 200
 
 
@@ -484,7 +476,7 @@ async def test_when_every_connection_works_probes_are_answered_and_others_told_t
     settings: Settings, serve: Serve
 ) -> None:
     async with serve(settings, max_connections=10) as client, crowd(client, 10, CHUNKED + b"1\r\nx\r\n"):
-        newcomer = httpx.AsyncClient(base_url=client.base_url)
+        newcomer = httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S)
 
         async def is_crowded() -> bool:
             return (await newcomer.get("/api/events")).status_code == 503
@@ -508,7 +500,7 @@ async def test_a_collector_with_few_files_outlives_more_connections_than_files(d
     with ExitStack() as stack:
         with few_files(256):  # for the child alone
             process = stack.enter_context(collector_process("--database-url", database_url, "--redis-url", "none"))
-        async with httpx.AsyncClient(base_url=process.url) as client, crowd(client, 400, b""):
+        async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE_S) as client, crowd(client, 400, b""):
             assert (await client.get("/livez")).status_code == 200
             answer = await post_batch(client, ndjson(event()))
             assert answer.status_code == 200

@@ -11,7 +11,7 @@ from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.api.test_metrics import value
 from tests.integration.http.test_limits import CHUNKED, GET, crowd, exchange, parsed, socket_to, to_the_end
-from tests.support.collector import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +61,10 @@ async def test_what_is_no_request_has_not_the_id_of_the_one_before(collector: ht
 
 async def test_those_for_whom_there_is_no_room_are_counted(settings: Settings, serve: Serve) -> None:
     async with serve(settings, max_connections=2) as client:
-        async with crowd(client, 2, CHUNKED + b"1\r\nx\r\n"), httpx.AsyncClient(base_url=client.base_url) as newcomer:
+        async with (
+            crowd(client, 2, CHUNKED + b"1\r\nx\r\n"),
+            httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S) as newcomer,
+        ):
 
             async def is_crowded() -> bool:
                 return (await newcomer.get("/api/events")).status_code == 503
@@ -89,7 +92,10 @@ async def test_who_is_sent_away_unheard_is_counted_and_has_an_id(
     settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serve(settings, max_connections=2, body_stall_s=600.0, body_deadline_s=600.0) as client:
-        async with crowd(client, 2, CHUNKED + b"1\r\nx\r\n"), httpx.AsyncClient(base_url=client.base_url) as newcomer:
+        async with (
+            crowd(client, 2, CHUNKED + b"1\r\nx\r\n"),
+            httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S) as newcomer,
+        ):
 
             async def is_crowded() -> bool:
                 return (await newcomer.get("/api/events")).status_code == 503

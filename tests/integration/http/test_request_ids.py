@@ -20,6 +20,7 @@ from brain_collector.metrics import Metrics
 from brain_collector.server.app import create_app
 from brain_collector.settings import Settings
 from tests.conftest import Serve
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -103,11 +104,13 @@ async def test_the_command_logs_a_request_as_one_line_of_json(settings: Settings
             assert process.stdout is not None
             found = re.search(r"serves at (http://\S+)", process.stdout.readline())
             assert found is not None
-            answer = httpx.get(f"{found[1]}/x%0d%0aforged{'%0a' * 10_000}", headers={"X-Request-ID": "r-9"})
+            answer = httpx.get(
+                f"{found[1]}/x%0d%0aforged{'%0a' * 10_000}", headers={"X-Request-ID": "r-9"}, timeout=PATIENCE_S
+            )
             assert answer.status_code == 404
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE_S)
             assert process.stdout is not None
             process.stdout.close()
 

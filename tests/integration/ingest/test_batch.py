@@ -25,7 +25,6 @@ from tests.support.collector import (
     connected,
     count_foreign,
     event,
-    eventually,
     ndjson,
     outcome,
     own_events,
@@ -33,6 +32,7 @@ from tests.support.collector import (
     sql,
     started,
 )
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -340,7 +340,7 @@ async def test_what_is_not_committed_in_time_is_refused_for_now_and_stored_once_
     settings: Settings, serve: Serve
 ) -> None:
     key = uuid4()
-    async with serve(settings, write_deadline_s=1.0, lock_deadline_s=20.0) as client:
+    async with serve(settings, write_deadline_s=2.0, lock_deadline_s=60.0) as client:
         await started(settings.dsn)
         async with locked_table(settings.dsn):
             refused = await post_batch(client, GOOD, key=key)
@@ -356,7 +356,7 @@ async def test_what_is_not_committed_in_time_is_refused_for_now_and_stored_once_
 
 
 async def test_what_is_too_much_waits_its_turn(settings: Settings, serve: Serve) -> None:
-    bounds = {"max_pending_bytes": len(GOOD) + 10, "lock_deadline_s": 20.0, "admission_wait_s": 5.0}
+    bounds = {"max_pending_bytes": len(GOOD) + 10, "lock_deadline_s": 60.0, "admission_wait_s": PATIENCE_S}
     async with serve(settings, **bounds) as client:
 
         async def second_waits() -> bool:
@@ -372,7 +372,7 @@ async def test_what_is_too_much_waits_its_turn(settings: Settings, serve: Serve)
 
 
 async def test_who_does_not_heed_a_refusal_is_refused_no_faster(settings: Settings, serve: Serve) -> None:
-    bounds = {"max_pending_bytes": 1, "max_waiting_requests": 0, "lock_deadline_s": 20.0, "admission_wait_s": 0.2}
+    bounds = {"max_pending_bytes": 1, "max_waiting_requests": 0, "lock_deadline_s": 60.0, "admission_wait_s": 0.2}
     async with serve(settings, **bounds) as client:
         now = asyncio.get_running_loop().time
         await started(settings.dsn)
@@ -494,7 +494,7 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
     sent = [asyncio.create_task(writer.submit(submission(key))) for _ in range(2)]
     await asyncio.sleep(0)  # both are in the queue now
     writer.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await writer.run()
         await writer.run()
 

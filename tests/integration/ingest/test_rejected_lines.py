@@ -12,8 +12,9 @@ from brain_collector.ingest.rejected_lines import MAX_WAITING, RejectedLine, Rej
 from brain_collector.settings import Settings
 from brain_events.wire import KEY_HEADER, new_key
 from tests.conftest import Serve
-from tests.support.collector import event, eventually, ndjson, own_events, post_batch, sql
+from tests.support.collector import event, ndjson, own_events, post_batch, sql
 from tests.support.proxy import Fate, proxied
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 

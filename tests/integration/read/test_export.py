@@ -1,4 +1,4 @@
-"""Exports: whole, in each format, gone on with, and never half with a clean end."""
+"""Exports: complete, in each format, resumed, and never partial with a clean end."""
 
 import csv
 import gzip
@@ -13,7 +13,8 @@ import pytest
 from brain_collector.read import export
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, event, eventually, ndjson, post_batch, sql
+from tests.support.collector import create, event, ndjson, post_batch, sql
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -98,7 +99,7 @@ async def test_after_goes_on_behind_an_event_that_may_be_gone(collector: httpx.A
     whole = await listed(collector)
     last = whole[24]
     await collector.delete(f"/api/events/{last['id']}")
-    await create(collector)  # newer than all: an export that goes on does not meet it
+    await create(collector)  # newer than all: a resumed export does not include it
     assert await exported(collector, after=f"{last['timestamp']}~{last['id']}") == whole[25:]
 
 
@@ -115,7 +116,7 @@ async def test_who_accepts_gzip_gets_it(collector: httpx.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("small_pages")
 async def test_an_export_that_cannot_go_on_breaks(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, read_deadline_s=0.5) as client:
+    async with serve(settings, read_deadline_s=3.0) as client:
         for _ in range(2):
             await store(client, 60, message="x" * 100_000)
         with pytest.raises(httpx.RemoteProtocolError, match=r"incomplete chunked read|without sending"):

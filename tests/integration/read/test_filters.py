@@ -234,7 +234,7 @@ async def test_a_value_that_no_event_can_have_or_that_says_two_things_is_refused
 async def test_a_query_that_no_index_serves_is_cut_by_nothing_but_the_time_and_told_the_remedy(
     settings: Settings, serve: Serve
 ) -> None:
-    async with serve(settings, read_deadline_s=0.3) as client, connected(settings.dsn) as connection:
+    async with serve(settings, read_deadline_s=2.0) as client, connected(settings.dsn) as connection:
         await create(client, message="the oldest", details={"needle": 1}, timestamp="2020-01-01T00:00:00Z")
         await post_batch(client, ndjson(*[event(details={"hay": 1})] * 2_000))
         url = "/api/events?details.needle=1"

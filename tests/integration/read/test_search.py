@@ -1,7 +1,11 @@
-"""Search by words: exact whatever the index is up to, newest first, page by page, and never unbounded."""
+"""Search by words: exact whatever the index is up to, newest first, page by page, and never unbounded.
+
+BRAIN_TEST_SEARCH_ROUNDS=60 writes and searches longer while the index moves.
+"""
 
 import asyncio
 import itertools
+import os
 import random
 import re
 from datetime import UTC, datetime, timedelta
@@ -20,9 +24,11 @@ from brain_collector.storage import migrate, search_index
 from tests.conftest import Serve
 from tests.support.collector import connected, create, event, ndjson, new_database, outcome, post_batch, sql
 from tests.support.engines import SuiteEngines
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
+ROUNDS = int(os.environ.get("BRAIN_TEST_SEARCH_ROUNDS", "20"))
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 WORDS = ["alpha", "Beta", "gamma", "delta", "disk", "8e9f", "ÉTÉ", "straße", "w_1", "db1.example.com", "/api/orders"]
 QUERIES = [
@@ -101,10 +107,20 @@ async def walked(client: httpx.AsyncClient, **parameters: Any) -> list[dict[str,
 
 
 async def index(dsn: str, ids: int, steps: int) -> None:
-    """Make blocks of what waits, however little it is."""
+    """Make blocks of what waits, however little it is, when no collector is at it and no transaction before is open."""
     async with connected(dsn) as connection:
+        now = await connection.fetchval("SELECT pg_current_xact_id()::text::bigint")
+
+        async def settled() -> bool:
+            return bool(await connection.fetchval(SETTLED) > now)
+
+        await eventually(settled, "everything before has ended")
+        await connection.execute(f"SELECT pg_advisory_lock({search_index.LOCK})")  # the session's, so also each step's
         for _ in range(steps):
             await search_index.step(connection, ids)
+
+
+SETTLED = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
 
 async def assert_exact(client: httpx.AsyncClient, queries: list[str]) -> None:
@@ -116,11 +132,17 @@ async def assert_exact(client: httpx.AsyncClient, queries: list[str]) -> None:
         assert found == [each for each in everything if holds(each, query)], query
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no page end early because the machine is busy."""
+    monkeypatch.setattr(search, "BUDGET_S", PATIENCE_S)
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let few events be many blocks."""
     monkeypatch.setattr(search_index, "BLOCK_IDS", 8)
-    monkeypatch.setattr(search, "MOST_IDS", 10)
+    monkeypatch.setattr(search, "MAX_BATCH_IDS", 10)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -150,12 +172,12 @@ async def test_pages_are_short_when_the_time_is_spent_and_lose_nothing(
     await store(collector, 3, 200, late=2)
     await index(settings.dsn, 50, 3)
     monkeypatch.setattr(search, "BUDGET_S", 1e-9)
-    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
+    monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
     first = await collector.get("/api/events", params={"q": "nowhere", "to": "2027-01-01T00:00:00Z"})
     assert first.json() == []
     assert "next" in first.links
     await assert_exact(collector, QUERIES)
-    monkeypatch.setattr(search, "MOST_BOXES", 12)
+    monkeypatch.setattr(search, "MAX_CANDIDATES", 12)
     await assert_exact(collector, QUERIES)
 
 
@@ -165,9 +187,9 @@ async def test_a_walk_meets_what_is_there_throughout_once_whatever_happens_meanw
     collector: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     draw = random.Random(seed)
-    monkeypatch.setattr(search, "MOST_BOXES", 120)
+    monkeypatch.setattr(search, "MAX_CANDIDATES", 120)
     monkeypatch.setattr(search, "BUDGET_S", 1e-9)
-    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
+    monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
     await store(collector, 20 + seed, 150, late=1)
     await index(settings.dsn, 30, draw.randint(0, 6))
     before = await walked(collector, limit=1000)
@@ -210,7 +232,11 @@ async def test_a_walk_meets_what_is_there_throughout_once_whatever_happens_meanw
 
 
 @pytest.mark.usefixtures("small_blocks")
-async def test_events_that_take_long_to_look_at_are_looked_at_few_at_a_time(settings: Settings, serve: Serve) -> None:
+async def test_events_that_take_long_to_look_at_are_looked_at_few_at_a_time(
+    settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "BUDGET_S", 2.0)
+    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
     async with serve(settings, read_deadline_s=1.5) as client:
         await store(client, 12, 70, late=2)
         await index(settings.dsn, 40, 10)
@@ -325,7 +351,14 @@ async def test_a_database_restored_into_a_younger_cluster_is_searched_like_any(
 async def test_a_restored_database_of_many_batches_is_prepared_however_long_that_takes(
     settings: Settings, serve: Serve
 ) -> None:
-    many = 150_000
+    many = 30_000  # renumbered by statements of 10,000
+    await sql(
+        settings.dsn,
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END'",
+    )
+    await sql(
+        settings.dsn, "CREATE TRIGGER slowly AFTER UPDATE ON batches FOR EACH STATEMENT EXECUTE FUNCTION slowly()"
+    )
     await sql(
         settings.dsn,
         "INSERT INTO batches (key, digest, first_id, n, min_ts, max_ts, xid) "
@@ -333,7 +366,7 @@ async def test_a_restored_database_of_many_batches_is_prepared_however_long_that
         many,
     )
     await sql(settings.dsn, "UPDATE search_progress SET xid = 1000000000 + $1", many)
-    async with serve(settings, write_deadline_s=0.75) as client:
+    async with serve(settings, write_deadline_s=3.0) as client:
         assert (await client.get("/readyz")).status_code == 200
     assert await sql(settings.dsn, "SELECT count(*) FROM batches WHERE xid = '3'") == [(many,)]
 
@@ -358,7 +391,7 @@ async def test_no_stream_waits_while_words_are_gathered(settings: Settings, serv
         while not await other.fetch(gathering, pid):
             assert not stepping.done()
         later = await other.fetchval("SELECT pg_current_xact_id()::text::bigint")
-        settled = await other.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        settled = await other.fetchval(SETTLED)
         assert not stepping.done()
         assert settled > later
         await stepping
@@ -382,13 +415,12 @@ async def test_what_is_acknowledged_is_found_at_once_while_the_index_moves(setti
                 await search_index.step(connection, 5)
 
         async def write_and_search(writer: int) -> None:
-            for n in range(60):
+            for n in range(ROUNDS):
                 words = [f"w{writer}x{n}x{each}" for each in range(3)]
                 sent = await post_batch([one, other][n % 2], ndjson(*(event(message=word) for word in words)))
                 assert sent.json()["accepted"] == 3
                 for client, word in zip([one, other, one], words, strict=True):
-                    found = (await client.get("/api/events", params={"q": word})).json()
-                    assert [each["message"] for each in found] == [word]
+                    assert [each["message"] for each in await walked(client, q=word)] == [word]
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(index_all_the_time())
@@ -397,7 +429,7 @@ async def test_what_is_acknowledged_is_found_at_once_while_the_index_moves(setti
                     writers.create_task(write_and_search(writer))
             indexing.set()
         ((blocks,),) = await sql(settings.dsn, "SELECT count(*) FROM search_blocks")
-        assert blocks > 50
+        assert blocks > ROUNDS
 
 
 async def test_matches_tell_where_the_words_are(collector: httpx.AsyncClient) -> None:

@@ -16,6 +16,7 @@ from brain_collector.settings import Settings
 from brain_collector.storage import migrate, partitions
 from tests.support.collector import connected, new_database, sql
 from tests.support.engines import SuiteEngines
+from tests.support.waiting import PATIENCE_S
 
 TABLES = {"alembic_version", "api_keys", "batches", "event_counts", "event_deltas", "jobs", "system_events"}
 TABLES |= {"rejected_lines", "search_blocks", "search_progress", "system_events_before"}
@@ -91,7 +92,7 @@ def test_the_printed_sql_does_the_same_by_hand(bare: str, database_url: str) -> 
 def test_two_upgrades_at_once_take_turns(bare: str) -> None:
     command = [sys.executable, "-m", "brain_collector", "migrate", "--database-url", bare]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0] for process in both]
+    said = [process.communicate(timeout=PATIENCE_S)[0] for process in both]
 
     assert [process.returncode for process in both] == [0, 0], said
     assert said == [f"the schema is at {migrate.HEAD} (newest: {migrate.HEAD})\n"] * 2

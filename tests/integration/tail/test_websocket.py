@@ -1,4 +1,4 @@
-"""The live tail over a WebSocket: what the stream of server-sent events says, and who may open one."""
+"""The live tail over a WebSocket: the messages of the event stream, and the origins that may open one."""
 
 import asyncio
 import base64
@@ -22,7 +22,8 @@ from tests.conftest import Serve
 from tests.integration.access.test_session import FOREIGN
 from tests.integration.http.test_limits import Answer, complaints, exchange, on_linux, parsed, peers_of, socket_to
 from tests.integration.tail.test_stream import listening, numbered
-from tests.support.collector import event, eventually, post_batch, transport_of
+from tests.support.collector import event, post_batch, transport_of
+from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,9 @@ async def opened(
     client: httpx.AsyncClient, query: str = "?source=s", headers: dict[str, str] | None = None
 ) -> AsyncIterator[ClientConnection]:
     url = f"ws://127.0.0.1:{client.base_url.port}{PATH}{query}"
-    async with connect(url, additional_headers=headers, proxy=None, compression=None) as socket:
+    async with connect(
+        url, additional_headers=headers, proxy=None, compression=None, open_timeout=PATIENCE_S, ping_timeout=None
+    ) as socket:
         yield socket
 
 
@@ -55,7 +58,7 @@ async def refused(client: httpx.AsyncClient, query: str = "", headers: dict[str,
 
 
 async def message(socket: ClientConnection) -> dict[str, Any]:
-    text = await asyncio.wait_for(socket.recv(), 30)
+    text = await asyncio.wait_for(socket.recv(), PATIENCE_S)
     assert isinstance(text, str)
     found: dict[str, Any] = json.loads(text)
     assert list(found) == ["event", "id", "data"]
@@ -83,7 +86,7 @@ async def events(socket: ClientConnection, n: int) -> tuple[list[dict[str, Any]]
 async def close_code(socket: ClientConnection) -> int:
     """Read to the end."""
     with pytest.raises(ConnectionClosed) as caught:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 await socket.recv()
     assert caught.value.rcvd is not None
@@ -141,7 +144,7 @@ async def test_silence_is_broken_by_a_heartbeat(settings: Settings, serve: Serve
 
 
 async def test_who_leaves_makes_room_at_once_for_a_stream_of_either_kind(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, max_streams=1) as client:
+    async with serve(settings, max_streams=1, stream_heartbeat_s=3600.0) as client:  # no heartbeat notices
         async with opened(client) as socket:
             await ready(socket)
             assert await refused(client) == (503, "unavailable")
@@ -151,7 +154,7 @@ async def test_who_leaves_makes_room_at_once_for_a_stream_of_either_kind(setting
             async with client.stream("GET", "/api/events/stream") as response:
                 return response.status_code == 200
 
-        await eventually(free, "there is room again", within_s=10)  # before a heartbeat could have noticed
+        await eventually(free, "there is room again")
         async with AsyncExitStack() as stack:
             await eventually(lambda: opens(stack, client), "there is room again")
             assert (await client.get("/api/events/stream")).status_code == 503
@@ -286,7 +289,7 @@ async def test_who_talks_before_the_answer_is_cut_off(
         sending.write(head() + frames)
         await sending.drain()
         sending.write(frames)
-        received = await asyncio.wait_for(reading.read(2**16), 30)
+        received = await asyncio.wait_for(reading.read(2**16), PATIENCE_S)
     assert received == b"" or parsed(received).status == 101
     assert complaints(caplog) == []
 
@@ -356,7 +359,7 @@ async def test_a_client_that_answers_no_ping_is_cut_off(settings: Settings, serv
         socket_to(client) as (reading, sending),
     ):
         sending.write(head())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while await reading.read(2**16):  # it reads, and says nothing
                 pass
 
@@ -399,13 +402,16 @@ async def test_a_slow_client_is_told_of_the_gap(settings: Settings, serve: Serve
         transport_of(sending).resume_reading()
         received = b""
         while b'{"event":"gap"' not in received:
-            chunk = await asyncio.wait_for(reading.read(2**20), 30)
+            chunk = await asyncio.wait_for(reading.read(2**20), PATIENCE_S)
             assert chunk
             received = received[-100:] + chunk
 
 
 async def test_websockets_have_places_at_the_door_like_all_connections(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, max_connections=3) as client, httpx.AsyncClient(base_url=client.base_url) as newcomer:
+    async with (
+        serve(settings, max_connections=3) as client,
+        httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S) as newcomer,
+    ):
         await client.aclose()
         for _ in range(3):  # each place is given back
             async with AsyncExitStack() as stack:

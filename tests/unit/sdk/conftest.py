@@ -7,8 +7,9 @@ import pytest
 from brain_events import Client
 from brain_events.context import WORKER_THREAD
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, wait_until
+from tests.support.sdk import fast_client
 from tests.support.sink import Sink, serve
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 import brain_events
 from brain_events import Config, Stats
 from brain_events._delivery.delivery import Delivery
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._delivery.verdict import judge
 from brain_events._queue import batch_file, outbox
 from brain_events.testing import accepted
@@ -86,14 +86,15 @@ def statuses(cell: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d{3}", cell)]
 
 
-def answers(status: int, body: str, count: int) -> list[Answer]:
+def answers(status: int, body: str, count: int) -> list[Response]:
     problems = [
-        Answer(status, "application/problem+json", msgspec.json.encode({"code": code})) for code in sorted(FINAL_CODES)
+        Response(status, "application/problem+json", msgspec.json.encode({"code": code}))
+        for code in sorted(FINAL_CODES)
     ]
     others = [
-        Answer(status),
-        Answer(status, "text/html", b"<html>"),
-        Answer(status, "application/json", b'{"ok":true}'),
+        Response(status),
+        Response(status, "text/html", b"<html>"),
+        Response(status, "application/json", b'{"ok":true}'),
     ]
     match body:
         case "a receipt for all events":
@@ -112,7 +113,7 @@ def test_every_answer_leads_to_what_the_table_says() -> None:
         for status in statuses(row[0]):
             for count in {"any": [1, 2, 500], "1": [1], "2 or more": [2, 500]}[row[2]]:
                 for answer in answers(status, row[1], count):
-                    assert (judge(answer, count).verdict.name.lower(), answer) == (row[3].strip("`"), answer)
+                    assert (judge(answer, count).outcome.name.lower(), answer) == (row[3].strip("`"), answer)
     assert all(f"`{code}`" in DOCS for code in FINAL_CODES)
 
 

@@ -18,6 +18,7 @@ from brain_collector.cli.options import SEVERITIES, use_colour
 from brain_collector.cli.times import seconds
 from brain_collector.settings import ENV_PREFIX, Settings
 from brain_events import wire
+from tests.support.waiting import PATIENCE_S
 
 HEAVY = ("sqlalchemy", "starlette", "uvicorn", "alembic", "asyncpg", "redis", "structlog", "urllib3", "brain_events")
 
@@ -28,7 +29,9 @@ def test_help_imports_no_library_of_the_server_nor_of_the_client() -> None:
         "try: cli(['--help'], prog_name='brain-events')\n"
         f"except SystemExit: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
 
     assert done.stderr == "[]\n"
     assert "Run the collector." in done.stdout
@@ -81,7 +84,9 @@ def test_bash_completes_commands_and_options(tmp_path: Path, typed: str, offered
         echo "${{COMPREPLY[@]}}"
     """
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        ["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
 
     assert (done.stdout.split(), done.stderr) == (offered, "")
 

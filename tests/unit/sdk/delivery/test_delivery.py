@@ -14,8 +14,9 @@ from brain_events import Config
 from brain_events._delivery.http import RETRY_AFTER_CAP_S, HTTPTransport, retry_after_s
 from brain_events._queue.batch import seal
 from brain_events.wire import BATCH_PATH, FINAL_CODES, NDJSON, BatchAnswer, LineError
-from tests.support.sdk import fast_client, wait_until
+from tests.support.sdk import fast_client
 from tests.support.sink import Sink, problem
+from tests.support.waiting import wait_until
 
 
 def test_a_batch_is_gzipped_ndjson_under_a_uuid7_key(sink: Sink) -> None:

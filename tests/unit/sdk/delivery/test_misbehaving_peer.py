@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from brain_events import Client
 from brain_events._delivery.http import RETRY_AFTER_CAP_S, retry_after_s
 from brain_events.wire import BatchAnswer, Event
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Script, Sink, problem
+from tests.support.waiting import PATIENCE_S, wait_until
 
 Play = Callable[[socket.socket, bytes], None]
 """What the peer does with a connection, once it has read a request whose receipt would be these bytes."""
@@ -117,7 +118,7 @@ def break_a_chunk(connection: socket.socket, receipt: bytes) -> None:
 
 def say_nothing(connection: socket.socket, _receipt: bytes) -> None:
     """As a peer whose machine has lost power: it has acknowledged the bytes, and is never heard of again."""
-    connection.settimeout(10)
+    connection.settimeout(PATIENCE_S)
     connection.recv(1)  # until the client gives up
 
 
@@ -185,7 +186,7 @@ def test_a_batch_outlives_a_peer_that_misbehaves(play: Play) -> None:
     with peer(play, play) as other, fast_client(other.url, interval_s=3600, request_timeout_s=0.5) as client:
         for n in range(3):
             client.log("a", "info", str(n))
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 3
         assert client.stats().dropped == {}
     assert len(other.requests) >= 3
@@ -199,7 +200,7 @@ def test_a_kept_connection_whose_peer_has_vanished_is_given_up_for_a_new_one() -
 
     def answer_once(connection: socket.socket, receipt: bytes) -> None:
         connection.sendall(answer_of("200 OK", receipt))
-        connection.settimeout(10)
+        connection.settimeout(PATIENCE_S)
         while connection.recv(65536):
             gone.set()
 
@@ -207,7 +208,7 @@ def test_a_kept_connection_whose_peer_has_vanished_is_given_up_for_a_new_one() -
         client.log("a", "info", "answered")
         assert client.flush()
         client.log("a", "info", "swallowed at first")
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert gone.is_set()
     assert [event.message for event in other.events] == ["swallowed at first"]
     assert client.stats().delivered == 2
@@ -261,8 +262,8 @@ def test_a_collector_that_fails_on_every_other_request_gets_every_event_once(sin
         for n in range(200):
             client.log("a", "info", str(n))
             if n % 5 == 0:
-                assert client.flush(20)
-        assert client.flush(20)
+                assert client.flush(PATIENCE_S)
+        assert client.flush(PATIENCE_S)
     assert [event.message for event in sink.events] == [str(n) for n in range(200)]
     assert len(sink.requests) >= 2 * len(sink.stored)
 
@@ -285,7 +286,7 @@ def test_of_a_batch_that_is_too_large_only_the_event_that_is_too_large_is_refuse
             client.log("a", "info", "huge" if n == 33 else str(n))
         client.flush(0.2 if on_disk else 20)
         sink.always = None
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert (client.stats().delivered, client.stats().rejected, client.stats().dropped) == (49, 1, {})
     assert [int(event.message) for event in sink.events] == [n for n in range(50) if n != 33]
 
@@ -343,7 +344,7 @@ def test_a_host_that_answers_no_syn_is_given_up_in_time_and_tried_again() -> Non
         for each in waiting:
             each.close()
         found = begin(server)
-        assert client.flush(30)
+        assert client.flush(PATIENCE_S)
         assert [event.event_type for event in found.events] == ["way"]
         server.shutdown(socket.SHUT_RDWR)
 
@@ -360,7 +361,7 @@ def test_a_proxy_that_is_down_is_tried_again() -> None:
         assert not client.flush(0.3)
         with socket.create_server(("127.0.0.1", port)) as server:
             found = begin(server)
-            assert client.flush(30)
+            assert client.flush(PATIENCE_S)
             assert [event.event_type for event in found.events] == ["way"]
             server.shutdown(socket.SHUT_RDWR)
 
@@ -375,7 +376,7 @@ def test_a_name_that_is_looked_up_slowly_costs_only_time(sink: Sink) -> None:
         brain_events.init()
         for n in range(100):
             brain_events.log_system_event("way", "info", str(n))
-        print(brain_events.flush(30), brain_events.stats().delivered)
+        print(brain_events.flush(120), brain_events.stats().delivered)
         """,
         sink.url.replace("127.0.0.1", "localhost"),
     )
@@ -405,7 +406,7 @@ def test_logging_may_be_configured_anew_while_events_are_sent(sink: Sink) -> Non
             logging.getLogger("shop").info("%d", n)
         for thread in threads:
             thread.join()
-        print(brain_events.flush(30), brain_events.stats().delivered)
+        print(brain_events.flush(120), brain_events.stats().delivered)
         """,
         sink.url,
     )
@@ -435,6 +436,6 @@ def test_an_event_of_ten_megabytes_is_cut_and_harms_no_other(sink: Sink) -> None
     with fast_client(sink.url) as client:
         client.log("large", "info", "x" * 10_000_000, {"text": "y" * 10_000_000})
         client.log("small", "info", "")
-        assert client.flush(30)
+        assert client.flush(PATIENCE_S)
     assert sorted(event.event_type for event in sink.events) == ["large", "small"]
     assert sum(len(event.message) for event in sink.events) < 300_000

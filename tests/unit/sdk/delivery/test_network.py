@@ -3,7 +3,6 @@
 import socket
 import ssl
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -84,10 +83,8 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up_at_the_deadline() ->
     with socket.create_server(("127.0.0.1", 0)) as server:
         for scheme in ("http", "https"):
             transport = HTTPTransport(Config(url=f"{scheme}://127.0.0.1:{server.getsockname()[1]}"))
-            began = time.monotonic()
             with pytest.raises(Exception, match=r"timed out|in time"):
                 transport.send(seal([LINE]), timeout_s=0.3)
-            assert time.monotonic() - began < 20  # far from any limit of the system's own
             transport.close()
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from brain_events import Client
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import NEXT, fast_client, run_script, wait_until
+from tests.support.sdk import NEXT, fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 def stored(sink: Sink) -> list[str]:
@@ -215,11 +216,11 @@ def test_a_child_that_another_thread_forks_during_a_close_has_the_handlers_of_th
         rename, closing, forked, codes = os.rename, threading.Event(), threading.Event(), []
         def renamed(*args):
             closing.set()
-            assert forked.wait(20)
+            assert forked.wait(120)
             rename(*args)
         os.rename = renamed
         def fork():
-            assert closing.wait(20)
+            assert closing.wait(120)
             if not (pid := os.fork()):
                 try:
                     os._exit(signal.getsignal(signal.SIGINT) is not signal.default_int_handler)
@@ -346,7 +347,7 @@ def test_no_exception_ends_the_thread_that_delivers(error: type[BaseException]) 
     memory = Raising()
     with fast_client(transport=memory) as client:
         client.log("a", "info", "")
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 1
     assert len({batch.key for batch in memory.attempts}) == 1
 
@@ -403,7 +404,7 @@ def test_a_child_of_a_client_that_was_forgotten_does_not_hold_its_lock(tmp_path:
     done = run_script(
         """
         import gc, os
-        from brain_events._queue.process_dir import dead
+        from brain_events._queue.process_dir import dead_dirs
         from brain_events.testing import MemoryTransport
         from tests.support.sdk import fast_client
         spool = os.environ["SPOOL"]
@@ -424,7 +425,7 @@ def test_a_child_of_a_client_that_was_forgotten_does_not_hold_its_lock(tmp_path:
             os.kill(os.getpid(), 9)
         os.wait()
         (name,) = os.listdir(spool)
-        print(len(list(dead(spool, name.partition("-")[0]))))
+        print(len(list(dead_dirs(spool, name.partition("-")[0]))))
         os.write(tell, b"x")
         """,
         SPOOL=str(tmp_path / "spool"),
@@ -448,7 +449,7 @@ def test_a_parent_dies_and_its_child_lives_on_and_init_after_fork_replaces_what_
     """)
     environ = {"BRAIN_EVENTS_URL": sink.url, "PYTHONPATH": ":".join(sys.path)}
     script = script.replace("int(sys.argv[1])", "parent").replace("if os.fork()", "parent = os.getpid()\nif os.fork()")
-    subprocess.run([sys.executable, "-c", script], env=environ, timeout=30, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", script], env=environ, timeout=PATIENCE_S, check=True, capture_output=True)
     wait_until(lambda: stored(sink) == ["0", "1", "2"])
     assert {event.message: event.source for event in sink.events} == {"0": "parent", "1": "parent", "2": "child"}
 
@@ -489,7 +490,7 @@ def test_a_finalizer_a_weak_reference_and_a_warning_may_log_anywhere(client: Cli
             assert reference is not None
     gc.set_threshold(*before)
     gc.collect()
-    assert client.flush(20)
+    assert client.flush(PATIENCE_S)
     assert client.stats().delivered == 1000 + logged == len(memory.events)
 
 
@@ -499,13 +500,13 @@ def test_a_hook_that_sleeps_holds_up_nobody_else() -> None:
     def before_send(event):  # type: ignore[no-untyped-def]
         if event.message == "slow":
             entered.set()
-            leave.wait(20)
+            leave.wait(PATIENCE_S)
         return event
 
     with fast_client(transport=MemoryTransport(), before_send=before_send) as client:
         thread = threading.Thread(target=client.log, args=("a", "info", "slow"))
         thread.start()
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE_S)
         client.log("a", "info", "quick")
         assert client.flush()
         assert client.stats().delivered == 1

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from brain_events import Client
 from brain_events.testing import MemoryTransport
 from tests.support.sdk import NEXT, fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S
 
 LOG = """
     import os, brain_events
@@ -28,9 +28,7 @@ def stored(sink: Sink) -> list[str]:
 @pytest.mark.parametrize("durable", ["0", "1"])
 def test_what_cannot_be_sent_at_exit_is_sent_by_the_next_process(sink: Sink, trouble: str, durable: str) -> None:
     sink.always = trouble
-    began = time.monotonic()
     done = run_script(LOG, sink.url, BRAIN_EVENTS_DURABLE=durable)
-    assert time.monotonic() - began < 30  # not the hour that a request may take; its budget is 2 s
     assert "were lost" not in done.stderr
     assert sink.events == []
     sink.always = None
@@ -69,13 +67,10 @@ def test_exit_without_an_outbox_hangs_no_longer_than_its_budget(sink: Sink) -> N
     script = (
         LOG
         + """
-    import time
-    began = time.monotonic()
-    brain_events.close(0.5)
-    print(time.monotonic() - began < 5)
+    print(brain_events.close(0.5))  # and not after the hour that a request may take
     """
     )
-    assert run_script(script, sink.url, BRAIN_EVENTS_SPOOL_DIR="none").stdout == "True\n"
+    assert run_script(script, sink.url, BRAIN_EVENTS_SPOOL_DIR="none").stdout == "False\n"
 
 
 def test_an_event_logged_after_the_interpreter_can_start_no_thread_is_delivered(sink: Sink) -> None:
@@ -159,7 +154,7 @@ def test_flush_ends_when_other_threads_go_on_logging(client: Client) -> None:
     thread.start()
     try:
         client.log("a", "info", "")
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
     finally:
         stop.set()
         thread.join()

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue import batch_file
 from brain_events._queue.batch import Batch, halve, seal
 from brain_events._queue.notices import Notices
 from brain_events._queue.outbox import MAX_AGE_S, Outbox
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S, wait_until
 
 DESTINATION = "http://collector.invalid"
 LINES = [b'{"event_type":"a","severity":"info","message":"%d"}' % n for n in range(1000)]
@@ -28,7 +29,7 @@ class Switch(MemoryTransport):
 
     away = True
 
-    def send(self, batch: Batch, timeout_s: float) -> Answer:
+    def send(self, batch: Batch, timeout_s: float) -> Response:
         if self.away:
             raise ConnectionRefusedError
         return super().send(batch, timeout_s)
@@ -60,7 +61,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @needs_root
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_disk_that_fills_up_costs_no_event(small_disk: Path, *, durable: bool) -> None:
-    """What does not fit stays in memory; when the collector is back, the disk is emptied though it is full."""
+    """A batch that does not fit stays in memory; when the collector is back, the disk is emptied though it is full."""
     switch = Switch()
     with fast_client(DESTINATION, switch, spool_dir=str(small_disk), durable=durable) as client:
         client.log("a", "info", "0")
@@ -73,7 +74,7 @@ def test_a_disk_that_fills_up_costs_no_event(small_disk: Path, *, durable: bool)
         assert figures.in_memory
         assert figures.spooled + figures.in_memory == 3000
         switch.away = False
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         wait_until(lambda: client.stats().delivered == 3000)
         assert client.stats().dropped == {}
     assert sorted(map(int, messages(switch))) == list(range(3000))
@@ -91,7 +92,7 @@ def test_a_disk_that_becomes_read_only_is_read_and_costs_no_event(small_disk: Pa
         for n in range(1, 100):
             client.log("a", "info", str(n))
         switch.away = False
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 100
     subprocess.run(["umount", "-l", small_disk], check=True)
     with fast_client(DESTINATION, switch, spool_dir=str(small_disk)) as client:  # the file could not be deleted
@@ -107,7 +108,8 @@ AS_NOBODY = """
     from brain_events._queue import batch_file
     from brain_events._queue import outbox
     from tests.unit.sdk.queue.test_disk import DESTINATION, LINES, Switch, left_behind, messages
-    from tests.support.sdk import fast_client, wait_until
+    from tests.support.sdk import fast_client
+    from tests.support.waiting import wait_until
     from brain_events._queue.batch import seal
     os.setgid(65534); os.setuid(65534)
     switch = Switch()
@@ -125,7 +127,7 @@ def test_a_directory_that_is_not_ours_to_write_to_leaves_events_in_memory() -> N
         time.sleep(0.1)
         print(client.stats().in_memory)
         switch.away = False
-        print(client.flush(20))
+        print(client.flush(120))
     """,
         **ENVIRON,
     )
@@ -144,7 +146,7 @@ def test_a_dead_directory_that_cannot_be_looked_into_does_not_stop_delivery() ->
     switch.away = False
     with fast_client(DESTINATION, switch, spool_dir=str(spool)) as client:
         client.log("b", "info", "")
-        print(client.flush(5), path.exists())
+        print(client.flush(120), path.exists())
     """,
         **ENVIRON,
     )
@@ -176,7 +178,7 @@ def test_a_batch_that_cannot_be_read_waits_and_stops_neither_the_others_nor_dura
     time.sleep(1)
     print(client.stats().spooled, client.stats().not_durable, client.stats().dropped, len(reads) < 20)
     path.chmod(0o600)
-    print(client.flush(20), client.close(), len(messages(switch)))
+    print(client.flush(120), client.close(), len(messages(switch)))
     """,
         **ENVIRON,
     )
@@ -187,7 +189,8 @@ def test_a_slow_disk_holds_up_the_worker_and_not_who_logs(tmp_path: Path) -> Non
     done = run_script(
         """
         import os, threading, time
-        from tests.support.sdk import fast_client, wait_until
+        from tests.support.sdk import fast_client
+        from tests.support.waiting import wait_until
         from tests.unit.sdk.queue.test_disk import DESTINATION, Switch
         syncing = threading.Event()
         def slow(file):
@@ -216,7 +219,8 @@ def test_a_clock_that_jumps_costs_no_event(tmp_path: Path, days: int, *, durable
     done = run_script(
         f"""
         import os, time
-        from tests.support.sdk import fast_client, wait_until
+        from tests.support.sdk import fast_client
+        from tests.support.waiting import wait_until
         from tests.unit.sdk.queue.test_disk import DESTINATION, Switch, messages
         switch, real = Switch(), time.time
         with fast_client(DESTINATION, switch, spool_dir=os.environ["SPOOL"], durable={durable}) as client:
@@ -227,7 +231,7 @@ def test_a_clock_that_jumps_costs_no_event(tmp_path: Path, days: int, *, durable
             client.log("a", "info", "after")
             wait_until(lambda: client.stats().spooled == 2)
             switch.away = False
-            print(client.flush(20), client.stats().dropped, messages(switch))
+            print(client.flush(120), client.stats().dropped, messages(switch))
         """,
         SPOOL=str(tmp_path / "spool"),
         **ENVIRON,
@@ -311,11 +315,11 @@ ADOPTERS = """
         adopting, logged, adopt_file = threading.Event(), threading.Event(), Adoption._adopt_file
         def when_logged(*args):
             adopting.set()
-            assert logged.wait(60)
+            assert logged.wait(120)
             adopt_file(*args)
         Adoption._adopt_file = when_logged
         brain_events.log_system_event("b", "info", "the first")
-        assert adopting.wait(60)
+        assert adopting.wait(120)
         for n in range(999):  # the worker is in the middle of its first file until these calls have returned
             brain_events.log_system_event("b", "info", str(n))
         before = memory("VmRSS")

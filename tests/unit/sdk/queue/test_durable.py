@@ -11,12 +11,13 @@ import msgspec
 import pytest
 
 from brain_events import Client
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue.batch import unseal
 from brain_events._queue.batch_file import decode
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S, wait_until
 
 DESTINATION = "http://collector.invalid"
 NEVER_S = 3600.0
@@ -51,7 +52,7 @@ def test_delivered_events_leave_nothing_on_disk(tmp_path: Path, memory: MemoryTr
     with durable_client(tmp_path, memory) as client:
         for n in range(20_000):
             client.log("a", "info", str(n))
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         figures = client.stats()
         assert (figures.delivered, figures.spooled, figures.in_memory, figures.not_durable) == (20_000, 0, 0, 0)
     assert [int(event.message) for event in memory.events] == list(range(20_000))
@@ -220,7 +221,7 @@ def test_a_signal_handler_may_log_in_the_middle_of_a_write(tmp_path: Path, memor
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         figures = client.stats()
         assert figures.delivered == figures.logged == logged + handled == len(memory.events)
         assert figures.not_durable == 0
@@ -261,7 +262,7 @@ def test_many_threads_lose_and_double_nothing_while_parts_change(tmp_path: Path,
             thread.start()
         for thread in threads:
             thread.join()
-        assert client.flush(30)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 24_000
         assert client.stats().not_durable == 0
     found = [(event.details or {})["thread"] * 3000 + (event.details or {})["n"] for event in memory.events]
@@ -273,14 +274,14 @@ def test_full_parts_do_not_pile_up_as_open_descriptors(tmp_path: Path) -> None:
     hung, release = threading.Event(), threading.Event()
 
     class Hanging(MemoryTransport):
-        def send(self, batch: object, timeout_s: float) -> Answer:
+        def send(self, batch: object, timeout_s: float) -> Response:
             hung.set()
-            release.wait(30)
+            release.wait(PATIENCE_S)
             return memory.send(batch, timeout_s)  # type: ignore[arg-type]
 
     with durable_client(tmp_path, Hanging()) as client:
         client.log("a", "info", "")
-        assert hung.wait(10)
+        assert hung.wait(PATIENCE_S)
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(20_000):
             client.log("a", "info", "x" * 700)
@@ -288,7 +289,7 @@ def test_full_parts_do_not_pile_up_as_open_descriptors(tmp_path: Path) -> None:
         assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
         assert client.stats().in_memory == 0
         release.set()
-        assert client.flush(30)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 20_001
 
 
@@ -331,7 +332,7 @@ def test_a_directory_that_somebody_removes_costs_nothing_while_the_process_lives
         client.log("a", "info", "its file is removed")
         spool.rename(tmp_path / "elsewhere")
         assert client.flush()
-        client.log("a", "info", "goes on")
+        client.log("a", "info", "continues")
         assert client.flush()
         assert client.stats().delivered == 3
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brain_events import Client
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue.adoption import ADOPTED_AT_ONCE
 from brain_events._queue.batch import seal, unseal
 from brain_events._queue.batch_file import DamagedError, decode, encode_sealed
@@ -23,8 +23,9 @@ from brain_events._queue.notices import Notices
 from brain_events._queue.outbox import KEPT_REJECTED, MAX_AGE_S, Outbox
 from brain_events._queue.queue import Queue
 from brain_events.testing import MemoryTransport
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink, problem
+from tests.support.waiting import PATIENCE_S, wait_until
 
 DESTINATION = "http://collector.invalid"
 LINES = [b'{"event_type":"a","severity":"info","message":"%d"}' % n for n in range(100)]
@@ -144,7 +145,7 @@ def test_a_full_outbox_leaves_events_in_memory_and_then_they_are_dropped_and_cou
     assert figures.dropped["buffer_full"] == 500 - figures.spooled - figures.in_memory
     assert sum(path.stat().st_size for path in files(spool)) < 2000 + 10_000
     memory.answers.clear()
-    assert client.flush(10)
+    assert client.flush(PATIENCE_S)
     assert client.close()
     stored = [event for event in memory.events if event.event_type == "a"]
     assert len(stored) == client.stats().delivered == 500 - client.stats().dropped["buffer_full"]
@@ -171,7 +172,7 @@ def test_what_is_logged_in_an_outage_is_delivered_once_and_in_order(spool: Path)
             time.sleep(0.0005)
         wait_until(lambda: client.stats().spooled > 200)
         memory.answers.clear()
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 300
     assert [int(event.message) for event in memory.events] == list(range(300))
 
@@ -188,7 +189,7 @@ def test_new_events_do_not_wait_for_a_backlog(spool: Path, memory: MemoryTranspo
 def test_a_backlog_does_not_wait_for_a_pause_in_new_events(spool: Path, outbox: Outbox) -> None:
     outbox.entries.extend(entry for n in range(3) if (entry := outbox.store(seal(LINES[n : n + 1]))))
     buffer = Buffer(10**6, lambda: None)
-    queue = Queue(buffer, outbox, None, interval_s=1e-9, spool_over_bytes=10**6)
+    queue = Queue(buffer, outbox, None, interval_s=1e-9, crowded_bytes=10**6)
     order = []
     for _ in range(6):
         buffer.put(LINES[0], "info")
@@ -452,7 +453,7 @@ def test_files_of_a_later_version_stay_and_are_taken_by_one_that_knows_them(sink
     for message in ("2", "3"):
         older = run_script(script.format(version=1, message=message, timeout=20), sink.url)
         assert older.stdout == "0 2 {}\n", older.stderr
-        assert older.stderr.count("stay where they are, for a later version of brain-events: version 2") == 1
+        assert older.stderr.count("left where they are, for a later version of brain-events: version 2") == 1
     newer = run_script(script.format(version=2, message="4", timeout=20), sink.url)
     assert (newer.stdout, newer.stderr) == ("2 0 {}\n", "")
     assert sorted(event.message for event in sink.events) == ["0", "1", "2", "3", "4"]
@@ -589,11 +590,11 @@ def test_it_is_bounded_in_files(spool: Path) -> None:
     outbox.close()
 
 
-# What was lost is told.
+# Losses are reported.
 
 
 def test_drops_travel_to_the_collector_once(spool: Path) -> None:
-    memory = MemoryTransport(*[Answer(503)] * 20)
+    memory = MemoryTransport(*[Response(503)] * 20)
     with fast_client(transport=memory, max_event_bytes=1024, max_buffer_bytes=2000) as client:
         for n in range(100):
             client.log("a", "info", "x" * 100, {"n": n})

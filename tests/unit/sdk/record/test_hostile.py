@@ -8,6 +8,7 @@ import pytest
 from brain_events.testing import MemoryTransport
 from brain_events.wire import Event
 from tests.support.sdk import fast_client
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_a_logging_filter_that_raises_does_not_end_the_thread_that_delivers() ->
         client.log("first", "info", "warns that the collector is down")
         client.log("second", "info", "m")
 
-        assert client.flush(10)
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 2
 
 
@@ -38,7 +39,7 @@ def test_names_that_take_more_bytes_than_an_event_may_do_not_hold_the_caller_for
     memory = MemoryTransport()
     with fast_client(transport=memory, max_event_bytes=1024) as client:
         client.log("\x01" * 50, "info", "m", {"a": "b" * 2000}, source="\x01" * 100)
-        client.flush(10)
+        client.flush(PATIENCE_S)
 
     (event,) = memory.events
     assert isinstance(event, Event)

@@ -11,8 +11,9 @@ import brain_events
 from brain_events import Client, Config, Event, EventsHandler, EventsProcessor, bound, log_system_event
 from brain_events.testing import MemoryTransport, capture_events
 from brain_events.testing.faulty import FAULTS, FaultyCollector
-from tests.support.sdk import fast_client, run_script, wait_until
+from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 def messages(events: list[Event]) -> list[str]:
@@ -74,7 +75,7 @@ def test_a_client_that_is_sent_to_a_faulty_collector_sends_to_it_though_sending_
         collector.once("error", "cut")
         brain_events.init(collector.url)
         log_system_event("a", "info", "both")
-        assert brain_events.flush(20)
+        assert brain_events.flush(PATIENCE_S)
         assert messages(events) == messages(collector.events) == ["both"]
     assert not state_home.exists()
 
@@ -154,7 +155,7 @@ def test_a_client_delivers_each_event_once_when_a_fault_is_over(fault: str) -> N
                 wait_until(lambda: collector.requests >= 2)
             assert client.stats().delivered == 0
             collector.fault = None
-            assert client.flush(20)
+            assert client.flush(PATIENCE_S)
             assert client.stats().delivered == 1
         assert messages(collector.events) == ["through"]
         assert collector.batches == 1
@@ -164,7 +165,7 @@ def test_a_fault_can_be_told_for_one_request() -> None:
     with FaultyCollector() as collector, fast_client(collector.url) as client:
         collector.once("cut", "error")
         client.log("a", "info", "third time")
-        assert client.flush(20)
+        assert client.flush(PATIENCE_S)
         assert collector.requests == 3
         assert messages(collector.events) == ["third time"]
 
@@ -200,5 +201,8 @@ def test_the_faulty_collector_runs_as_a_command() -> None:
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         sys.exit(faulty.main(["busy", "--retry-after", "7"]))
     """)
-    assert done.stdout == "URL 429 with Retry-After; Ctrl-C ends it\n0 requests, 0 batches, 0 events stored\n"
+    assert (
+        done.stdout
+        == "URL responds with 429 and Retry-After; press Ctrl-C to stop\n0 requests, 0 batches, 0 events stored\n"
+    )
     assert done.returncode == 0, done.stderr
