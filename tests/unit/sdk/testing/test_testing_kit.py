@@ -65,7 +65,7 @@ def test_init_inside_the_block_sends_nothing_but_its_settings_hold(sink: Sink) -
         brain_events.init(sink.url, source="shop", before_send=lambda event: event if event.details else None)
         log_system_event("a", "info", "dropped")
         log_system_event("a", "info", "kept", {"n": 1})
-        assert brain_events.flush()
+        assert brain_events.flush(PATIENCE_S)
         assert brain_events.stats().delivered == 1
     assert [(event.message, event.source) for event in events] == [("kept", "shop")]
     assert sink.requests == []
@@ -99,7 +99,7 @@ def test_a_given_transport_gets_the_events_though_they_are_captured(memory: Memo
     with capture_events() as events:
         brain_events.init("http://collector.invalid", transport=memory)
         log_system_event("a", "info", "both")
-        assert brain_events.flush()
+        assert brain_events.flush(PATIENCE_S)
     assert messages(events) == messages(memory.events) == ["both"]
 
 
