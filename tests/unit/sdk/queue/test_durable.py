@@ -332,7 +332,7 @@ def test_a_directory_that_somebody_removes_costs_nothing_while_the_process_lives
         client.log("a", "info", "its file is removed")
         spool.rename(tmp_path / "elsewhere")
         assert client.flush(PATIENCE_S)
-        client.log("a", "info", "goes on")
+        client.log("a", "info", "continues")
         assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 3
 
