@@ -1,4 +1,7 @@
-"""Idempotency keys: a request with one is safe to retry for as long as the collector remembers it."""
+"""Idempotency keys: a request with one is safe to retry for as long as the collector remembers it.
+
+Here a key is read, and refused if it is too old. Whether its body is another than before is decided in `ingest.writer`.
+"""
 
 import zlib
 from datetime import UTC, datetime, timedelta

@@ -19,7 +19,7 @@ from brain_collector.ingest.rows import Rows
 
 SMALL_GROUP_ROWS: Final = 200  # up to here, one statement is faster than COPY
 
-NOT_STORABLE: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
+ROW_ERRORS: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
 """The errors with which Postgres rejects one of the rows."""
 
 _KEY_COLUMNS: Final = "(key, digest, answer, first_id, n, min_ts, max_ts)"
@@ -144,7 +144,7 @@ async def find_rejected(connection: Connection, rows: Rows) -> dict[int, str]:
                 async with connection.transaction():
                     part = zip(range(start, end), *(column[start:end] for column in rows), strict=True)
                     await connection.copy_records_to_table("system_events", records=part, columns=_EVENT_COLUMNS)
-            except NOT_STORABLE as error:
+            except ROW_ERRORS as error:
                 if end - start == 1:
                     rejected[start] = str(error)
                 else:

@@ -21,7 +21,7 @@ from brain_collector.ingest.gathering import Gathering
 from brain_collector.ingest.rows import join_rows
 from brain_collector.ingest.submission import RowsRejected, Stored, Submission
 from brain_collector.ingest.transaction import (
-    NOT_STORABLE,
+    ROW_ERRORS,
     Batch,
     Outcome,
     commit,
@@ -131,11 +131,11 @@ class Writer:
         began_s = time.monotonic()
         try:
             await self._write_in_one(link, group)
-        except (*NOT_STORABLE, asyncpg.LockNotAvailableError) as error:
+        except (*ROW_ERRORS, asyncpg.LockNotAvailableError) as error:
             if len(group) > 1:  # one of them is the cause; write the others without it
                 for submission in group:
                     await self._write(link, [submission])
-            elif isinstance(error, NOT_STORABLE):
+            elif isinstance(error, ROW_ERRORS):
                 await self._write_storable(link, group[0])
             else:
                 self._fail(group, "another request with the same Idempotency-Key, or a migration, holds a lock")
@@ -150,7 +150,7 @@ class Writer:
         """Write the group in one transaction; retry it, with the same keys and ids, while its outcome is unknown.
 
         Raises:
-            LockNotAvailableError, NOT_STORABLE: nothing of the group is stored, so it may be written in another way.
+            LockNotAvailableError, ROW_ERRORS: nothing of the group is stored, so it may be written in another way.
         """
         batches: _Batches = []
         is_outcome_unknown = False  # a transaction of this group may have been, or may yet be, committed

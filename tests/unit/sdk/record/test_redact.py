@@ -20,6 +20,7 @@ from brain_events._record.secret_shapes import NAME_SIGNS, scrub_text
 from brain_events.testing import MemoryTransport
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS, Event
 from tests.support.sdk import fast_client
+from tests.support.waiting import PATIENCE_S
 
 LIMITS = Limits(4096)
 CANARY = "c4n4ry"
@@ -123,7 +124,7 @@ def test_a_secret_never_travels_wherever_it_stands(client: Client, memory: Any, 
         with bound(what=text):
             client.log("t", "info", "")
         client.log("t", "info", "", source=secret)
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert len(memory.events) == 15
     for event in memory.events:
         text = msgspec.json.encode(event).decode()
