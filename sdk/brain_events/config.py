@@ -63,7 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     fsync: bool = False
     """Wait until the storage device has each write, so that a power loss does not lose it. Slow."""
     retry_base_s: float = 0.5
-    """Base of the back-off, in seconds: retry n waits a random time up to `retry_base_s * 2**n` (full jitter)."""
+    """Base of the back-off, in seconds; retry n waits a random time up to `retry_base_s * 2**n` (full jitter)."""
     retry_cap_s: float = 30.0
     """Maximum of that wait, in seconds; a Retry-After header may ask for more."""
     probe_interval_s: float = 60.0

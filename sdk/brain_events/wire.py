@@ -44,7 +44,7 @@ FINAL_CODES: Final = frozenset(
         "idempotency_key_malformed",
     }
 )
-"""Problem codes (member `code` of RFC 9457) that resending cannot change: the client may give the batch up."""
+"""Problem codes (member `code` of RFC 9457) that resending cannot change; the client may give the batch up."""
 
 
 class Event(msgspec.Struct, gc=False, omit_defaults=True):
@@ -57,7 +57,7 @@ class Event(msgspec.Struct, gc=False, omit_defaults=True):
     message: str
     """One line for a person to read."""
     details: dict[str, Any] | None = None
-    """Structured data about the event: a JSON object."""
+    """Structured data about the event, a JSON object."""
     source: str | None = None
     """The service or host that logged the event; at most 100 characters."""
     timestamp: datetime | None = None

@@ -76,7 +76,7 @@ def newest_id(database_url: str) -> int:
 
 
 def resumes(collector: CollectorProcess, backed_up: int) -> None:
-    """Ingest goes on: the key of before is a duplicate, new ids are new, all is found, the statistics are exact."""
+    """Ingest continues: an old key is a duplicate, new ids are new, all is found, the statistics are exact."""
     assert post(collector)["duplicate"] is True
     created = httpx.post(collector.url + "/api/events", json=event(event_type="after"), timeout=PATIENCE_S).json()
     assert created["id"] > backed_up

@@ -70,7 +70,7 @@ def test_a_migration_beside_live_ingest_loses_nothing_and_fails_no_request(
             wait_until(lambda: len(load.acknowledged) > 5_000, "the load is on")
             outcome = ended(following.migrate(database_url))
             after = len(load.acknowledged)
-            wait_until(lambda: len(load.acknowledged) > after + 5_000, "the load goes on after the migration")
+            wait_until(lambda: len(load.acknowledged) > after + 5_000, "the load continues after the migration")
         assert all(map(is_ready, collectors)), "a collector is ready on the schema of the next release"
         rows = asyncio.run(
             sql(database_url, "SELECT message, count(*) FROM system_events WHERE event_type = 'test' GROUP BY 1")

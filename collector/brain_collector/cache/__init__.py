@@ -1,10 +1,12 @@
-"""Keep ready-made response bytes: a scope and a key in, bytes out, from the cache or from `fill`; never an error.
+"""Cache encoded responses: a scope and a key in, bytes out, from the cache or from `fill`.
 
-A generation is a random token. A value is stored under the token that was read *before* the value was made, so a new
-token makes every older value unreachable at once, also those that are being made just now. (A counter instead of the
-token would serve old values again after a FLUSHALL or an eviction.)
+A failure of the cache is never an error for the caller.
 
-May import the ground floor only, and redis. Must not know what the bytes are.
+A generation is a random token. A value is stored under the token that was read *before* the value was computed, so a
+new token makes every older value unreachable at once, including those that are being computed. (A counter instead of a
+random token would serve old values again after a FLUSHALL or an eviction.)
+
+May import the shared files only, and redis. Must not know what the bytes mean.
 """
 
 from brain_collector.cache.memory import MemoryCache

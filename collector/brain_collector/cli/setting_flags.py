@@ -19,7 +19,7 @@ EPILOG: Final = (
     f"All other settings are read from variables {ENV_PREFIX}<NAME>. `brain-events config show` lists them with their "
     "values; the manual describes them (Reference, Configuration)."
 )
-_METAVARS: Final = {"dir": "DIR", "file": "FILE", "host": "ADDRESS", "hosts": "NAMES", "url": "URL"}
+_METAVARS: Final = {"dir": "DIR", "file": "FILE", "host": "ADDRESS", "hosts": "NAMES", "s": "SECONDS", "url": "URL"}
 """The placeholder of a value, by the last word of the setting's name."""
 
 

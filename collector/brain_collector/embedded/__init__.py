@@ -4,7 +4,7 @@
         serve(engines.database_url, engines.redis_url)      # and, as a task of its event loop: engines.watch()
 
 `postgres` and `valkey` describe the servers, `supervisor` runs them, `datadir` provides the directory and the user.
-May import the ground floor only. Must not know the collector: it takes a configuration and returns addresses.
+May import the shared files only. Must not know the collector: it takes a configuration and returns addresses.
 """
 
 import asyncio

@@ -76,7 +76,7 @@ def program(
 
 
 def url(sockets: Path, database: str = "postgres") -> str:
-    """Return the address for asyncpg and SQLAlchemy. Whoever can open the socket, its owner and root, is trusted."""
+    """Return the address for asyncpg and SQLAlchemy. Its owner and root can open the socket, and are trusted."""
     return f"postgresql://brain@/{database}?host={quote(str(sockets))}&port={PORT}"
 
 

@@ -33,12 +33,12 @@ def render() -> str:
     context = click.Context(cli, info_name=PROGRAM)
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
     sections = [text for name in cli.list_commands(context) for text in _sections(name, context)]
-    asked = "\n".join(_rows(_asking.params))
+    shared = "\n".join(_rows(_connected.params))
     return "\n".join(
         [
             _INTRODUCTION,
             f"## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}\n",
-            f"## Which collector\n\nCommands that call a collector take these options.\n\n{_HEAD}\n{asked}\n",
+            f"## Which collector\n\nCommands that call a collector take these options.\n\n{_HEAD}\n{shared}\n",
             *sections,
         ]
     )
@@ -49,8 +49,8 @@ _HEAD: Final = "| option | default | meaning |\n|---|---|---|"
 
 @click.command
 @connected
-def _asking(_client: object) -> None:
-    """Have the options of every command that asks a collector, and none else."""
+def _connected(_client: object) -> None:
+    """Have only the options of every command that calls a collector."""
 
 
 def _sections(name: str, context: click.Context) -> Iterator[str]:
@@ -64,16 +64,16 @@ def _sections(name: str, context: click.Context) -> Iterator[str]:
 
 
 def _section(name: str, command: click.Command) -> str:
-    usage = f"{PROGRAM} {name}" + "".join(f" {_argument(each)}" for each in command.params)
-    shared = {option.name for option in _asking.params}
+    usage = f"{PROGRAM} {name}" + "".join(f" {_argument(param)}" for param in command.params)
+    shared = {option.name for option in _connected.params}
     shared = shared if shared <= {option.name for option in command.params} else set()
-    own = [each for each in command.params if each.name not in shared]
+    other = [param for param in command.params if param.name not in shared]
     parts = [f"## {name}\n", f"`{' '.join(usage.split())}`\n", *_paragraphs(command)]
-    rows = list(_rows(own))
+    rows = list(_rows(other))
     if rows:
         parts.append("\n".join([_HEAD, *rows]) + "\n")
     if shared:
-        parts.append("Also the options that say [which collector](#which-collector).\n")
+        parts.append("Also the options of [Which collector](#which-collector).\n")
     return "\n".join(parts)
 
 
@@ -87,7 +87,7 @@ def _argument(param: click.Parameter) -> str:
 
 
 def _paragraphs(command: click.Command) -> Iterator[str]:
-    """Yield the help; the lines that click is told to leave as they are, as code."""
+    """Yield the paragraphs of the help; one that click must not wrap becomes a code block."""
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         lines = paragraph.splitlines()
         if lines and lines[0].strip() == "\b":

@@ -42,9 +42,9 @@ def render() -> str:
 
 def _public() -> Iterable[type[Problem]]:
     """Yield the problems of `errors`; those that other modules derive from them have the same codes."""
-    for found in vars(errors).values():
-        if isinstance(found, type) and issubclass(found, Problem) and found is not Problem:
-            yield found
+    for value in vars(errors).values():
+        if isinstance(value, type) and issubclass(value, Problem) and value is not Problem:
+            yield value
 
 
 def _row(problem: type[Problem]) -> str:

@@ -1,4 +1,4 @@
-"""Postgres: connections, tables, migrations, partitions, ranges of ids, the search index, renumbering.
+"""Postgres: `connection`, `tables`, `migrate`, `partitions`, `search_index`, `id_ranges`, `renumber` after a restore.
 
-May import the ground floor and the drivers only. Must not know requests, nor the meaning of events.
+May import the shared files, the drivers and Alembic. Must not know requests, nor what an event means to anyone.
 """

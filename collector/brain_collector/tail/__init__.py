@@ -1,4 +1,5 @@
-"""The live tail: positions in commit order, the one reader for all streams, and a bounded queue per subscriber.
+"""The live tail: `commit_order` has positions, `reader` reads once for all streams, `subscriber` queues for one.
 
-May import `read`, `query`, `storage` and the ground floor. Must not know HTTP: a subscriber can be anything.
+Where a client resumes is decided by `api.stream`; which events it missed, by `reader`.
+May import `read`, `query`, `storage` and the shared files. Must not know HTTP: a subscriber can be anything.
 """

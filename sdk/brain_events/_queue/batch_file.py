@@ -96,7 +96,7 @@ def decode_header(data: bytes) -> Header:
             raise NewerError(f"version {version}; this one reads {VERSION}")
         header = msgspec.json.decode(line, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"no header: {error}") from error
+        raise DamagedError(f"the header cannot be read: {error}") from error
     if header.version != VERSION:
         raise DamagedError(f"version {header.version}; this one reads {VERSION}")
     return header
@@ -114,7 +114,7 @@ def decode(data: bytes) -> Batch:
     if header.seal is None:
         return seal([line for line in body.splitlines() if _is_event(line)], header.key)
     if len(body) != header.seal.body_bytes or _crc32(_with_crc32(header, 0), body) != header.seal.crc32:
-        raise DamagedError(f"{len(body)} bytes with another CRC than the {header.seal.body_bytes} that were written")
+        raise DamagedError(f"the body has {len(body)} bytes of {header.seal.body_bytes}, or its CRC differs")
     return Batch(header.key, body, header.encoding == "gzip", header.seal.count, header.seal.line_bytes)
 
 
@@ -141,12 +141,12 @@ def read(path: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise DamagedError("a symbolic link") from error
+            raise DamagedError("it is a symbolic link") from error
         raise
     try:
         state = os.fstat(file)
         if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_FILE_BYTES:
-            raise DamagedError("not a regular file, or larger than any file of an outbox")
+            raise DamagedError("it is not a regular file, or larger than any file of an outbox")
         with os.fdopen(file, "rb", closefd=False) as reader:
             return reader.read(max_bytes)
     finally:

@@ -5,7 +5,8 @@
                                             /<key>.part    an open journal (`journal`)
                /damaged/  the last 1,000 unreadable files     /rejected/  the last 10 batches that were rejected
 
-The events that each way of ending loses, of those whose `log_system_event` has returned:
+The events that each way of ending loses, of those whose `log_system_event` has returned (tested by `test_exit` and
+`test_durable`):
 
     ===================  ===================  ==========================  =================
     mode                 exit, exception      kill -9, crash              power loss

@@ -18,9 +18,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     """Events that the collector has rejected; they are not sent again."""
     dropped: dict[str, int]
-    """Lost events. By reason: `before_init`, `before_send` (the hook dropped it or failed), `buffer_full`, `closed`
-    (logged after the client was closed), `unsent` (left when the client closed, without a working outbox), `expired`
-    (waited for 5 days), `damaged` (the file cannot be read), `internal_error`."""
+    """Lost events, counted by the reason of the loss.
+
+    By reason: `before_init`, `before_send` (the hook dropped it or failed), `buffer_full`, `closed` (logged after the
+    client was closed), `unsent` (left when the client closed, without a working outbox), `expired` (waited for 5 days),
+    `damaged` (the file cannot be read), `internal_error`.
+    """
     spooled: int = 0
     """Events in the outbox; this process or the next one sends them."""
     in_memory: int
@@ -28,4 +31,4 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     not_durable: int = 0
     """Events that were kept in memory in durable mode, because the disk failed; other counts include them."""
     newer: int = 0
-    """Files, not events: a later version of this package left them in the outbox, for a process that can read them."""
+    """Files (not events) that a later version of this package left in the outbox, for a process that can read them."""

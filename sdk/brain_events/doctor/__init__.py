@@ -29,7 +29,7 @@ def run(
         as_json: Write JSON, for a program, instead of text.
 
     Returns:
-        The exit code: 0 if nothing is wrong, 1 if something is.
+        The exit code, which is 0 if nothing is wrong and 1 if something is.
     """
     settings = read(environ, flags)
     findings: list[Finding] = []

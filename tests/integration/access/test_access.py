@@ -1,4 +1,4 @@
-"""Access: keys, host names, and the headers that stand on every answer."""
+"""Access: API keys, host names, and the headers of every response."""
 
 import asyncio
 import base64

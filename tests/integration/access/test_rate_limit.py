@@ -1,4 +1,4 @@
-"""Limits of what a caller may send: exact, shared by collectors, kept without Redis, and lossless for the SDK."""
+"""Rate limits: exact, shared by collectors, applied without Redis too, and lossless for the SDK."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ from tests.support.waiting import PATIENCE_S
 pytestmark = pytest.mark.anyio
 
 FIVE = {"max_events_per_s": 0.01, "burst_s": 500.0}
-"""Five at once; so slow that none comes back while a test runs."""
+"""A burst of five, and a rate so low that no token returns during a test."""
 NOWHERE = "redis://127.0.0.1:1"
 
 

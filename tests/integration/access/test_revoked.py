@@ -1,4 +1,4 @@
-"""What is open when its key is revoked or expires: it ends, on every collector, and who comes again is refused."""
+"""An open response whose API key is revoked or expires ends, on every collector; the next request is refused."""
 
 from collections.abc import AsyncIterator
 from typing import Any

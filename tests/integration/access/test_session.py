@@ -1,4 +1,4 @@
-"""The session of a browser: a key in a cookie, and what another site's page can do with it: nothing."""
+"""Browser sessions: an API key in a cookie, of no use to the pages of other sites."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -273,7 +273,7 @@ async def test_a_wrong_bearer_key_is_not_made_good_by_a_session(logged_in: httpx
 
 
 async def test_a_session_writes_beside_a_remembered_password(logged_in: httpx.AsyncClient) -> None:
-    """Who has read `/docs` by Basic has a browser that sends it along for ever."""
+    """A browser that has read `/docs` with Basic credentials sends them along from then on."""
     for password in (KEY, "wrong"):
         logged_in.headers["Authorization"] = "Basic " + base64.b64encode(f"u:{password}".encode()).decode()
         logged_in.headers.update(own(logged_in))

@@ -1,4 +1,4 @@
-"""The manual: what is served of a build, to whom, under which policy, and what happens where it was not built."""
+"""The manual: which files of a build are served, under which policy, and what happens where it was not built."""
 
 import asyncio
 import base64

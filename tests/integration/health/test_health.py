@@ -1,4 +1,4 @@
-"""Health: what the probes answer, what the collector says about itself, and how it starts without a database."""
+"""Health: the responses of the probes, the own events, and a start without a database."""
 
 from pathlib import Path
 

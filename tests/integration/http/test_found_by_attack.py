@@ -1,4 +1,4 @@
-"""Failures that were found by attack: Postgres that hangs, networks that break at the worst moment, greedy bodies.
+"""Failures found by attacking the collector: Postgres hangs, networks fail at the worst moment, bodies are huge.
 
 Each test bears the name of what went wrong. No time is asserted but by `asyncio.timeout`: it must not hang.
 """
@@ -287,7 +287,7 @@ def answered(ask: Callable[[], Awaitable[httpx.Response]], status: int) -> Calla
 
 
 async def test_slow_bodies_hold_no_more_together_than_they_may(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, max_pending_bytes=12 * MEBIBYTE) as client:  # a body counts thrice
+    async with serve(settings, max_pending_bytes=12 * MEBIBYTE) as client:  # a body counts three times
         a_body = ndjson(event(message="x" * 1_000))
 
         def post() -> Awaitable[httpx.Response]:

@@ -1,4 +1,4 @@
-"""What is accepted: each row of the table in docs/reference/http-api.md, as one line among a thousand."""
+"""Accepted values: each row of the table in docs/reference/http-api.md, as one line among a thousand."""
 
 import json
 import re

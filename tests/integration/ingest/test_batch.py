@@ -1,4 +1,4 @@
-"""Batches over HTTP: each valid event stored once, each bad one named, whatever the body and however often it comes."""
+"""Batches over HTTP: each valid event is stored once and each invalid one listed, for any body and any retries."""
 
 import asyncio
 import gzip

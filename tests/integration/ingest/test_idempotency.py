@@ -1,4 +1,4 @@
-"""Keys: stored once from two collectors, over restarts and hung transactions; forgotten in time, and then refused."""
+"""Idempotency keys: stored once by two collectors, over restarts and hung transactions; later forgotten and refused."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -267,7 +267,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 Ending = Callable[[Proxy], None]
 
 
-@pytest.mark.parametrize("ending", [Proxy.restore, Proxy.cut], ids=["it goes on", "it is lost"])
+@pytest.mark.parametrize("ending", [Proxy.restore, Proxy.cut], ids=["it continues", "it is lost"])
 async def test_a_key_held_by_a_hung_collector_is_unavailable_elsewhere_until_it_is_free(
     settings: Settings, serve: Serve, proxy: Proxy, ending: Ending
 ) -> None:

@@ -237,7 +237,7 @@ async def test_events_that_take_long_to_look_at_are_looked_at_few_at_a_time(
 ) -> None:
     monkeypatch.setattr(search, "BUDGET_S", 2.0)
     monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
-    async with serve(settings, read_deadline_s=1.5) as client:
+    async with serve(settings, read_deadline_s=3.0) as client:
         await store(client, 12, 70, late=2)
         await index(settings.dsn, 40, 10)
         await sql(settings.dsn, "ALTER FUNCTION event_words RENAME TO words_of")
@@ -252,7 +252,7 @@ async def test_events_that_take_long_to_look_at_are_looked_at_few_at_a_time(
 SLOW_WORDS = """
     CREATE FUNCTION event_words(event_type text, message text, source text, details jsonb) RETURNS tsvector
     LANGUAGE plpgsql COST 1000
-    AS $$ BEGIN PERFORM pg_sleep(0.04); RETURN words_of(event_type, message, source, details); END $$
+    AS $$ BEGIN PERFORM pg_sleep(0.08); RETURN words_of(event_type, message, source, details); END $$
 """
 
 

@@ -12,6 +12,7 @@ from brain_events._record.trace import parse_traceparent
 from brain_events.context import BOUND
 from brain_events.testing import MemoryTransport
 from tests.support.sdk import run_script
+from tests.support.waiting import PATIENCE_S
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -40,7 +41,7 @@ def test_tasks_and_threads_do_not_see_each_others_fields(client: Client, memory:
         thread = threading.Thread(target=client.log, args=("inside", "info", "thread"))
         thread.start()
         thread.join()
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert {event.message: event.details for event in memory.events} == {
         **{str(n): {"task": n} for n in range(10)},
         "thread": None,
@@ -66,7 +67,7 @@ def test_to_thread_inherits_and_what_it_binds_stays_there(client: Client, memory
             client.log("outside", "info", "")
 
     asyncio.run(main())
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert [event.details for event in memory.events] == [{"outer": 1, "inner": 1}, {"outer": 1}]
 
 
@@ -89,7 +90,7 @@ def test_bound_can_be_left_in_another_task_than_it_was_entered_in() -> None:
 def test_a_field_may_have_any_name_and_any_value(client: Client, memory: MemoryTransport) -> None:
     with bound(self=1, **{"a b": {1}, "password": "hunter2"}):
         client.log("t", "info", "")
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert memory.events[0].details == {"self": 1, "a b": [1], "password": "[scrubbed]"}
 
 
@@ -126,7 +127,7 @@ def test_the_current_span_is_in_the_details_and_wins_over_what_is_bound(
             for details in (None, {"a": 1}, {"a": 1}, {"span_id": "given"}):
                 client.log("inside", "info", "", details)
         client.log("outside", "info", "")
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     ids = {"trace_id": TRACE_ID, "user": "ann", "span_id": SPAN_ID}
     assert [event.details for event in memory.events] == [
         ids,
@@ -150,6 +151,6 @@ def test_opentelemetry_is_not_imported_and_may_be_broken() -> None:
         brain_events.log_system_event("a", "info", "", {"b": 1})
         sys.modules["opentelemetry.trace"] = None
         brain_events.log_system_event("a", "info", "")
-        print(brain_events.flush(), [event.details for event in memory.events])
+        print(brain_events.flush(120), [event.details for event in memory.events])
     """)
     assert done.stdout == "False\nTrue [None, None, {'b': 1}, None]\n", done.stderr

@@ -14,7 +14,7 @@ VARIABLE = "_BRAIN_EVENTS_COMPLETE"
 def completion(shell: str) -> None:
     """Print the completion script for a shell.
 
-    To complete commands and options, add the line of your shell to the file beside it; for fish, run it once:
+    To complete commands and options, add the line of your shell to the file named after it; for fish, run it once:
 
     \b
     bash  eval "$(brain-events completion bash)"            in ~/.bashrc

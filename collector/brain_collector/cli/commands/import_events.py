@@ -53,7 +53,7 @@ def import_(client: Client, *, file: str, batch: int) -> None:
     """Store the events of an NDJSON file, or of stdin (-).
 
     FILE has one JSON object a line; it may be compressed with gzip. Type, severity, message, details, source and
-    timestamp are kept; id and created_at are assigned anew. Lines that are not valid events are named on stderr and
+    timestamp are kept; id and created_at are new. Lines that are not valid events are named on stderr and
     do not affect the others; the exit code is 1 then.
 
     Importing the same file again stores nothing twice, also after an interrupted import, for as long as the collector

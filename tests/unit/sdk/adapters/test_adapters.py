@@ -18,10 +18,11 @@ from brain_events.testing import MemoryTransport
 from brain_events.wire import Event
 from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S
 
 
 def sent(client: Client, memory: MemoryTransport) -> list[Event]:
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     return memory.events
 
 
@@ -305,13 +306,13 @@ def test_delivery_does_not_log_itself_though_urllib3_logs_every_request(sink: Si
         try:
             for n in range(5):
                 client.log("n", "info", str(n))
-                assert client.flush()
+                assert client.flush(PATIENCE_S)
         finally:
             if listener:
                 listener.stop()
             root.removeHandler(handler)
             root.setLevel(level)
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         root.addHandler(handler)  # and while the closing thread delivers
         root.setLevel(logging.DEBUG)
         client.log("n", "info", "5")
@@ -322,5 +323,5 @@ def test_delivery_does_not_log_itself_though_urllib3_logs_every_request(sink: Si
 
 def test_a_record_without_a_name_becomes_an_event(client: Client, memory: MemoryTransport) -> None:
     EventsHandler(client=client).handle(logging.makeLogRecord({"msg": "from elsewhere", "levelno": logging.INFO}))
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert [event.message for event in memory.events] == ["from elsewhere"]

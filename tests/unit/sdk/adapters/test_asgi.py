@@ -25,6 +25,7 @@ from brain_events.context import BOUND
 from brain_events.testing import MemoryTransport
 from brain_events.wire import Event
 from tests.support.sdk import fast_client
+from tests.support.waiting import PATIENCE_S
 
 Message = dict[str, Any]
 REQUEST: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
@@ -70,7 +71,7 @@ def get(app: Any, path: str = "/", **scope: Any) -> list[Message]:
 
 
 def sent(client: Client, memory: MemoryTransport) -> list[Event]:
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     return memory.events
 
 

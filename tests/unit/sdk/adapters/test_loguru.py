@@ -9,6 +9,7 @@ from loguru import logger
 
 from brain_events import Client, Event, EventsHandler
 from brain_events.testing import MemoryTransport
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture(params=[{}, {"format": "{message}"}, {"enqueue": True}], ids=str)
@@ -27,7 +28,7 @@ def _only_our_sink(client: Client, options: dict[str, Any]) -> Iterator[None]:
 
 def sent(client: Client, memory: MemoryTransport) -> list[Event]:
     logger.complete()
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     return memory.events
 
 

@@ -16,7 +16,7 @@ from brain_events._queue.batch import seal
 from brain_events.wire import BATCH_PATH, FINAL_CODES, NDJSON, BatchAnswer, LineError
 from tests.support.sdk import fast_client
 from tests.support.sink import Sink, problem
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 def test_a_batch_is_gzipped_ndjson_under_a_uuid7_key(sink: Sink) -> None:
@@ -24,7 +24,7 @@ def test_a_batch_is_gzipped_ndjson_under_a_uuid7_key(sink: Sink) -> None:
         client.log("first", "info", "")  # starts the worker
         for n in range(100):
             client.log("order_paid", "info", "paid", {"n": n})
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     request = sink.requests[-1]
     assert request.path == BATCH_PATH
     assert request.headers["content-type"] == NDJSON
@@ -47,7 +47,7 @@ def test_one_connection_carries_all_batches(sink: Sink) -> None:
     with fast_client(sink.url) as client:
         for _ in range(5):
             client.log("a", "info", "")
-            assert client.flush()
+            assert client.flush(PATIENCE_S)
     assert len(sink.requests) == 5
     assert len(sink.connections) == 1
 
@@ -57,7 +57,7 @@ def test_a_passing_failure_is_retried_with_the_same_key_and_bytes(sink: Sink, st
     sink.answers.extend([(status, {}, b"")] * 3)
     with fast_client(sink.url) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 1
     assert len(sink.requests) == 4
     assert len({(request.key, request.body) for request in sink.requests}) == 1
@@ -67,7 +67,7 @@ def test_an_acknowledgement_lost_on_its_way_leads_to_no_second_event(sink: Sink)
     sink.answers.append("store and hang up")
     with fast_client(sink.url) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     assert len(sink.requests) == 2
     assert len({(request.key, request.body) for request in sink.requests}) == 1
     assert len(sink.events) == 1
@@ -76,10 +76,10 @@ def test_an_acknowledgement_lost_on_its_way_leads_to_no_second_event(sink: Sink)
 def test_a_kept_connection_that_has_just_ended_costs_no_failure(sink: Sink) -> None:
     with fast_client(sink.url, retry_base_s=3600, retry_cap_s=3600) as client:
         client.log("stale", "info", "opens the connection")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         sink.answers.append("store and hang up")
         client.log("stale", "info", "meets its end")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     assert [event.message for event in sink.events] == ["opens the connection", "meets its end"]
     assert [len(request.events) for request in sink.requests] == [1, 1, 1]
 
@@ -96,10 +96,10 @@ def test_a_batch_that_is_too_large_is_halved_under_keys_derived_from_its_own(sin
     sink.max_events = 10
     with fast_client(sink.url, interval_s=3600) as client:
         client.log("a", "info", "0")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         for n in range(1, 100):
             client.log("a", "info", str(n))
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 100
     assert [event.message for event in sink.events] == [str(n) for n in range(100)]
     assert len(sink.stored) == len({request.key for request in sink.requests if len(request.events) <= 10})
@@ -110,7 +110,7 @@ def test_one_event_that_is_too_large_for_the_collector_is_set_aside(sink: Sink) 
     sink.always = problem(413, "body_too_large")
     with fast_client(sink.url) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().rejected == 1
 
 
@@ -128,9 +128,9 @@ def test_a_refusal_for_good_sets_the_batch_aside(sink: Sink, status: int, code: 
     sink.answers.append(problem(status, code))
     with fast_client(sink.url) as client:
         client.log("a", "info", "refused")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         client.log("a", "info", "taken")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert (client.stats().rejected, client.stats().delivered) == (1, 1)
     assert [event.message for event in sink.events] == ["taken"]
 
@@ -160,7 +160,7 @@ def test_an_answer_that_is_not_the_collectors_word_parks_the_batch_until_it_is(
     sink.answers.extend([answer] * 3)
     with fast_client(sink.url, interval_s=3600) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 1
     assert len(sink.requests) == 4
     assert len({(request.key, request.body) for request in sink.requests}) == 1
@@ -171,11 +171,11 @@ def test_lines_that_the_collector_refused_count_as_rejected(sink: Sink) -> None:
     receipt = msgspec.json.encode(BatchAnswer(2, 1, 1, duplicate=False, errors=errors, errors_truncated=False))
     with fast_client(sink.url, interval_s=3600) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         sink.answers.append((200, {"Content-Type": "application/json"}, receipt))
         client.log("a", "info", "")
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert (client.stats().delivered, client.stats().rejected) == (2, 1)
 
 

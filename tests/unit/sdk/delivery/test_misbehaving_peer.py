@@ -206,7 +206,7 @@ def test_a_kept_connection_whose_peer_has_vanished_is_given_up_for_a_new_one() -
 
     with peer(answer_once) as other, fast_client(other.url, request_timeout_s=0.5) as client:
         client.log("a", "info", "answered")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         client.log("a", "info", "swallowed at first")
         assert client.flush(PATIENCE_S)
         assert gone.is_set()
@@ -244,7 +244,7 @@ def test_no_answer_but_the_collectors_own_word_ends_a_batch(
         assert (figures.delivered, figures.rejected, figures.dropped) == (0, 0, {})
         assert figures.spooled + figures.in_memory == 1
         sink.always = None
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 1
     assert {request.path for request in sink.requests} == {"/api/events/batch"}  # no redirect was followed
     assert len({(request.key, request.body) for request in sink.requests}) == 1
@@ -325,7 +325,7 @@ def test_a_retry_after_that_makes_no_sense_does_not_hold_up_delivery(sink: Sink,
     sink.answers.append((503, {"Retry-After": header}, b""))
     with fast_client(sink.url) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert len(sink.events) == 1
 
 

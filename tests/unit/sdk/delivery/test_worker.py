@@ -65,7 +65,7 @@ def test_many_threads_lose_and_invent_nothing(client: Client, memory: MemoryTran
         thread.start()
     for thread in threads:
         thread.join()
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert client.stats().delivered == 24_000
     assert client._worker.buffer.in_memory() == 0
     by_thread: dict[int, list[int]] = {}
@@ -95,7 +95,7 @@ def test_a_full_buffer_drops_and_counts_and_keeps_a_fifth_for_errors() -> None:
 def test_the_buffers_bytes_are_free_again_once_a_batch_is_settled(client: Client) -> None:
     for _ in range(10):
         client.log("a", "info", "x" * 1000)
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert client._worker.buffer.in_memory() == 0
 
 
@@ -106,14 +106,14 @@ def test_flush_is_false_while_nothing_can_be_delivered_and_true_again_after() ->
     assert not client.flush(timeout_s=0.05)
     assert client.stats().in_memory == 1
     memory.answers.clear()
-    assert client.flush()
-    assert client.close()
+    assert client.flush(PATIENCE_S)
+    assert client.close(PATIENCE_S)
 
 
 def test_flush_does_not_wait_for_the_interval() -> None:
     with fast_client(transport=MemoryTransport(), interval_s=3600) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
 
 
 def test_events_are_sent_without_a_flush(client: Client, memory: MemoryTransport) -> None:
@@ -126,15 +126,15 @@ def test_a_backlog_travels_in_large_batches(memory: MemoryTransport) -> None:
         memory.answers.extend([OSError()] * 10)
         for n in range(12_000):
             client.log("a", "info", str(n))
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     assert max(batch.count for batch in memory.attempts) == 5_000
 
 
 def test_after_close_events_are_counted_and_close_is_safe_twice(memory: MemoryTransport) -> None:
     client = fast_client(transport=memory)
     client.log("a", "info", "before")
-    assert client.close()
-    assert client.close()
+    assert client.close(PATIENCE_S)
+    assert client.close(PATIENCE_S)
     client.log("a", "info", "after")
     assert client.stats().dropped == {"closed": 1}
     assert [event.message for event in memory.events] == ["before"]
@@ -142,7 +142,7 @@ def test_after_close_events_are_counted_and_close_is_safe_twice(memory: MemoryTr
 
 def test_a_client_that_never_logged_closes_at_once_and_starts_no_thread(memory: MemoryTransport) -> None:
     client = fast_client(transport=memory)
-    assert client.close()
+    assert client.close(PATIENCE_S)
     assert client._worker._thread is None
 
 
@@ -181,7 +181,7 @@ def test_trouble_is_reported_once_and_so_is_its_end(caplog: pytest.LogCaptureFix
     memory = MemoryTransport(*[Response(401, PROBLEM, b'{"code":"unauthorized","detail":"unknown key"}')] * 5)
     with fast_client(transport=memory) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         wait_until(lambda: len(caplog.records) == 2)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "HTTP 401 unauthorized unknown key" in caplog.messages[0]

@@ -27,7 +27,7 @@ def test_the_last_256_wait_for_init_and_the_rest_is_counted(sink: Sink) -> None:
             brain_events.log_system_event("early", "info", str(n))
         print(brain_events.stats().dropped, brain_events.stats().in_memory)
         brain_events.init()
-        print(brain_events.flush(), brain_events.stats().logged, brain_events.stats().delivered)
+        print(brain_events.flush(120), brain_events.stats().logged, brain_events.stats().delivered)
         """,
         sink.url,
     )

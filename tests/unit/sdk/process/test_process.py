@@ -7,6 +7,7 @@ from brain_events import Client
 from brain_events.testing import MemoryTransport
 from tests.support.sdk import run_script
 from tests.support.sink import Sink
+from tests.support.waiting import PATIENCE_S
 
 
 def test_a_script_that_logs_and_ends_delivers_everything(sink: Sink) -> None:
@@ -88,7 +89,7 @@ def test_a_forked_child_delivers_its_own_events_and_leaves_the_parents_alone(sin
         pid = os.fork()
         if pid == 0:
             brain_events.log_system_event("fork", "info", "child")
-            print(brain_events.flush(), brain_events.stats().logged, flush=True)
+            print(brain_events.flush(120), brain_events.stats().logged, flush=True)
             os._exit(0)
         os.waitpid(pid, 0)
         """,
@@ -151,5 +152,5 @@ def test_a_signal_handler_may_log_at_any_moment(client: Client, memory: MemoryTr
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert client.stats().delivered == logged + handled == len(memory.events)

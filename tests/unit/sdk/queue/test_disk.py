@@ -61,7 +61,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @needs_root
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_disk_that_fills_up_costs_no_event(small_disk: Path, *, durable: bool) -> None:
-    """What does not fit stays in memory; when the collector is back, the disk is emptied though it is full."""
+    """A batch that does not fit stays in memory; when the collector is back, the disk is emptied though it is full."""
     switch = Switch()
     with fast_client(DESTINATION, switch, spool_dir=str(small_disk), durable=durable) as client:
         client.log("a", "info", "0")
@@ -251,7 +251,7 @@ def test_a_spool_directory_may_be_a_link_and_links_inside_are_left_alone(tmp_pat
         client.log("a", "info", "mine")
         wait_until(lambda: client.stats().spooled == 1)
         switch.away = False
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().adopted == 0
     assert (elsewhere / path.name).exists()
     assert messages(switch) == ["mine"]
@@ -265,7 +265,7 @@ def test_a_link_to_nowhere_is_no_place_and_events_stay_in_memory(tmp_path: Path)
         assert not client.flush(0.1)
         assert client.stats().in_memory == 1
         switch.away = False
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
 
 
 def test_two_adopters_race_over_a_thousand_files_and_each_is_sent_once(sink: Sink, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_two_adopters_race_over_a_thousand_files_and_each_is_sent_once(sink: Sin
                 brain_events.log_system_event("b", "info", "")
                 while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
                 stats = brain_events.stats()
-                os._exit(bool(stats.dropped) or not brain_events.close())
+                os._exit(bool(stats.dropped) or not brain_events.close(120))
             children.append(pid)
         os.close(tell)
         print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
@@ -327,7 +327,7 @@ ADOPTERS = """
         while not brain_events.flush() or brain_events.stats().spooled: time.sleep(0.01)
         stats = brain_events.stats()
         growth = memory("VmHWM") - before
-        assert brain_events.close() and not stats.dropped
+        assert brain_events.close(120) and not stats.dropped
         os.write(1, b"%d %d\\n" % (stats.adopted, growth))
 
     begin, tell = os.pipe()
@@ -456,7 +456,7 @@ def test_what_nobody_sends_any_more_is_removed_after_five_days_and_counted(tmp_p
     with fast_client(DESTINATION, memory, spool_dir=str(tmp_path)) as client:
         client.log("b", "info", "")
         wait_until(lambda: client.stats().dropped == {"expired": 11})
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert (client.stats().adopted, client.stats().delivered) == (11, 1)
     assert sorted(tmp_path.iterdir()) == sorted([young.parent, mixed.parent])
     assert mixed.exists()

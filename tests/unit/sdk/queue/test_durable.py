@@ -246,7 +246,7 @@ def test_a_part_that_is_taken_just_before_a_call_announces_itself_is_not_written
         part.writers = TakenBefore()
         client.log("a", "info", "after")
         assert journal._open is not part
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert (client.stats().delivered, client.stats().not_durable) == (2, 0)
 
 
@@ -305,7 +305,7 @@ def test_a_full_disk_costs_durability_and_not_events() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
         for n in range(1, 5000):
             client.log("a", "info", str(n))
-        print(client.flush(), client.stats().not_durable > 1000, client.stats().delivered, client.close())
+        print(client.flush(120), client.stats().not_durable > 1000, client.stats().delivered, client.close())
         messages = [int(event.message) for event in memory.events]
         print(sorted(messages) == list(range(5000)))
     """)
@@ -318,7 +318,7 @@ def test_where_nothing_can_be_written_events_go_to_memory_and_are_counted() -> N
     with durable_client(Path("/proc/brain-events"), memory) as client:
         for n in range(10):
             client.log("a", "info", str(n))
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert (client.stats().not_durable, client.stats().delivered) == (10, 10)
 
 
@@ -328,12 +328,12 @@ def test_a_directory_that_somebody_removes_costs_nothing_while_the_process_lives
     spool = tmp_path / "spool"
     with durable_client(spool, memory, interval_s=NEVER_S) as client:
         client.log("a", "info", "starts the worker")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         client.log("a", "info", "its file is removed")
         spool.rename(tmp_path / "elsewhere")
-        assert client.flush()
-        client.log("a", "info", "goes on")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
+        client.log("a", "info", "continues")
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 3
 
 

@@ -78,7 +78,7 @@ def test_nothing_is_written_while_the_collector_answers(spool: Path, memory: Mem
     with fast_client(transport=memory, spool_dir=str(spool)) as client:
         for n in range(100):
             client.log("a", "info", str(n))
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     assert not spool.exists()
 
 
@@ -90,7 +90,7 @@ def test_a_batch_is_written_after_a_few_failures_and_deleted_when_it_is_delivere
         assert client.stats().in_memory == 0
         assert len(files(spool)) == 1
         memory.answers.clear()
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 1
         assert files(spool) == []
     assert [event.message for event in memory.events] == ["kept"]
@@ -146,7 +146,7 @@ def test_a_full_outbox_leaves_events_in_memory_and_then_they_are_dropped_and_cou
     assert sum(path.stat().st_size for path in files(spool)) < 2000 + 10_000
     memory.answers.clear()
     assert client.flush(PATIENCE_S)
-    assert client.close()
+    assert client.close(PATIENCE_S)
     stored = [event for event in memory.events if event.event_type == "a"]
     assert len(stored) == client.stats().delivered == 500 - client.stats().dropped["buffer_full"]
 
@@ -181,7 +181,7 @@ def test_new_events_do_not_wait_for_a_backlog(spool: Path, memory: MemoryTranspo
     left_behind(spool, *[[line] for line in LINES])
     with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
         client.log("new", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert [b'"new"' in batch.body for batch in memory.attempts].index(True) < 2
         wait_until(lambda: client.stats().delivered == 101)
 
@@ -218,7 +218,7 @@ def test_flush_is_false_for_what_is_on_disk_and_not_at_the_collector(spool: Path
         wait_until(lambda: client.stats().spooled == 1)
         assert not client.flush(timeout_s=0.05)
         memory.answers.clear()
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
 
 
 def test_a_batch_from_disk_that_is_too_large_is_halved_on_disk(spool: Path, sink: Sink) -> None:
@@ -235,7 +235,7 @@ def test_what_the_collector_refuses_for_good_is_set_aside_and_the_last_ten_are_k
     with fast_client(sink.url, spool_dir=str(spool)) as client:
         for n in range(15):
             client.log("a", "info", str(n))
-            assert client.flush()
+            assert client.flush(PATIENCE_S)
         assert client.stats().rejected == 15
         assert client.stats().spooled == 0
     kept = [unseal(decode(path.read_bytes())) for path in files(spool, "rejected/*")]
@@ -276,7 +276,7 @@ def test_a_living_process_is_left_alone(spool: Path, outbox: Outbox, memory: Mem
     assert outbox.store(seal(LINES))
     with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().adopted == 0
     assert len(files(spool)) == 1
 
@@ -285,7 +285,7 @@ def test_another_destination_is_left_alone(spool: Path, memory: MemoryTransport)
     left_behind(spool, LINES, destination="http://elsewhere.invalid")
     with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().adopted == 0
     assert len(files(spool)) == 1
 
@@ -296,7 +296,7 @@ def test_another_user_is_left_alone(spool: Path, memory: MemoryTransport) -> Non
     os.chown(path.parent, 12345, 12345)
     with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().adopted == 0
     assert path.exists()
 
@@ -313,7 +313,7 @@ def test_processes_that_start_together_adopt_each_batch_once(sink: Sink, spool: 
                 brain_events.log_system_event("child", "info", "")
                 brain_events.flush()
                 while brain_events.stats().spooled: time.sleep(0.01)
-                os._exit(not brain_events.close())
+                os._exit(not brain_events.close(120))
             children.append(pid)
         print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
         """,
@@ -453,7 +453,7 @@ def test_files_of_a_later_version_stay_and_are_taken_by_one_that_knows_them(sink
     for message in ("2", "3"):
         older = run_script(script.format(version=1, message=message, timeout=20), sink.url)
         assert older.stdout == "0 2 {}\n", older.stderr
-        assert older.stderr.count("stay where they are, for a later version of brain-events: version 2") == 1
+        assert older.stderr.count("left where they are, for a later version of brain-events: version 2") == 1
     newer = run_script(script.format(version=2, message="4", timeout=20), sink.url)
     assert (newer.stdout, newer.stderr) == ("2 0 {}\n", "")
     assert sorted(event.message for event in sink.events) == ["0", "1", "2", "3", "4"]
@@ -518,7 +518,7 @@ def test_where_nothing_can_be_written_there_is_one_warning_and_memory(
         wait_until(lambda: "outbox cannot be used" in caplog.text)
         assert client.stats().in_memory == 50
         memory.answers.clear()
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     assert caplog.text.count("outbox cannot be used") == 1
     assert len(memory.events) == 50
 
@@ -538,7 +538,7 @@ def test_a_full_disk_keeps_events_in_memory() -> None:
         time.sleep(0.3)
         print(client.stats().spooled, client.stats().in_memory)
         memory.answers.clear()
-        print(client.flush(), client.close(), len(memory.events))
+        print(client.flush(120), client.close(), len(memory.events))
     """)
     assert done.stdout == "0 500\nTrue True 500\n", done.stderr
 
@@ -564,7 +564,7 @@ def test_without_descriptors_events_stay_in_memory_and_go_to_disk_later() -> Non
         for file in taken: os.close(file)
         while not client.stats().spooled: time.sleep(0.05)
         memory.answers.clear()
-        print(client.flush(), client.close(), len(memory.events))
+        print(client.flush(120), client.close(), len(memory.events))
     """)
     assert done.stdout == "0 1\nTrue True 1\n", done.stderr
 
@@ -580,7 +580,7 @@ def test_a_directory_that_somebody_removes_is_made_again_and_what_was_in_it_is_c
     memory.answers.clear()
     wait_until(lambda: client.stats().delivered >= 1)
     assert client.stats().dropped == {"damaged": 1}
-    assert client.close()
+    assert client.close(PATIENCE_S)
     assert [event.message for event in memory.events if event.event_type == "a"] == ["stays"]
 
 
@@ -590,7 +590,7 @@ def test_it_is_bounded_in_files(spool: Path) -> None:
     outbox.close()
 
 
-# What was lost is told.
+# Losses are reported.
 
 
 def test_drops_travel_to_the_collector_once(spool: Path) -> None:
@@ -601,7 +601,7 @@ def test_drops_travel_to_the_collector_once(spool: Path) -> None:
         dropped = client.stats().dropped["buffer_full"]
         wait_until(lambda: any(event.event_type == "sdk_report" for event in memory.events))
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         figures = client.stats()
         assert figures.logged == 101 == figures.delivered + dropped
     (report,) = [event for event in memory.events if event.event_type == "sdk_report"]
@@ -611,7 +611,7 @@ def test_drops_travel_to_the_collector_once(spool: Path) -> None:
 def test_without_drops_there_is_no_report(client: Client, memory: MemoryTransport) -> None:
     for _ in range(3):
         client.log("a", "info", "")
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     assert {event.event_type for event in memory.events} == {"a"}
 
 

@@ -85,7 +85,7 @@ def test_what_was_logged_in_durable_mode_outlives_a_power_loss(tmp_path: Path) -
         with open_client() as client:
             for n in range(10):
                 log(client, f"delivered {n}")
-            assert client.flush()
+            assert client.flush(120)
             for n in range(5):
                 log(client, f"more {n}")
         with open_client(MemoryTransport(*[OSError()] * 100_000), interval_s=0.001) as client:

@@ -34,6 +34,7 @@ from brain_events.wire import (
     Event,
 )
 from tests.support.sdk import fast_client
+from tests.support.waiting import PATIENCE_S
 
 MAX_EVENT_BYTES = 2048
 COLLECTOR_LIMITS = Limits(event_bytes=256 * 1024, details_depth=32)  # its defaults
@@ -207,7 +208,7 @@ def test_any_arguments_at_all_lead_to_a_valid_event(
     with fast_client(transport=memory, max_event_bytes=MAX_EVENT_BYTES) as client:
         for _ in range(2):  # the second time, the shape may be known
             client.log(event_type, severity, message, details, source=source, timestamp=timestamp, exc_info=exc_info)
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 2
     assert stored(memory) == 2
 
@@ -225,7 +226,7 @@ def test_the_collector_takes_details_of_too_many_or_too_long_keys(details: dict[
     memory = MemoryTransport()
     with fast_client(transport=memory) as client:
         client.log("a", "info", "m", details)
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     (batch,) = memory.attempts
     (line,) = unseal(batch)
     assert decode_ndjson(line, COLLECTOR_LIMITS, datetime.now(UTC)).errors == []
@@ -278,7 +279,7 @@ def test_any_exception_and_any_bound_fields_lead_to_a_valid_event(
         client.log("t", "error", message, details, exc_info=(type(error), error, None))
         for _ in range(2):
             client.log("t", "error", message, details)
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     assert stored(memory) == 4
 
 
@@ -300,7 +301,7 @@ def test_whatever_a_hook_returns_a_valid_event_arrives_or_none(details: Any, fie
     with fast_client(transport=memory, max_event_bytes=MAX_EVENT_BYTES, before_send=rewrite(fields)) as client:
         for _ in range(2):
             client.log("t", "info", "m", details)
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         dropped = client.stats().dropped
     memory.attempts = [batch for batch in memory.attempts if REPORT_TYPE.encode() not in unseal(batch)[0]]
     expected = 0 if not fields or "unknown" in fields else 2
@@ -352,7 +353,7 @@ def test_a_valid_event_arrives_as_it_was_logged(
 
 
 def refuse(constant: str) -> Any:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def same(first: Any, second: Any) -> bool:
@@ -378,7 +379,7 @@ def test_a_line_is_strict_json_and_reads_the_same_with_the_standard_library(
     with fast_client(transport=memory) as client:
         for _ in range(2):  # the second time, the shape may be known
             client.log(event_type, "info", message, details)
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
     lines = [line for batch in memory.attempts for line in unseal(batch)]
     assert len(lines) == 2
     for line in lines:
@@ -403,7 +404,7 @@ def test_details_that_are_json_are_read_as_they_were_logged(details: dict[str, A
 
 def logged(client: Client, memory: MemoryTransport, **given: Any) -> Event:
     client.log(**({"event_type": "t", "severity": "info", "message": "m"} | given))
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     return memory.events[-1]
 
 
@@ -554,7 +555,7 @@ def test_details_are_a_snapshot(client: Client, memory: MemoryTransport) -> None
     details: dict[str, Any] = {"list": [1]}
     client.log("t", "info", "m", details)
     details["list"].append(2)
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert memory.events[0].details == {"list": [1]}
 
 
@@ -565,7 +566,7 @@ def test_an_object_whose_repr_logs_itself_is_logged_once_each(client: Client, me
             return "chatty"
 
     client.log("t", "info", "outer", {"me": Chatty()})
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     inner = f"<{__name__}.{Chatty.__qualname__}>"
     assert [(event.message, event.details) for event in memory.events] == [
         ("from repr", {"me": inner}),
@@ -581,7 +582,7 @@ def test_logging_at_the_recursion_limit_raises_nothing_of_its_own(client: Client
     with pytest.raises(RecursionError):
         dive(0)
     client.log("t", "info", "still alive")
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     figures = client.stats()
     assert figures.logged == figures.delivered + sum(figures.dropped.values())
 

@@ -12,6 +12,7 @@ from brain_events._delivery.drop_report import REPORT_TYPE
 from brain_events.context import BOUND
 from brain_events.testing import MemoryTransport
 from tests.support.sdk import fast_client
+from tests.support.waiting import PATIENCE_S
 
 Hook = Callable[[Event], Any]
 
@@ -26,7 +27,7 @@ def sent_with(hook: Hook, **settings: Any) -> tuple[list[Event], dict[str, int]]
     with fast_client(transport=memory, before_send=hook, **settings) as client:
         for _ in range(2):
             client.log("order_paid", "info", "paid", {"order": 7})
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         figures = client.stats()
     assert figures.logged == figures.delivered + sum(figures.dropped.values())
     return own(memory.events), figures.dropped
@@ -104,7 +105,7 @@ def test_what_it_logs_itself_is_dropped_and_does_not_recurse(memory: MemoryTrans
         client.log("outer", "info", "1")
         client.log("outer", "info", "2")
         logger.removeHandler(handler)
-        assert client.flush()
+        assert client.flush(PATIENCE_S)
         assert client.stats().dropped == {"before_send": 6}
     assert [event.message for event in own(memory.events)] == ["1", "2"]
 
@@ -133,6 +134,6 @@ def test_without_a_hook_events_inside_another_clients_hook_are_dropped_too(
         return event
 
     sent_with(cross)
-    assert client.flush()
+    assert client.flush(PATIENCE_S)
     assert own(memory.events) == []
     assert client.stats().dropped == {"before_send": 2}

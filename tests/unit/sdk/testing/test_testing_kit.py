@@ -9,7 +9,8 @@ import pytest
 
 import brain_events
 from brain_events import Client, Config, Event, EventsHandler, EventsProcessor, bound, log_system_event
-from brain_events.testing import MemoryTransport, capture_events
+from brain_events._delivery import connector
+from brain_events.testing import MemoryTransport, capture_events, sending_off
 from brain_events.testing.faulty import FAULTS, FaultyCollector
 from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
@@ -64,7 +65,7 @@ def test_init_inside_the_block_sends_nothing_but_its_settings_hold(sink: Sink) -
         brain_events.init(sink.url, source="shop", before_send=lambda event: event if event.details else None)
         log_system_event("a", "info", "dropped")
         log_system_event("a", "info", "kept", {"n": 1})
-        assert brain_events.flush()
+        assert brain_events.flush(PATIENCE_S)
         assert brain_events.stats().delivered == 1
     assert [(event.message, event.source) for event in events] == [("kept", "shop")]
     assert sink.requests == []
@@ -98,7 +99,7 @@ def test_a_given_transport_gets_the_events_though_they_are_captured(memory: Memo
     with capture_events() as events:
         brain_events.init("http://collector.invalid", transport=memory)
         log_system_event("a", "info", "both")
-        assert brain_events.flush()
+        assert brain_events.flush(PATIENCE_S)
     assert messages(events) == messages(memory.events) == ["both"]
 
 
@@ -201,5 +202,23 @@ def test_the_faulty_collector_runs_as_a_command() -> None:
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         sys.exit(faulty.main(["busy", "--retry-after", "7"]))
     """)
-    assert done.stdout == "URL 429 with Retry-After; Ctrl-C ends it\n0 requests, 0 batches, 0 events stored\n"
+    assert (
+        done.stdout
+        == "URL responds with 429 and Retry-After; press Ctrl-C to stop\n0 requests, 0 batches, 0 events stored\n"
+    )
     assert done.returncode == 0, done.stderr
+
+
+def test_sending_off_replaces_the_connector_and_restores_it_also_when_nested() -> None:
+    before = connector.installed()
+    with sending_off():
+        outer = connector.installed()
+        with sending_off():
+            assert connector.installed() not in {before, outer}
+        assert connector.installed() is outer
+    assert connector.installed() is before
+
+
+def test_a_client_made_while_sending_is_off_has_no_outbox() -> None:
+    with sending_off(), Client(Config(url="http://127.0.0.1:8001", durable=True)) as client:
+        assert (client.config.spool_dir, client.config.durable) == (None, False)
