@@ -228,7 +228,7 @@ async def test_a_statement_that_takes_too_long_is_told_as_a_part(settings: Setti
         (HISTOGRAM, {"step": "0s"}, "step is '0s'"),
         (HISTOGRAM, {"step": "99999999d"}, "step is '99999999d'"),
         (HISTOGRAM, {"step": "5 minutes"}, "step is '5 minutes'"),
-        (HISTOGRAM, {"step": "1s"}, "makes 86,4"),
+        (HISTOGRAM, {"step": "1s"}, "results in 86,4"),
         (HISTOGRAM, {"by": "message"}, "by is 'message', must be one of severity, event_type, source, none"),
         (HISTOGRAM, {"by_limit": "0"}, "by_limit is '0'"),
         (HISTOGRAM, {"limit": "3"}, "limit is not a parameter here"),
