@@ -10,6 +10,7 @@ COPY sdk sdk
 COPY collector collector
 COPY migrations migrations
 COPY dashboard dashboard
+COPY docs docs
 RUN pip install --no-cache-dir build && python -m build --wheel --outdir /dist
 
 FROM python:${PYTHON}-slim
@@ -25,7 +26,7 @@ ENV BRAIN_COLLECTOR_HOST=0.0.0.0 \
     PYTHONUNBUFFERED=1
 EXPOSE 8001
 STOPSIGNAL SIGTERM
-# By http.client, which asks no proxy that the environment names.
+# http.client ignores the proxies that the environment names.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('localhost:' + os.environ['BRAIN_COLLECTOR_PORT'], timeout=4); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["brain-events"]

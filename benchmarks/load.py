@@ -1,9 +1,9 @@
-"""Load in a process of its own: connections that post as fast as they are answered, or one that copies into Postgres.
+"""Generates load in its own process: connections that post without a pause, or one that copies into Postgres.
 
     python load.py http URL --batch 1000 --connections 16 --seconds 5
     python load.py copy DSN --rows 4000 --seconds 5
 
-Prints one line of JSON: events acknowledged in the time that was measured, and how long requests took.
+Prints one line of JSON: the rate of acknowledged events, and the percentiles of the request times.
 """
 
 import argparse
@@ -31,7 +31,7 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 def event(n: int) -> dict[str, Any]:
-    """Return one event with five flat details, of the last minute."""
+    """Return an event of the last minute with five flat details."""
     return {
         "event_type": TYPES[n % len(TYPES)],
         "severity": SEVERITIES[n % len(SEVERITIES)],
@@ -43,28 +43,28 @@ def event(n: int) -> dict[str, Any]:
 
 
 class Tally:
-    """What was acknowledged between the end of the warm-up and the end."""
+    """The responses between the end of the warm-up and the end of the measurement."""
 
     def __init__(self, batch: int, seconds: float) -> None:
         self.batch = batch
-        self.begin_s = time.perf_counter() + WARM_UP_S
-        self.end_s = self.begin_s + seconds
-        self.took_ms: list[float] = []
+        self.start_s = time.perf_counter() + WARM_UP_S
+        self.end_s = self.start_s + seconds
+        self.times_ms: list[float] = []
         self.statuses: Counter[int] = Counter()
         self.requests = 0
 
     def add(self, status: int, sent_s: float) -> None:
         now = time.perf_counter()
         self.requests += 1
-        if self.begin_s <= now < self.end_s:
+        if self.start_s <= now < self.end_s:
             self.statuses[status] += 1
-            self.took_ms.append((now - sent_s) * 1000)
+            self.times_ms.append((now - sent_s) * 1000)
 
     def report(self) -> dict[str, Any]:
         accepted = sum(n for status, n in self.statuses.items() if status < 300) * self.batch
-        ordered = sorted(self.took_ms) or [0.0]
+        ordered = sorted(self.times_ms) or [0.0]
         return {
-            "events_per_s": accepted / (self.end_s - self.begin_s),
+            "events_per_s": accepted / (self.end_s - self.start_s),
             "requests": self.requests,
             "statuses": dict(self.statuses),
             "p50_ms": ordered[len(ordered) // 2],
@@ -73,11 +73,13 @@ class Tally:
 
 
 class Client(asyncio.Protocol):
-    """One connection: posts, reads the answer, posts again until the time is over; `every_s`, if it can."""
+    """A connection that posts, reads the response and posts again until the time is over, at most every `every_s`."""
 
     def __init__(self, head: bytes, bodies: list[bytes], tally: Tally, every_s: float = 0.0) -> None:
         self.head, self.bodies, self.tally, self.every_s = head, itertools.cycle(bodies), tally, every_s
-        self.next_s = time.perf_counter() + random.uniform(0, every_s)  # or all of them post at once
+        self.next_s = time.perf_counter() + random.uniform(
+            0, every_s
+        )  # otherwise all connections would post at the same time
         self.done = asyncio.get_running_loop().create_future()
         self.received = b""
 
@@ -127,9 +129,9 @@ async def http(url: str, batch: int, connections: int, seconds: float, rate: flo
     loop = asyncio.get_running_loop()
 
     async def keep_posting() -> None:
-        while time.perf_counter() < tally.end_s:  # a server that refuses may end the connection
+        while time.perf_counter() < tally.end_s:  # a server may close the connection when it refuses a request
             client = Client(head, bodies, tally, every_s)
-            await loop.create_connection(lambda: client, parts.hostname, parts.port)  # noqa: B023 - it is called here
+            await loop.create_connection(lambda: client, parts.hostname, parts.port)  # noqa: B023 - called in this iteration
             await client.done
 
     await asyncio.gather(*(keep_posting() for _ in range(connections)))
@@ -137,7 +139,7 @@ async def http(url: str, batch: int, connections: int, seconds: float, rate: flo
 
 
 async def copy(dsn: str, rows: int, seconds: float) -> dict[str, Any]:
-    """Copy ready rows over one connection, `rows` a transaction; only the ids are new each time."""
+    """Copy prepared rows over one connection, `rows` per transaction; only the ids differ."""
     events = [event(n) for n in range(rows)]
     names = ("event_type", "severity", "message", "details", "source", "timestamp")
     columns = [[each[name] for each in events] for name in names]
@@ -145,13 +147,13 @@ async def copy(dsn: str, rows: int, seconds: float) -> dict[str, Any]:
     connection = await asyncpg.connect(dsn)
     tally = Tally(rows, seconds)
     for first in itertools.count(1, rows):
-        begun_s = time.perf_counter()
-        if begun_s >= tally.end_s:
+        started_s = time.perf_counter()
+        if started_s >= tally.end_s:
             break
         async with connection.transaction():
-            ready = zip(range(first, first + rows), *columns, strict=True)
-            await connection.copy_records_to_table("system_events", records=ready, columns=("id", *names))
-        tally.add(200, begun_s)
+            records = zip(range(first, first + rows), *columns, strict=True)
+            await connection.copy_records_to_table("system_events", records=records, columns=("id", *names))
+        tally.add(200, started_s)
     await connection.close()
     return tally.report()
 
@@ -164,7 +166,9 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4_000)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rate", type=float, help="events a second of all connections together; as fast as can be")
+    parser.add_argument(
+        "--rate", type=float, help="events a second of all connections together; by default as fast as possible"
+    )
     args = parser.parse_args()
     if args.how == "copy":
         print(json.dumps(asyncio.run(copy(args.address, args.rows, args.seconds))))

@@ -1,4 +1,4 @@
-"""One scenario with one subject, in a process of its own: a subject's name comes in, a line of JSON goes out."""
+"""Runs one scenario with one subject in its own process, and prints the figures as a line of JSON."""
 
 import argparse
 import asyncio
@@ -21,7 +21,7 @@ from subjects import Target
 
 CALLS_IN_A_ROW = 200
 PAUSE_S = 0.02
-"""Calls come in rows, with time between them for the subject's worker to send: about 10,000 events a second."""
+"""Pause after each series of calls, in which the subject's worker can send: about 10,000 events a second."""
 
 TASKS = 10_000
 TICK_S = 0.001
@@ -44,20 +44,20 @@ def percentiles(samples_ns: list[int], prefix: str, cost_ns: float = 0) -> Figur
 
 
 def timed(call: Callable[[int], Any], count: int, pause_s: float = PAUSE_S) -> list[int]:
-    """Return how long each of `count` calls took, in ns, the clock included."""
+    """Return the time of each of `count` calls in ns, including that of the clock."""
     clock = time.perf_counter_ns
     samples = []
     for first in range(0, count, CALLS_IN_A_ROW):
         for n in range(first, first + CALLS_IN_A_ROW):
-            begun = clock()
+            started = clock()
             call(n)
-            samples.append(clock() - begun)
+            samples.append(clock() - started)
         time.sleep(pause_s)
     return samples
 
 
 def cost_of_measuring_ns() -> float:
-    """Return what the clock and the call of a function that does nothing take."""
+    """Return the time of the clock and of a call that does nothing."""
     return statistics.median(timed(lambda _: None, 20_000, 0))
 
 
@@ -82,13 +82,13 @@ def measure_burst(subject: Any, count: int) -> Figures:
     call = subject.flat
     call(-1)
     subject.flush()
-    cpu, begun_s = time.process_time(), time.monotonic()
+    cpu, begin_s = time.process_time(), time.monotonic()
     for n in range(count):
         call(n)
-    handed_over_s = time.monotonic() - begun_s
+    handed_over_s = time.monotonic() - begin_s
     subject.flush()
     return {
-        "begun_s": begun_s,
+        "begin_s": begin_s,
         "handed_over_s": handed_over_s,
         "cpu_s": time.process_time() - cpu,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -102,11 +102,11 @@ def measure_exit(subject: Any, count: int) -> Figures:
 
 
 def emit(subject: Any, count: int, rate: int, progress: str) -> Figures:
-    """Log `count` events at `rate` a second; after each call, write how many have returned to the file `progress`."""
+    """Log `count` events at `rate` a second; after each call, write the number of returned calls to `progress`."""
     with Path(progress).open("r+b") as file, mmap.mmap(file.fileno(), 8) as returned:
-        begun_s = time.monotonic()
+        begin_s = time.monotonic()
         for n in range(count):
-            if (ahead_s := begun_s + n / rate - time.monotonic()) > 0.002:
+            if (ahead_s := begin_s + n / rate - time.monotonic()) > 0.002:
                 time.sleep(ahead_s)
             subject.flat(n)
             returned[:] = (n + 1).to_bytes(8)
@@ -114,7 +114,7 @@ def emit(subject: Any, count: int, rate: int, progress: str) -> Figures:
 
 
 def follow(subject: Any) -> Figures:
-    """Be the next process of the same application, after one that ended badly."""
+    """Act as the next process of the same application, after one that ended abnormally."""
     subject.flat(-1)
     subject.flush()
     time.sleep(3)
@@ -122,10 +122,10 @@ def follow(subject: Any) -> Figures:
 
 
 def measure_fork(subject: Any, count: int) -> Figures:
-    """Log in this process, fork as gunicorn does with `--preload`, and let the children log the rest."""
+    """Log in this process, fork as gunicorn does with `--preload`, and log the rest in the children."""
     subject.flat(-1)
     subject.flush()
-    begun_s, children = time.monotonic(), []
+    begin_s, children = time.monotonic(), []
     for first in range(FORKS):
         if (child := os.fork()) == 0:
             signal.alarm(FORK_TIMEOUT_S)  # a child that hangs is killed
@@ -134,11 +134,11 @@ def measure_fork(subject: Any, count: int) -> Figures:
             sys.exit()
         children.append(child)
     killed = sum(os.waitpid(child, 0)[1] != 0 for child in children)
-    return {"children_s": time.monotonic() - begun_s, "killed": killed}
+    return {"children_s": time.monotonic() - begin_s, "killed": killed}
 
 
 async def measure_loop(subject: Any, count: int) -> Figures:
-    """Let many tasks log now and then; report how late the event loop is at the latest, without and with the calls."""
+    """Let many tasks log occasionally; return the greatest delay of the event loop, without and with the calls."""
     without = await lateness_ms(lambda _: None, count)
     logged = await lateness_ms(subject.flat, count)
     return {"without_ms": max(without), "with_ms": max(logged), "added_ms": max(logged) - max(without)}
@@ -149,9 +149,9 @@ async def lateness_ms(call: Callable[[int], Any], count: int) -> list[float]:
 
     async def watch() -> None:
         while True:
-            begun_s = time.perf_counter()
+            begin_s = time.perf_counter()
             await asyncio.sleep(TICK_S)
-            late.append((time.perf_counter() - begun_s - TICK_S) * 1000)
+            late.append((time.perf_counter() - begin_s - TICK_S) * 1000)
 
     async def log(first: int) -> None:
         for n in range(first, count, TASKS):
@@ -159,7 +159,7 @@ async def lateness_ms(call: Callable[[int], Any], count: int) -> list[float]:
             call(n)
 
     tasks = asyncio.gather(*(log(first) for first in range(TASKS)))
-    await asyncio.sleep(0.5)  # their first steps, all at once, are not what is measured
+    await asyncio.sleep(0.5)  # exclude the first steps, which all tasks take at once
     watcher = asyncio.ensure_future(watch())
     await tasks
     watcher.cancel()
@@ -187,9 +187,9 @@ async def timed_requests(app: Any, receive: Any, send: Any, count: int) -> list[
     for _ in range(0, count, CALLS_IN_A_ROW):
         for _ in range(CALLS_IN_A_ROW):
             scope = request_scope()
-            begun = clock()
+            started = clock()
             await app(scope, receive, send)
-            samples.append(clock() - begun)
+            samples.append(clock() - started)
         await asyncio.sleep(PAUSE_S)
     return samples[CALLS_IN_A_ROW:]
 
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--progress")
     args = parser.parse_args()
 
-    bare_mib, begun_s = rss_mib(), time.perf_counter()
+    bare_mib, begin_s = rss_mib(), time.perf_counter()
     subject: Any = import_module(f"subjects.{args.subject}")
     imported_s = time.perf_counter()
     subject.start(Target(args.url, args.socket_port, args.spool_dir))
@@ -231,7 +231,7 @@ def main() -> None:
     match args.scenario:
         case "start":
             figures = {
-                "import_ms": (imported_s - begun_s) * 1000,
+                "import_ms": (imported_s - begin_s) * 1000,
                 "init_ms": (started_s - imported_s) * 1000,
                 "started_mib": rss_mib() - bare_mib,
             }

@@ -1,9 +1,9 @@
-"""The page's live tail in a real browser: how even its frames are, while events come at several rates.
+"""The dashboard's live tail in a real browser: the regularity of its frames while events arrive at several rates.
 
     pip install -e '.[embedded]' --group bench && python benchmarks/page.py
 
 Needs a Chromium (BRAIN_TEST_BROWSER, or one on PATH). The browser has no window and no GPU, and shares the cores with
-the collector, its engines and what sends. Before it is measured, the page has all the rows that it keeps: 10,000.
+the collector, its engines and the sender. When the measurement starts, the page has its maximum of 10,000 rows.
 """
 
 import argparse
@@ -36,15 +36,15 @@ COLUMNS = [
     Column("of", "frames", "{:.0f}"),
 ]
 FRAMES = """(seconds) => new Promise((resolve) => {
-    const found = [];
+    const durations = [];
     let last = performance.now();
     const end = last + seconds * 1000;
-    const look = (now) => {
-        found.push(now - last);
+    const measure = (now) => {
+        durations.push(now - last);
         last = now;
-        now < end ? requestAnimationFrame(look) : resolve(found);
+        now < end ? requestAnimationFrame(measure) : resolve(durations);
     };
-    requestAnimationFrame(look);
+    requestAnimationFrame(measure);
 })"""
 
 
@@ -66,7 +66,7 @@ def batch(n: int) -> list[dict[str, Any]]:
 
 @contextmanager
 def sending(url: str, rate: int) -> Iterator[None]:
-    """Send that many events a second, in ten batches."""
+    """Send `rate` events a second, in ten batches."""
     stop = threading.Event()
 
     def send() -> None:
@@ -86,26 +86,29 @@ def sending(url: str, rate: int) -> Iterator[None]:
 
 
 def frames(page: Page, seconds: float) -> Figures:
-    found = sorted(page.evaluate(FRAMES, seconds))
+    durations_ms = sorted(page.evaluate(FRAMES, seconds))
+    n = len(durations_ms)
     return {
-        "fps": 1_000 * len(found) / sum(found),
-        "p50_ms": found[len(found) // 2],
-        "p95_ms": found[int(len(found) * 0.95)],
-        "p99_ms": found[int(len(found) * 0.99)],
-        "late": sum(each > 50 for each in found),
-        "frames": len(found),
+        "fps": 1_000 * n / sum(durations_ms),
+        "p50_ms": durations_ms[n // 2],
+        "p95_ms": durations_ms[int(n * 0.95)],
+        "p99_ms": durations_ms[int(n * 0.99)],
+        "late": sum(duration_ms > 50 for duration_ms in durations_ms),
+        "frames": n,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a second of each: only to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure each rate for a second: only to check that it runs"
+    )
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     args = parser.parse_args()
     seconds = 1.0 if args.quick else 15.0
     browser_path = os.environ.get("BRAIN_TEST_BROWSER") or shutil.which("chromium")
     if browser_path is None:
-        print("There is no Chromium: BRAIN_TEST_BROWSER, or one on PATH.", file=sys.stderr)
+        print("No Chromium found: set BRAIN_TEST_BROWSER, or add chromium to PATH.", file=sys.stderr)
         return
     results: dict[str, list[Figures]] = {}
     with (
@@ -115,8 +118,8 @@ def main() -> None:
     ):
         httpx.post(f"{url}/api/events/batch", json=batch(1_000)).raise_for_status()
         browser = playwright.chromium.launch(executable_path=browser_path)
-        found = about(1, PACKAGES, browser=browser.version, seconds=seconds)
-        print_about("Page benchmark", found)
+        environment = about(1, PACKAGES, browser=browser.version, seconds=seconds)
+        print_about("Dashboard benchmark", environment)
         page = browser.new_page(viewport={"width": 1440, "height": 860})
         page.goto(url)
         page.wait_for_selector(".tail.live")
@@ -130,7 +133,7 @@ def main() -> None:
         browser.close()
     print(table("The live tail", COLUMNS, results, ours=""))
     if args.json:
-        args.json.write_text(json.dumps({"about": found, "results": results}, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps({"about": environment, "results": results}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What a team would write in an afternoon: one INSERT a POST, with asyncpg itself or with SQLAlchemy's ORM.
+"""The simplest alternative, for comparison: one INSERT per POST, with asyncpg or with SQLAlchemy's ORM.
 
-Two applications, `plain` and `orm`; both find their database in BENCH_DSN.
+Two applications, `plain` and `orm`; BENCH_DSN is the address of their database.
 """
 
 import os
@@ -55,8 +55,8 @@ async def create_plain(request: Request) -> Response:
     row = await request.state.pool.fetchrow(
         INSERT, new.event_type, new.severity, new.message, details, new.source, moment
     )
-    found = dict(row) | {"details": new.details}
-    return Response(ENCODE(found), status_code=201, media_type="application/json")
+    stored = dict(row) | {"details": new.details}
+    return Response(ENCODE(stored), status_code=201, media_type="application/json")
 
 
 plain = Starlette(routes=[Route("/api/events", create_plain, methods=["POST"])], lifespan=pool)
@@ -91,9 +91,9 @@ async def create_by_orm(request: Request) -> Response:
         await session.commit()
         await session.refresh(event)
     columns = SystemEvent.__table__.columns.keys()
-    found = {name: getattr(event, name) for name in columns}
-    found |= {name: found[name].isoformat() for name in ("timestamp", "created_at")}
-    return JSONResponse(found, status_code=201)
+    stored = {name: getattr(event, name) for name in columns}
+    stored |= {name: stored[name].isoformat() for name in ("timestamp", "created_at")}
+    return JSONResponse(stored, status_code=201)
 
 
 orm = Starlette(routes=[Route("/api/events", create_by_orm, methods=["POST"])])

@@ -1,4 +1,4 @@
-"""What all benchmarks print: Markdown tables of medians over rounds, with factors beside one row."""
+"""The output of all benchmarks: Markdown tables of medians over the rounds, with factors relative to one row."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ class Column(NamedTuple):
     key: str
     form: str = "{:.1f}"
     is_ratio: bool = False
-    """Show how many times the figure of the row that is `ours` it is."""
+    """Show the factor by which the figure differs from that of the row `ours`."""
 
 
 def medians(rounds: list[Figures]) -> Figures:
@@ -25,12 +25,12 @@ def medians(rounds: list[Figures]) -> Figures:
 
 
 def table(title: str, columns: list[Column], rows: Mapping[str, list[Figures]], ours: str) -> str:
-    """Return a Markdown table, a row a subject."""
-    found = {subject: medians(rounds) for subject, rounds in rows.items()}
+    """Return a Markdown table with one row per subject."""
+    rows_by_subject = {subject: medians(rounds) for subject, rounds in rows.items()}
     lines = [f"### {title}", "", "| | " + " | ".join(column.title for column in columns) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
-    for subject, row in found.items():
-        cells = [cell(column, row, {} if subject == ours else found.get(ours, {})) for column in columns]
+    for subject, row in rows_by_subject.items():
+        cells = [cell(column, row, {} if subject == ours else rows_by_subject.get(ours, {})) for column in columns]
         lines.append(f"| {subject} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -52,7 +52,7 @@ def installed(package: str) -> str:
 
 
 def about(rounds: int, packages: tuple[str, ...], **more: Any) -> dict[str, Any]:
-    """Return what a reader must know to read the figures."""
+    """Return the environment of the run, which the figures depend on."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -64,6 +64,6 @@ def about(rounds: int, packages: tuple[str, ...], **more: Any) -> dict[str, Any]
     }
 
 
-def print_about(title: str, found: dict[str, Any]) -> None:
-    print(f"# {title}\n\nRatios within one run are what counts; medians over the rounds.\n")
-    print("".join(f"- {key}: {value}\n" for key, value in found.items()))
+def print_about(title: str, environment: dict[str, Any]) -> None:
+    print(f"# {title}\n\nFigures are medians over the rounds. Compare only figures of one run.\n")
+    print("".join(f"- {key}: {value}\n" for key, value in environment.items()))

@@ -1,7 +1,7 @@
-"""rsyslog with ompgsql, as a subject of `ingest.py`: how many events a second it commits, while 16 connections send.
+"""rsyslog with ompgsql as a subject of `ingest.py`: the events that it commits a second while 16 connections send.
 
-Syslog acknowledges nothing, so what counts is how many rows come to stand in the table in the time. Its settings are
-those that it is fastest with here: batches of 1,000 from a queue in memory, four workers.
+Syslog acknowledges nothing, so the rows that appear in the table are counted. The settings are the fastest ones that
+were found: batches of 1,000 from a queue in memory, four workers.
 """
 
 import contextlib
@@ -47,12 +47,12 @@ input(type="imptcp" address="127.0.0.1" port="{listen}" ruleset="store")
 
 
 def is_installed() -> bool:
-    """Tell whether there is an rsyslog that can write to Postgres."""
+    """Return whether an rsyslog that can write to Postgres is installed."""
     return shutil.which("rsyslogd") is not None and any(Path("/usr/lib").glob("**/rsyslog/ompgsql.so"))
 
 
 def events_per_s(dsn: str, seconds: float, count: Callable[[], int]) -> float:
-    """Return how many events it commits a second; `count` says how many there are."""
+    """Return the number of events committed a second; `count` returns the number of stored events."""
     with running(dsn) as port, sending(port):
         deadline_s = time.monotonic() + 30
         while not count():
@@ -60,14 +60,14 @@ def events_per_s(dsn: str, seconds: float, count: Callable[[], int]) -> float:
                 raise RuntimeError("rsyslog stored nothing in 30 s")
             time.sleep(0.1)
         time.sleep(WARM_UP_S)
-        before, begun_s = count(), time.monotonic()
+        before, started_s = count(), time.monotonic()
         time.sleep(seconds)
-        return (count() - before) / (time.monotonic() - begun_s)
+        return (count() - before) / (time.monotonic() - started_s)
 
 
 @contextlib.contextmanager
 def running(dsn: str) -> Iterator[int]:
-    """Run one; yield its port."""
+    """Run rsyslog and yield its port."""
     parts = urlsplit(dsn)
     options = parse_qs(parts.query)
     with socket.socket() as free:
@@ -90,13 +90,13 @@ def running(dsn: str) -> Iterator[int]:
         try:
             yield listen
         finally:
-            process.kill()  # what it still has in memory is not waited for
+            process.kill()  # without waiting for the events in its memory
             process.wait()
 
 
 @contextlib.contextmanager
 def sending(port: int) -> Iterator[None]:
-    """Send as fast as it is taken."""
+    """Send without a pause."""
     done = threading.Event()
     head = f"<134>1 {datetime.now(UTC).isoformat()} shop order_paid - - - "
     lines = "".join(f"{head}{json.dumps(event(n)['details'])}\n" for n in range(1_000)).encode()

@@ -1,10 +1,10 @@
-"""The SDK beside its peers, in one run: Markdown tables go to stdout, every figure to `--json FILE`.
+"""The SDK compared with similar libraries, in one run: Markdown tables on stdout, every figure in `--json FILE`.
 
     pip install -e . --group bench && python benchmarks/sdk.py
 
-Each scenario runs with each subject in a process of its own, against one sink in another process; the subjects take
-turns, `--rounds` times, and a figure is the median over the rounds. Only figures of one run can be compared: what
-counts is a ratio, such as the factor in brackets, which is how many times our own figure it is.
+Each scenario runs with each subject in its own process, against one sink in another process. The subjects run in turn,
+`--rounds` times; a figure is the median over the rounds. Compare only figures of one run: the factor in brackets is the
+figure divided by that of brain-events.
 """
 
 import argparse
@@ -36,7 +36,7 @@ PACKAGES = (
 )
 TIMEOUT_S = 120
 KILL_AFTER_S = 45
-"""How long a process may take to end when the sink hangs."""
+"""Maximum time for a process to end while the sink hangs."""
 
 
 class Sizes(NamedTuple):
@@ -53,32 +53,32 @@ QUICK = Sizes(calls=400, burst=2_000, exit=200, loop=10_000, emit=1_500, rate=50
 
 
 class Sink:
-    """The other process: where it listens, what it has counted, and how it is told to fail."""
+    """The sink process: its addresses, its counts, and the faults that it can be set to."""
 
     def __init__(self, ports: dict[str, int]) -> None:
         self.url = f"http://127.0.0.1:{ports['http']}"
         self.socket_port = ports["socket"]
 
     def report(self) -> dict[str, Any]:
-        with urlopen(self.url, timeout=30) as answer:
-            return json.load(answer)
+        with urlopen(self.url, timeout=30) as response:
+            return json.load(response)
 
     def reset(self) -> None:
-        self._tell("reset")
+        self._control("reset")
 
-    def be(self, mode: str) -> None:
-        self._tell(f"mode/{mode}")
+    def set_mode(self, mode: str) -> None:
+        self._control(f"mode/{mode}")
 
     def settled(self, still_s: float = 0.3) -> dict[str, Any]:
-        """Return the counts once nothing has arrived for a while: a subject without answers cannot say when it is."""
+        """Return the counts once nothing has arrived for `still_s`: a subject may not know when all is delivered."""
         before = None
         while (report := self.report()) != before:
             before = report
             time.sleep(still_s)
         return report
 
-    def _tell(self, what: str) -> None:
-        urlopen(Request(f"{self.url}/control/{what}", data=b"", method="POST"), timeout=30).close()
+    def _control(self, command: str) -> None:
+        urlopen(Request(f"{self.url}/control/{command}", data=b"", method="POST"), timeout=30).close()
 
 
 @contextlib.contextmanager
@@ -95,7 +95,7 @@ def running_sink() -> Iterator[Sink]:
 
 
 class Bench:
-    """Runs one scenario with one subject; a method a scenario."""
+    """Each method runs one scenario with one subject."""
 
     def __init__(self, sink: Sink, sizes: Sizes, home: Path) -> None:
         self.sink, self.sizes, self.home = sink, sizes, home
@@ -112,14 +112,14 @@ class Bench:
 
     def burst(self, subject: str) -> Figures:
         count = self.sizes.burst
-        spool = {"spool_dir": None} if subject == "brain" else {}  # the goal is one without a disk
+        spool = {"spool_dir": None} if subject == "brain" else {}  # the goal is set for a run without a disk
         figures = self.run("burst", subject, count=count, **spool)
         report = self.sink.settled()
         delivered = report["delivered"]
         return {
             "handed_over_per_s": count / figures["handed_over_s"],
             "delivered_share": 100 * delivered / count,
-            "delivered_per_s": delivered / (report["last_s"] - figures["begun_s"]) if delivered else 0.0,
+            "delivered_per_s": delivered / (report["last_s"] - figures["begin_s"]) if delivered else 0.0,
             "cpu_call_us": figures["cpu_s"] / count * 1e6,
             "cpu_delivered_us": figures["cpu_s"] / max(delivered, 1) * 1e6,
             "peak_mib": figures["peak_mib"],
@@ -131,39 +131,39 @@ class Bench:
         return {"exit_s": figures["exit_s"], "delivered_share": 100 * self.sink.settled()["delivered"] / count}
 
     def outage(self, subject: str) -> Figures:
-        """The sink answers 503 for half the time; then the process ends, and the next one starts."""
-        process, progress, spool = self.begin_emitting(subject)
+        """The sink returns 503 for half the time; then the process ends, and the next one starts."""
+        process, progress, spool = self.start_emitting(subject)
         span_s = self.sizes.emit / self.sizes.rate
         time.sleep(span_s / 6)
-        self.sink.be("refuse")
+        self.sink.set_mode("refuse")
         time.sleep(span_s / 2)
-        self.sink.be("answer")
+        self.sink.set_mode("answer")
         figures = self.finish(process, TIMEOUT_S)
-        return self.after_the_next(subject, figures, progress, spool)
+        return self.run_next_process(subject, figures, progress, spool)
 
     def kill(self, subject: str) -> Figures:
-        """The process is killed with SIGKILL in a fifth of its time; then the next one starts."""
-        process, progress, spool = self.begin_emitting(subject)
+        """The process is killed with SIGKILL after a fifth of its time; then the next one starts."""
+        process, progress, spool = self.start_emitting(subject)
         time.sleep(self.sizes.emit / self.sizes.rate / 5)
         process.kill()
         process.communicate()
-        return self.after_the_next(subject, {}, progress, spool)
+        return self.run_next_process(subject, {}, progress, spool)
 
     def hang(self, subject: str) -> Figures:
-        """The sink accepts and never answers while the process ends; then it is well again, and the next one starts."""
+        """The sink accepts, but does not respond until the process has ended; then it works, and the next starts."""
         return self.end_while("hang", subject)
 
     def restart(self, subject: str) -> Figures:
-        """The sink answers 503 for all the life of a process; then it is well again, and the next one starts."""
+        """The sink returns 503 until the process has ended; then it works, and the next process starts."""
         return self.end_while("refuse", subject)
 
     def stale(self, subject: str) -> Figures:
-        """The sink ends each connection at its second request, as a proxy does whose keep-alive has just run out."""
-        self.sink.be("stale")
-        process, progress, spool = self.begin_emitting(subject, count=self.sizes.emit // 4)
+        """The sink closes each connection at its second request, like a proxy whose keep-alive time is over."""
+        self.sink.set_mode("stale")
+        process, progress, spool = self.start_emitting(subject, count=self.sizes.emit // 4)
         figures = self.finish(process, TIMEOUT_S)
-        self.sink.be("answer")
-        return self.after_the_next(subject, figures, progress, spool)
+        self.sink.set_mode("answer")
+        return self.run_next_process(subject, figures, progress, spool)
 
     def fork(self, subject: str) -> Figures:
         count = self.sizes.emit
@@ -176,20 +176,20 @@ class Bench:
         return self.run("loop", subject, count=self.sizes.loop)
 
     def end_while(self, mode: str, subject: str) -> Figures:
-        self.sink.be(mode)
-        process, progress, spool = self.begin_emitting(subject, count=self.sizes.exit)
+        self.sink.set_mode(mode)
+        process, progress, spool = self.start_emitting(subject, count=self.sizes.exit)
         figures = self.finish(process, KILL_AFTER_S)
-        self.sink.be("answer")
-        return self.after_the_next(subject, figures, progress, spool)
+        self.sink.set_mode("answer")
+        return self.run_next_process(subject, figures, progress, spool)
 
     def run(self, scenario: str, subject: str, **options: Any) -> Figures:
-        self.sink.be("answer")
+        self.sink.set_mode("answer")
         self.sink.reset()
         self.turns += 1
         options = {"spool_dir": self.home / f"spool-{self.turns}"} | options
         return self.finish(self.spawn(scenario, subject, **options), TIMEOUT_S)
 
-    def begin_emitting(
+    def start_emitting(
         self, subject: str, count: int | None = None
     ) -> tuple["subprocess.Popen[str]", Path, dict[str, Path]]:
         self.sink.reset()
@@ -202,7 +202,7 @@ class Bench:
             time.sleep(0.01)
         return process, progress, spool
 
-    def after_the_next(self, subject: str, figures: Figures, progress: Path, spool: dict[str, Path]) -> Figures:
+    def run_next_process(self, subject: str, figures: Figures, progress: Path, spool: dict[str, Path]) -> Figures:
         before = self.sink.settled()["delivered"]
         self.finish(self.spawn("follow", subject, **spool), TIMEOUT_S)
         report, returned = self.sink.settled(), int.from_bytes(progress.read_bytes())
@@ -229,7 +229,7 @@ class Bench:
         )
 
     def finish(self, process: "subprocess.Popen[str]", timeout_s: float) -> Figures:
-        """Return what the process printed, and how long it took to end after its last call."""
+        """Return the figures that the process printed, and the time from its last call to its end."""
         out = err = ""
         try:
             out, err = process.communicate(timeout=timeout_s)
@@ -265,7 +265,7 @@ EXIT = Column("exit s", "exit_s", "{:.2f}")
 
 SCENARIOS = {
     "call": Scenario(
-        "Caller's time of one call, µs, while the worker sends",
+        "Time of one call in the caller, µs, while the worker sends",
         Bench.call,
         [*shape("flat", "flat"), *shape("nested", "nested"), *shape("bound", "bound"), *shape("exception", "failed")],
     ),
@@ -276,14 +276,14 @@ SCENARIOS = {
             Column("handed over /s", "handed_over_per_s", "{:,.0f}"),
             Column("delivered %", "delivered_share"),
             Column("delivered /s", "delivered_per_s", "{:,.0f}"),
-            Column("CPU µs a call", "cpu_call_us"),
-            Column("CPU µs a delivered event", "cpu_delivered_us", is_ratio=True),
+            Column("CPU µs per call", "cpu_call_us"),
+            Column("CPU µs per delivered event", "cpu_delivered_us", is_ratio=True),
             Column("peak MiB", "peak_mib", "{:.0f}"),
         ],
     ),
-    "exit": Scenario("The end of a process that has just logged", Bench.exit, [EXIT, FAULT[0]]),
+    "exit": Scenario("Exit of a process that has just logged", Bench.exit, [EXIT, FAULT[0]]),
     "start": Scenario(
-        "The start of a process that has imported asyncio",
+        "Start of a process that has imported asyncio",
         Bench.start,
         [
             Column("import ms", "import_ms", "{:.0f}", is_ratio=True),
@@ -292,13 +292,13 @@ SCENARIOS = {
         ],
     ),
     "asgi": Scenario(
-        "What ASGI middleware adds to a request, µs, its event or span included",
+        "Time that ASGI middleware adds to a request, µs, including its event or span",
         Bench.asgi,
         shape("added", "added"),
         ("brain", "sentry", "otel"),
     ),
     "loop": Scenario(
-        "10,000 asyncio tasks, each logging twice a second: how late the loop is at the latest, ms",
+        "10,000 asyncio tasks, each logging twice a second: greatest delay of the event loop, ms",
         Bench.loop,
         [
             Column("without the calls", "without_ms"),
@@ -306,9 +306,9 @@ SCENARIOS = {
             Column("added", "added_ms"),
         ],
     ),
-    "outage": Scenario("The collector answers 503 for half the time", Bench.outage, [*FAULT, EXIT]),
-    "restart": Scenario("The collector answers 503 until the process has ended", Bench.restart, [*FAULT, EXIT]),
-    "stale": Scenario("The collector ends each connection at its second request", Bench.stale, [*FAULT, EXIT]),
+    "outage": Scenario("The collector responds with 503 for half the time", Bench.outage, [*FAULT, EXIT]),
+    "restart": Scenario("The collector responds with 503 until the process has ended", Bench.restart, [*FAULT, EXIT]),
+    "stale": Scenario("The collector closes each connection at its second request", Bench.stale, [*FAULT, EXIT]),
     "fork": Scenario(
         "A process that has logged forks four times, and the children log",
         Bench.fork,
@@ -319,7 +319,7 @@ SCENARIOS = {
             Column("children's time s", "children_s", "{:.2f}"),
         ],
     ),
-    "kill": Scenario("`kill -9`: of the events whose call has returned", Bench.kill, FAULT),
+    "kill": Scenario("`kill -9`: events whose call has returned", Bench.kill, FAULT),
     "hang": Scenario("The collector hangs while the process ends", Bench.hang, [*FAULT, EXIT]),
 }
 
@@ -343,16 +343,16 @@ def measure(bench: Bench, scenarios: list[str], subjects: list[str], rounds: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write every figure of every round to this file")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round: only to see that it runs")
-    parser.add_argument("--rounds", type=int, help="3, or 1 with --quick")
-    parser.add_argument("--scenarios", default=",".join(SCENARIOS))
-    parser.add_argument("--subjects", default=",".join(LIBRARIES))
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: only to check that it runs")
+    parser.add_argument("--rounds", type=int, help="number of rounds; by default 3, or 1 with --quick")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="comma-separated; by default all")
+    parser.add_argument("--subjects", default=",".join(LIBRARIES), help="comma-separated; by default all")
     args = parser.parse_args()
     sizes, rounds = QUICK if args.quick else FULL, args.rounds or (1 if args.quick else 3)
     names: list[str] = args.scenarios.split(",")
 
-    found = about(rounds, PACKAGES, **sizes._asdict())
-    print_about("SDK benchmark", found)
+    environment = about(rounds, PACKAGES, **sizes._asdict())
+    print_about("SDK benchmark", environment)
     subjects = []
     for subject in args.subjects.split(","):
         if find_spec(LIBRARIES[subject].partition(".")[0]):
@@ -361,11 +361,11 @@ def main() -> None:
             print(f"{subject} is skipped: {LIBRARIES[subject]} is not installed\n")
     with running_sink() as sink, tempfile.TemporaryDirectory() as home:
         results = measure(Bench(sink, sizes, Path(home)), names, subjects, rounds)
-    found["load_average_1min_at_the_end"] = os.getloadavg()[0]
+    environment["load_average_1min_at_the_end"] = os.getloadavg()[0]
     for name in names:
         print(table(SCENARIOS[name].title, SCENARIOS[name].columns, results[name], ours="brain"))
     if args.json:
-        args.json.write_text(json.dumps({"about": found, "rounds": results}, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps({"about": environment, "rounds": results}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A server of its own process: batches of every subject's protocol come in, counts of the events in them go out.
+"""The server of the SDK benchmark, in its own process: receives the batches of every subject and counts the events.
 
-It answers as each protocol expects, or, if it is told to, with 503, or not at all, or only to the first request of a
-connection. Events are told apart by the number `n` that each of them carries; negative numbers are not counted.
-Stdlib handlers speak to a second port.
+It responds as each protocol expects, or, depending on its mode, with 503, not at all, or only to the first request of a
+connection. Events are distinguished by the number `n` in each of them; negative numbers are not counted. The handlers
+of the standard library connect to a second port.
 """
 
 import gzip
@@ -44,31 +44,31 @@ SENTRY = msgspec.json.Decoder(SentryLogs)
 
 
 class Tally:
-    """What has arrived since the last `reset`."""
+    """The events that have arrived since the last `reset`."""
 
     def __init__(self) -> None:
-        self.guard = threading.Lock()
+        self.lock = threading.Lock()
         self.mode = "answer"
         self.keys: set[str] = set()
         self.reset()
 
     def reset(self) -> None:
-        with self.guard:
+        with self.lock:
             self.numbers: set[int] = set()
             self.events = self.spans = 0
             self.last_s = 0.0
 
     def add(self, numbers: Iterable[int], spans: int = 0) -> None:
-        wanted = [n for n in numbers if n >= 0]
-        with self.guard:
-            self.events += len(wanted)
+        counted = [n for n in numbers if n >= 0]
+        with self.lock:
+            self.events += len(counted)
             self.spans += spans
-            self.numbers.update(wanted)
-            if wanted:
+            self.numbers.update(counted)
+            if counted:
                 self.last_s = time.monotonic()
 
     def report(self) -> dict[str, Any]:
-        with self.guard:
+        with self.lock:
             unique = len(self.numbers)
             return {
                 "delivered": unique,
@@ -79,8 +79,8 @@ class Tally:
             }
 
     def is_new(self, key: str) -> bool:
-        """Tell whether a batch is not a resent one, as the collector does by the key."""
-        with self.guard:
+        """Return whether a batch is new, by its idempotency key, as the collector does."""
+        with self.lock:
             new = key not in self.keys
             self.keys.add(key)
             return new
@@ -113,7 +113,7 @@ def otlp_number(attributes: Any) -> int:
 
 
 def otlp_log_numbers(body: bytes) -> list[int]:
-    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest  # noqa: PLC0415 -- a peer may be missing
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest  # noqa: PLC0415 -- the library may not be installed
 
     request = ExportLogsServiceRequest.FromString(body)
     scopes = [scope for resource in request.resource_logs for scope in resource.scope_logs]
@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
     is_used = False
 
     def do_GET(self) -> None:
-        self.answer(200, json.dumps(TALLY.report()).encode())
+        self.respond(200, json.dumps(TALLY.report()).encode())
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -146,36 +146,36 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         elif TALLY.mode == "refuse":
-            self.answer(503, b"", retry_after="1")
+            self.respond(503, b"", retry_after="1")
             return
         else:
             self.is_used = True
-            self.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            self.receive_batch(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
             return
-        self.answer(200, b"{}")
+        self.respond(200, b"{}")
 
-    def take(self, body: bytes) -> None:
+    def receive_batch(self, body: bytes) -> None:
         if self.path == "/api/events/batch":
             lines = body.splitlines()
             new = TALLY.is_new(self.headers["Idempotency-Key"])
             if new:
                 TALLY.add([NDJSON.decode(line).details.n for line in lines])
             receipt = {"received": len(lines), "accepted": len(lines), "rejected": 0, "duplicate": not new}
-            self.answer(200, json.dumps(receipt | {"errors": [], "errors_truncated": False}).encode())
+            self.respond(200, json.dumps(receipt | {"errors": [], "errors_truncated": False}).encode())
         elif self.path.endswith("/envelope/"):
             TALLY.add(sentry_numbers(body))
-            self.answer(200, b"{}")
+            self.respond(200, b"{}")
         elif self.path == "/v1/logs":
             TALLY.add(otlp_log_numbers(body))
-            self.answer(200, b"", "application/x-protobuf")
+            self.respond(200, b"", "application/x-protobuf")
         elif self.path == "/v1/traces":
             numbers = otlp_span_numbers(body)
             TALLY.add(numbers, spans=len(numbers))
-            self.answer(200, b"", "application/x-protobuf")
+            self.respond(200, b"", "application/x-protobuf")
         else:  # metrics, which are not counted
-            self.answer(200, b"", "application/x-protobuf")
+            self.respond(200, b"", "application/x-protobuf")
 
-    def answer(self, status: int, body: bytes, kind: str = "application/json", retry_after: str | None = None) -> None:
+    def respond(self, status: int, body: bytes, kind: str = "application/json", retry_after: str | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -188,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class SocketRecords(socketserver.StreamRequestHandler):
-    """Pickled records, each behind its length, as `logging.handlers.SocketHandler` sends them. Nothing is answered."""
+    """Receives pickled records, each preceded by its length, as `logging.handlers.SocketHandler` sends them."""
 
     def handle(self) -> None:
         is_used = False
@@ -207,7 +207,7 @@ class SocketServer(socketserver.ThreadingTCPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed in the middle of a record is part of the benchmark."""
+        """Ignore the error: clients that are killed within a record are part of the benchmark."""
 
 
 class HttpServer(ThreadingHTTPServer):
@@ -215,7 +215,7 @@ class HttpServer(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """See `SocketServer`."""
+        """Ignore the error, as `SocketServer` does."""
 
 
 def main() -> None:
@@ -224,7 +224,7 @@ def main() -> None:
     threading.Thread(target=records.serve_forever, daemon=True).start()
     threading.Thread(target=http.serve_forever, daemon=True).start()
     print(json.dumps({"http": http.server_address[1], "socket": records.server_address[1]}), flush=True)
-    sys.stdin.read()  # until the runner is gone, however it ended
+    sys.stdin.read()  # until the runner has ended, for whatever reason
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-// Builds the page into the Python package, with relative addresses: it works under any path prefix.
+// Builds the dashboard into the Python package. URLs are relative, so it works below any path prefix.
 import { readFileSync } from "node:fs";
 import { defineConfig, type Plugin } from "vite";
 
-/** Swagger UI comes as one file: what it is made of, it says beside it. */
+/** Swagger UI is bundled as one file; the notices of its dependencies are separate files, which are joined here. */
 const notices: Plugin = {
   name: "notices",
   generateBundle() {
@@ -19,10 +19,10 @@ export default defineConfig({
   build: {
     outDir: "../collector/brain_collector/dashboard",
     emptyOutDir: true,
-    assetsInlineLimit: 0, // a data: address would need an exception in the Content-Security-Policy
+    assetsInlineLimit: 0, // data: URLs would need an exception in the Content-Security-Policy
     license: { fileName: "THIRD_PARTY_LICENSES.md" },
     modulePreload: { polyfill: false },
-    chunkSizeWarningLimit: 1_600, // Swagger UI's, for /docs alone
+    chunkSizeWarningLimit: 1_600, // Swagger UI, loaded by /docs only
     rolldownOptions: { input: ["index.html", "docs.html"] },
     target: "es2023",
   },

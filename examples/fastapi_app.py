@@ -11,7 +11,7 @@ STOCK = {1: "lamp", 2: "chair"}
 
 brain_events.init(source="example-fastapi")
 app = FastAPI()
-app.add_middleware(brain_events.EventsMiddleware, exclude=["/livez", "/docs*"])  # added last, it stands outermost
+app.add_middleware(brain_events.EventsMiddleware, exclude=["/livez", "/docs*"])  # added last, so it is outermost
 
 
 @app.get("/items/{item_id}")

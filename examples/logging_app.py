@@ -1,4 +1,4 @@
-"""Standard logging: records are printed as before, and sent too. Sends `backup_done`, `disk_full` and `log`.
+"""Standard logging: records are still printed, and also sent. Sends `backup_done`, `disk_full` and `log`.
 
 BRAIN_EVENTS_URL=http://127.0.0.1:8001 python examples/logging_app.py
 """
@@ -15,9 +15,9 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, handlers=[logging.StreamHandler(), brain_events.EventsHandler()])
 
     log.info("backup of %s is done", "orders", extra={"event_type": "backup_done", "size_mb": 512})
-    log.warning("backups are slower than last week")  # no event_type: it is a `log`
+    log.warning("backups are slower than last week")  # without event_type: a `log` event
 
     try:
-        Path("/dev/full").write_text("a backup")  # Linux's disk that is always full
+        Path("/dev/full").write_text("a backup")  # a device of Linux that is always full
     except OSError:
         log.exception("cannot write the backup", extra={"event_type": "disk_full"})

@@ -1,4 +1,4 @@
-"""Loguru: messages are printed as before, and sent too. Sends `cache_cold`, `log` and `sync_failed`.
+"""Loguru: messages are still printed, and also sent. Sends `cache_cold`, `log` and `sync_failed`.
 
 BRAIN_EVENTS_URL=http://127.0.0.1:8001 python examples/loguru_app.py
 """
@@ -12,7 +12,7 @@ if __name__ == "__main__":
     logger.add(brain_events.EventsHandler())
 
     logger.bind(event_type="cache_cold", region="eu").warning("the cache of {} is cold", "prices")
-    logger.info("warming up")  # no event_type: it is a `log`
+    logger.info("warming up")  # without event_type: a `log` event
 
     try:
         _ = {"eu": 1}["us"]

@@ -8,7 +8,7 @@ from brain_events import bound, log_system_event
 
 
 def import_prices(lines: list[str]) -> int:
-    """Return the sum of the prices; a line that is no number fails."""
+    """Return the sum of the prices; raise for a line that is not a number."""
     return sum(int(line) for line in lines)
 
 
@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
     log_system_event("deployment", "info", "version 1.4.2 is live", {"version": "1.4.2", "hosts": ["web-1", "web-2"]})
 
-    with bound(customer="c-77"):  # joins the details of every event logged inside
+    with bound(customer="c-77"):  # added to the details of every event logged inside
         log_system_event("order_paid", "info", "order 1001 is paid", {"order": 1001, "amount_eur": 49.9})
 
     try:
@@ -25,5 +25,5 @@ if __name__ == "__main__":
     except ValueError:
         log_system_event("import_failed", "error", "the price list has a bad line", exc_info=True)
 
-    # At exit everything is delivered by itself; a script that wants to know says:
-    print("all delivered" if brain_events.flush() else "not yet", brain_events.stats())
+    # Events are delivered automatically at exit. To know the result, wait for it:
+    print("all delivered" if brain_events.flush() else "not delivered yet", brain_events.stats())

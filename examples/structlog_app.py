@@ -1,4 +1,4 @@
-"""structlog: its events are printed as before, and sent too. Sends `stock_low`, `log` and `payment_failed`.
+"""structlog: events are still printed, and also sent. Sends `stock_low`, `log` and `payment_failed`.
 
 BRAIN_EVENTS_URL=http://127.0.0.1:8001 python examples/structlog_app.py
 """
@@ -11,7 +11,7 @@ structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        brain_events.EventsProcessor(),  # after what adds fields, before what renders
+        brain_events.EventsProcessor(),  # after processors that add fields, before those that render
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.dev.ConsoleRenderer(),
     ],
@@ -24,9 +24,9 @@ if __name__ == "__main__":
     log.warning("three left in stock", event_type="stock_low", article="lamp", left=3)
 
     with structlog.contextvars.bound_contextvars(basket="b-5"):
-        log.info("basket opened")  # no event_type: it is a `log`
+        log.info("basket opened")  # without event_type: a `log` event
 
     try:
         _ = 49.9 / 0
     except ZeroDivisionError:
-        log.exception("the bank's answer makes no sense", event_type="payment_failed")
+        log.exception("the bank's response is invalid", event_type="payment_failed")

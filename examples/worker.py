@@ -1,4 +1,4 @@
-"""Worker processes: init once in the parent, log in every child. Sends `jobs_started`, `job_done` and `jobs_done`.
+"""Worker processes: call init once in the parent, log in every child. Sends `jobs_started`, `job_done`, `jobs_done`.
 
 BRAIN_EVENTS_URL=http://127.0.0.1:8001 python examples/worker.py
 """
@@ -11,7 +11,7 @@ from brain_events import bound, log_system_event
 
 
 def work(job: int) -> int:
-    """Do one job in a child, whose events are delivered when it ends, or earlier."""
+    """Do one job in a child process, whose events are delivered before it ends."""
     with bound(pid=os.getpid()):
         log_system_event("job_done", "info", f"job {job} is done", {"job": job})
     return job * job
@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
     with multiprocessing.get_context("fork").Pool(2) as pool:
         results = pool.map(work, range(4))
-        pool.close()  # let the children end by themselves: `terminate` gives them no time to deliver
+        pool.close()  # wait for the children to end: `terminate` would leave them no time to deliver
         pool.join()
 
     log_system_event("jobs_done", "info", "all jobs are done", {"results": results})

@@ -1,4 +1,4 @@
-"""Run the revisions against one Postgres: each in its own transaction, one migrator at a time."""
+"""Runs the revisions on a Postgres: each in its own transaction, one migration process at a time."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-MIGRATION_LOCK = 0x6272_6169  # "brai": two that start at once take turns
-TURN_POLL_S = 0.2
+MIGRATION_LOCK = 0x6272_6169  # "brai": two processes that start at the same time run one after the other
+LOCK_POLL_S = 0.2
 
 logger = logging.getLogger("brain_collector.storage.migrate")
 
-TAKE_TURN = text("SELECT pg_try_advisory_lock(:lock)")
+TRY_LOCK = text("SELECT pg_try_advisory_lock(:lock)")
 HOLDER = text(
     "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database "
     "WHERE locktype = 'advisory' AND objid = :lock AND granted AND datname = current_database()"
@@ -32,8 +32,8 @@ def run_offline() -> None:
 
 
 def run_in(connection: Connection) -> None:
-    """Take the turn, then run what is missing. The turn ends with the connection, also if this process is killed."""
-    await_turn(connection)
+    """Acquire the lock, then run the missing revisions. The lock ends with the connection, also if the process dies."""
+    acquire_lock(connection)
     lock_ms = int(context.config.attributes["lock_s"] * 1000)
     connection.execute(text(f"SET lock_timeout = {lock_ms}"))
     connection.commit()
@@ -42,21 +42,21 @@ def run_in(connection: Connection) -> None:
         context.run_migrations()
 
 
-def await_turn(connection: Connection) -> None:
-    """Poll: who waits inside `pg_advisory_lock` holds a snapshot, and CREATE INDEX CONCURRENTLY would wait for that."""
-    told = False
-    while not connection.execute(TAKE_TURN, {"lock": MIGRATION_LOCK}).scalar_one():
-        if not told:
+def acquire_lock(connection: Connection) -> None:
+    """Poll for the lock: a wait inside `pg_advisory_lock` holds a snapshot, which blocks CREATE INDEX CONCURRENTLY."""
+    is_logged = False
+    while not connection.execute(TRY_LOCK, {"lock": MIGRATION_LOCK}).scalar_one():
+        if not is_logged:
             pid = connection.execute(HOLDER, {"lock": MIGRATION_LOCK}).scalar()
             logger.warning("another migration is running (backend %s); waiting until it is done", pid)
-            told = True
+            is_logged = True
         connection.commit()
-        time.sleep(TURN_POLL_S)
+        time.sleep(LOCK_POLL_S)
     connection.commit()
 
 
 async def run_online(connect: Callable[[], Any]) -> None:
-    """Open one connection, run, and leave nothing behind."""
+    """Open a connection, run the revisions, and close it."""
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.connect() as connection:

@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """One statement per execute: a distributed Postgres takes no more."""
+    """Execute one statement at a time: a distributed Postgres accepts no more."""
     ${upgrades if upgrades else 'op.execute("")'}
 
 
 def downgrade() -> None:
-    """Undo it."""
+    """Undo the upgrade."""
     ${downgrades if downgrades else 'op.execute("")'}

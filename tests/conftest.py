@@ -18,7 +18,7 @@ import uvicorn
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from brain_collector.api import dashboard
+from brain_collector.api import dashboard, manual
 from brain_collector.server.serve import configured
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate
@@ -112,9 +112,16 @@ def serve() -> Serve:
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, *, page_directory: Path = dashboard.DIRECTORY, **changes: Any
+    settings: Settings,
+    *,
+    page_directory: Path = dashboard.DIRECTORY,
+    manual_directory: Path = manual.DIRECTORY,
+    **changes: Any,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    server = uvicorn.Server(configured(msgspec.structs.replace(settings, **changes), page_directory=page_directory))
+    config = configured(
+        msgspec.structs.replace(settings, **changes), page_directory=page_directory, manual_directory=manual_directory
+    )
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         assert not serving.done(), serving

@@ -1,8 +1,8 @@
-"""What is compared: one module for each library, all with the same few functions.
+"""The subjects of the SDK benchmark: one module for each library, all with the same functions.
 
-`start` sets the library up as its documentation says, with its defaults. `flat`, `nested` and `failed` log one event
-with the number `n`; `bound` is a context in which events carry two more fields (None: the library has no such thing).
-`flush` waits until what was logged is sent. `middleware`, where there is one, wraps an ASGI application.
+`start` configures the library as its documentation says, with its defaults. `flat`, `nested` and `failed` log one event
+with the number `n`; `bound` is a context that adds two fields to events (None: the library does not support it).
+`flush` waits until all events are sent. `middleware`, where it exists, wraps an ASGI application.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Target(NamedTuple):
-    """Where to send: an HTTP address, the port for pickled records, and a directory for what cannot be sent."""
+    """The destination: an HTTP address, the port for pickled records, and a directory for undelivered batches."""
 
     url: str
     socket_port: int
@@ -37,4 +37,4 @@ LIBRARIES = {
     "loguru": "loguru",
     "stdlib": "logging",
 }
-"""Each subject's module here, and the library it cannot do without."""
+"""The module of each subject, and the library that it requires."""

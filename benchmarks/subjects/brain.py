@@ -1,4 +1,4 @@
-"""brain-events, with its defaults."""
+"""brain-events with its defaults."""
 
 import brain_events
 from brain_events import log_system_event

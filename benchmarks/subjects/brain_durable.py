@@ -1,4 +1,4 @@
-"""brain-events, each event on the disk before the call returns."""
+"""brain-events in durable mode: each event is on disk before the call returns."""
 
 import brain_events
 from subjects import Target

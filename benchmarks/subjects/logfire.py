@@ -1,4 +1,4 @@
-"""Logfire, which sends to the sink by OTLP and never to its own service."""
+"""Logfire, which sends to the sink over OTLP and not to its own service."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Loguru with `enqueue=True`, and the standard library's handler for a socket behind it: nothing is acknowledged."""
+"""Loguru with `enqueue=True` and the standard library's socket handler, which acknowledges nothing."""
 
 from logging.handlers import SocketHandler
 

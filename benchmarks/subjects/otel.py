@@ -1,4 +1,4 @@
-"""OpenTelemetry's handler for `logging`, its batch processor, and its OTLP exporter over HTTP."""
+"""OpenTelemetry's handler for `logging`, with its batch processor and its OTLP exporter over HTTP."""
 
 import logging
 
@@ -20,7 +20,7 @@ LOGS = LoggerProvider()
 SPANS = TracerProvider()
 
 bound = None
-"""Log records take no fields from the context."""
+"""Log records have no fields from a context."""
 
 
 def start(target: Target) -> None:

@@ -1,4 +1,4 @@
-"""What `otel` and `stdlib` log alike: records of the standard library, with their fields in `extra`."""
+"""The log records of `otel` and `stdlib`: records of the standard library, with their fields in `extra`."""
 
 import logging
 
@@ -16,4 +16,4 @@ def nested(n: int) -> None:
 
 
 def failed(n: int) -> None:
-    LOGGER.error("no charge", extra={"n": n, "order": "o-5512"}, exc_info=True)  # noqa: LOG014 -- the caller handles it
+    LOGGER.error("no charge", extra={"n": n, "order": "o-5512"}, exc_info=True)  # noqa: LOG014 -- the caller handles the exception

@@ -24,7 +24,7 @@ def nested(n: int) -> None:
 
 
 failed = None
-"""Its logs take no exception; `capture_exception` is another product, with another quota."""
+"""Sentry's logs accept no exception; `capture_exception` is another product, with another quota."""
 
 
 @contextmanager
@@ -40,6 +40,6 @@ def flush() -> None:
 
 
 def middleware(app):
-    from sentry_sdk.integrations.asgi import SentryAsgiMiddleware  # noqa: PLC0415 -- who only logs has no need of it
+    from sentry_sdk.integrations.asgi import SentryAsgiMiddleware  # noqa: PLC0415 -- not needed for logs alone
 
     return SentryAsgiMiddleware(app)

@@ -1,4 +1,4 @@
-"""`logging` with QueueHandler and QueueListener, and its handler for a socket behind them: nothing is acknowledged."""
+"""`logging` with QueueHandler, QueueListener and the socket handler, which acknowledges nothing."""
 
 import atexit
 import logging
@@ -14,7 +14,7 @@ __all__ = ["bound", "failed", "flat", "flush", "nested", "start"]
 QUEUE: Queue[Any] = Queue()
 
 bound = None
-"""Log records take no fields from the context."""
+"""Log records have no fields from a context."""
 
 
 def start(target: Target) -> None:

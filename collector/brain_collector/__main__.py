@@ -1,16 +1,16 @@
-"""The `brain-events` command: the command line, or one line on what is missing."""
+"""The `brain-events` command: runs the command line, or names the library that is missing."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line; without the collector's libraries, say how to get them."""
+    """Run the command line; if the collector's libraries are not installed, say how to install them."""
     try:
-        from brain_collector.cli.main import cli  # noqa: PLC0415 - the SDK alone does not bring what it needs
+        from brain_collector.cli.main import cli  # noqa: PLC0415 - an installation of the SDK alone has no click
     except ModuleNotFoundError as error:
         sys.exit(
-            f"brain-events: {error.name} is not installed; the SDK needs no command, the collector needs its extra: "
-            "pip install 'brain-events[embedded]'"
+            f"brain-events: {error.name} is not installed. The command belongs to the collector, which the SDK does "
+            "not need; install the collector: pip install 'brain-events[embedded]'"
         )
     cli(prog_name="brain-events")
 

@@ -1,36 +1,36 @@
-"""Every error the collector raises, and how each looks over HTTP (RFC 9457, `application/problem+json`).
+"""Every error that the collector raises, and its representation over HTTP (RFC 9457, `application/problem+json`).
 
 CollectorError
-├── SettingsError               the command ends with this one line, as with MigrationError, ClientError, DemoError
-│                               and the EmbeddedErrors, which stand beside what raises them
-└── Problem                     an answer; `code` is stable, `detail` says what happened, the value, and what to do
-    ├── RequestMalformed   400  request_malformed
-    ├── BodyUndecodable    400  body_undecodable
-    ├── IdempotencyKeyMalformed       400  idempotency_key_malformed
-    ├── HostRefused        400  host_refused
-    ├── Unauthorized       401  unauthorized
-    ├── Forbidden          403  forbidden
-    ├── OriginRefused      403  origin_refused
-    ├── EventNotFound      404  event_not_found
-    ├── ApiKeyNotFound     404  api_key_not_found
-    ├── TooManyApiKeys     409  too_many_api_keys
-    ├── HeadTooSlow        408  head_too_slow
-    ├── BodyTooSlow        408  body_too_slow
-    ├── PreconditionFailed 412  precondition_failed
-    ├── BodyTooLarge       413  body_too_large
-    ├── UnsupportedMedia   415  unsupported_media_type
-    ├── EventInvalid       422  event_invalid
-    ├── BatchInvalid       422  batch_invalid
-    ├── ApiKeyInvalid      422  api_key_invalid
-    ├── IdempotencyKeyReused          422  idempotency_key_reused
-    ├── BatchTooOld        422  batch_too_old
-    ├── ParameterInvalid   422  parameter_invalid
-    ├── CursorMismatch     422  cursor_mismatch
-    ├── QueryTooBroad      422  query_too_broad
-    ├── UpgradeRequired    426  upgrade_required
-    ├── RateLimited        429  rate_limited, with Retry-After
-    ├── HeadTooLarge       431  head_too_large
-    └── Unavailable        503  unavailable, with Retry-After
+├── SettingsError    the command line prints it as one line and exits; so do MigrationError, ClientError,
+│                    DemoError and EmbeddedError, which are defined beside the code that raises them
+└── Problem          an error response: `code` is stable; `detail` names the value and the remedy
+    ├── RequestMalformed         400  request_malformed
+    ├── BodyUndecodable          400  body_undecodable
+    ├── IdempotencyKeyMalformed  400  idempotency_key_malformed
+    ├── HostRefused              400  host_refused
+    ├── Unauthorized             401  unauthorized
+    ├── Forbidden                403  forbidden
+    ├── OriginRefused            403  origin_refused
+    ├── EventNotFound            404  event_not_found
+    ├── ApiKeyNotFound           404  api_key_not_found
+    ├── HeadTooSlow              408  head_too_slow
+    ├── BodyTooSlow              408  body_too_slow
+    ├── TooManyApiKeys           409  too_many_api_keys
+    ├── PreconditionFailed       412  precondition_failed
+    ├── BodyTooLarge             413  body_too_large
+    ├── UnsupportedMedia         415  unsupported_media_type
+    ├── EventInvalid             422  event_invalid
+    ├── BatchInvalid             422  batch_invalid
+    ├── ApiKeyInvalid            422  api_key_invalid
+    ├── IdempotencyKeyReused     422  idempotency_key_reused
+    ├── BatchTooOld              422  batch_too_old
+    ├── ParameterInvalid         422  parameter_invalid
+    ├── CursorMismatch           422  cursor_mismatch
+    ├── QueryTooBroad            422  query_too_broad
+    ├── UpgradeRequired          426  upgrade_required
+    ├── RateLimited              429  rate_limited, with Retry-After
+    ├── HeadTooLarge             431  head_too_large
+    └── Unavailable              503  unavailable, with Retry-After
 """
 
 from typing import ClassVar
@@ -39,10 +39,10 @@ import msgspec
 
 
 class CollectorError(Exception):
-    """The root of the tree."""
+    """The base class of all errors of the collector."""
 
     exit_code: ClassVar[int] = 1
-    """What the command line ends with."""
+    """The exit code of the command line."""
 
 
 class SettingsError(CollectorError):
@@ -50,7 +50,7 @@ class SettingsError(CollectorError):
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """What is wrong with one field: a JSON pointer (RFC 6901) into the body, a stable code, a sentence."""
+    """An error in one field: a JSON pointer (RFC 6901) into the request body, a stable code and a sentence."""
 
     pointer: str
     code: str
@@ -58,9 +58,9 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The body of every error answer (RFC 9457): `code` is stable, `errors` names the fields at fault.
+    """The body of every error response (RFC 9457). `code` is stable; `errors` lists the fields at fault.
 
-    `request_id` is the answer's X-Request-ID; the collector's log has it too.
+    `request_id` is the X-Request-ID of the response, which the collector's log contains too.
     """
 
     title: str
@@ -73,13 +73,13 @@ class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
 
 class Problem(CollectorError):  # noqa: N818 - RFC 9457's word
-    """An error with an HTTP answer of its own."""
+    """An error with its own HTTP response."""
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
     answer_after_s: float = 0.0
-    """How long the answer is held back: who does not heed `Retry-After` shall not be faster than who does."""
+    """Seconds by which the response is delayed, so that a client gains nothing by ignoring `Retry-After`."""
 
     def __init__(
         self, detail: str, *, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
@@ -91,113 +91,113 @@ class Problem(CollectorError):  # noqa: N818 - RFC 9457's word
 
     @property
     def body(self) -> ProblemBody:
-        """The answer's body."""
+        """The body of the response."""
         return ProblemBody(title=self.title, status=self.status, code=self.code, detail=self.detail, errors=self.errors)
 
 
 class RequestMalformed(Problem):
-    """What came is no HTTP/1.1, or could be understood in two ways.
+    """The request is not valid HTTP/1.1, or is ambiguous.
 
-    Mend the client or the proxy that sent it; `detail` names what is wrong.
+    Fix the client or proxy that sent it; `detail` says what is wrong.
     """
 
     status, code, title = 400, "request_malformed", "The request is malformed"
 
 
 class BodyUndecodable(Problem):
-    """The body as a whole is no JSON, no NDJSON or no gzip.
+    """The body is not valid JSON, NDJSON or gzip, or is incomplete.
 
-    Send valid JSON, a JSON array or NDJSON, compressed as `Content-Encoding` says.
+    Send valid JSON, a JSON array or NDJSON, compressed as `Content-Encoding` declares.
     """
 
     status, code, title = 400, "body_undecodable", "The body cannot be decoded"
 
 
 class IdempotencyKeyMalformed(Problem):
-    """The Idempotency-Key is no UUID.
+    """The `Idempotency-Key` is not a UUID.
 
-    Send a UUID (version 7 is best), or no key.
+    Send a UUID (preferably version 7), or omit the header.
     """
 
-    status, code, title = 400, "idempotency_key_malformed", "The Idempotency-Key is no UUID"
+    status, code, title = 400, "idempotency_key_malformed", "The Idempotency-Key is not a UUID"
 
 
 class HostRefused(Problem):
-    """The Host header names a host this collector does not answer to (guards against DNS rebinding).
+    """The `Host` header names a host that this collector does not serve (protection against DNS rebinding).
 
-    Use a name it answers to, or add yours to `BRAIN_COLLECTOR_ALLOWED_HOSTS`.
+    Use a host name that it serves, or add yours to `BRAIN_COLLECTOR_ALLOWED_HOSTS`.
     """
 
-    status, code, title = 400, "host_refused", "This collector does not answer to that host name"
+    status, code, title = 400, "host_refused", "The collector does not serve this host name"
 
 
 class Unauthorized(Problem):
-    """No key, or a wrong one.
+    """The API key is missing or invalid.
 
-    Send `Authorization: Bearer <key>`. Keep the events: they are welcome once the key is right.
+    Send `Authorization: Bearer <key>` with a valid API key. Keep the events and send them again then.
     """
 
-    status, code, title = 401, "unauthorized", "A valid key is needed"
+    status, code, title = 401, "unauthorized", "A valid API key is required"
 
 
 class Forbidden(Problem):
-    """The key is good, but lacks the scope.
+    """The API key is valid but lacks the required scope.
 
-    Use a key with the scope that `detail` names. Keep the events.
+    Use an API key with the scope that `detail` names. Keep the events and send them again then.
     """
 
-    status, code, title = 403, "forbidden", "The key does not have the scope"
+    status, code, title = 403, "forbidden", "The API key lacks the required scope"
 
 
 class OriginRefused(Problem):
-    """The request has a browser's session, or opens a WebSocket, but is not from the collector's own page.
+    """The request uses a browser session or opens a WebSocket, but comes from another origin than the collector's own.
 
-    Send `Authorization: Bearer <key>`; a proxy has to pass the Host header as the browser sent it.
+    Send `Authorization: Bearer <key>`, or make the proxy pass the `Host` header unchanged.
     """
 
-    status, code, title = 403, "origin_refused", "The request is not from the collector's own page"
+    status, code, title = 403, "origin_refused", "The request comes from another origin"
 
 
 class EventNotFound(Problem):
-    """There is no event of this id.
+    """No event has this id: it was deleted, or never stored.
 
-    It was deleted, or never stored.
+    Check the id.
     """
 
-    status, code, title = 404, "event_not_found", "No such event"
+    status, code, title = 404, "event_not_found", "Event not found"
 
 
 class ApiKeyNotFound(Problem):
-    """There is no API key of this id.
+    """No API key has this id: it was revoked, or never created.
 
-    It was revoked, or never made; `GET /api/keys` lists those there are.
+    Look the id up in `GET /api/keys`.
     """
 
-    status, code, title = 404, "api_key_not_found", "No such API key"
+    status, code, title = 404, "api_key_not_found", "API key not found"
 
 
 class TooManyApiKeys(Problem):
-    """There are as many live API keys as there may be.
+    """The maximum number of live API keys is reached.
 
-    Revoke keys that nobody uses.
+    Revoke API keys that are no longer used, or raise `BRAIN_COLLECTOR_MAX_API_KEYS`.
     """
 
-    status, code, title = 409, "too_many_api_keys", "There are too many API keys"
+    status, code, title = 409, "too_many_api_keys", "Too many API keys"
 
 
 class HeadTooSlow(Problem):
-    """The request line and headers did not arrive in time.
+    """The request line and headers did not arrive within the deadline.
 
-    Send it again on a new connection.
+    Send the request again on a new connection.
     """
 
-    status, code, title = 408, "head_too_slow", "The request did not arrive in time"
+    status, code, title = 408, "head_too_slow", "The request headers did not arrive in time"
 
 
 class BodyTooSlow(Problem):
-    """The body did not arrive in time; what is left of it is not waited for.
+    """The body did not arrive within the deadline; the connection is closed.
 
-    Send it again, in smaller batches if the line is slow.
+    Send the request again; on a slow network, in smaller batches.
     """
 
     status, code, title = 408, "body_too_slow", "The body did not arrive in time"
@@ -207,25 +207,25 @@ class BodyTooSlow(Problem):
 
 
 class BodyTooLarge(Problem):
-    """The body is over a limit, as it travels or inflated.
+    """The body exceeds a limit, as transmitted or after decompression.
 
-    Halve the batch, or shorten the event; `detail` names the limit.
+    Halve the batch or shorten the event; `detail` names the limit.
     """
 
     status, code, title = 413, "body_too_large", "The body is too large"
 
 
 class PreconditionFailed(Problem):
-    """The event is not, or no longer, the one that the request's If-Match or If-None-Match speaks of.
+    """The event does not, or no longer, match the request's `If-Match` or `If-None-Match`.
 
-    Get the event, and decide again with its present `ETag`.
+    Get the event again, and decide with its current `ETag`.
     """
 
-    status, code, title = 412, "precondition_failed", "The event is another than expected"
+    status, code, title = 412, "precondition_failed", "The precondition is not met"
 
 
 class UnsupportedMedia(Problem):
-    """The Content-Type or Content-Encoding is not one this endpoint takes.
+    """The endpoint does not accept this `Content-Type` or `Content-Encoding`.
 
     Use `application/json` or `application/x-ndjson`, and `gzip` or no encoding.
     """
@@ -234,45 +234,45 @@ class UnsupportedMedia(Problem):
 
 
 class EventInvalid(Problem):
-    """The event is malformed; `errors` says where.
+    """The event is invalid; `errors` lists the fields.
 
-    Correct the fields that `errors` points at.
+    Correct the fields that `errors` lists.
     """
 
-    status, code, title = 422, "event_invalid", "The event is not valid"
+    status, code, title = 422, "event_invalid", "The event is invalid"
 
 
 class BatchInvalid(Problem):
-    """Nothing in the batch was valid; `errors` says where.
+    """No event of the batch is valid; `errors` lists the fields.
 
-    Correct the events that `errors` points at.
+    Correct the events that `errors` lists.
     """
 
     status, code, title = 422, "batch_invalid", "No event of the batch is valid"
 
 
 class ApiKeyInvalid(Problem):
-    """What is asked for cannot be an API key; `errors` says where.
+    """The description of the API key to create is invalid; `errors` lists the fields.
 
-    Correct the fields that `errors` points at.
+    Correct the fields that `errors` lists.
     """
 
-    status, code, title = 422, "api_key_invalid", "The API key is not valid"
+    status, code, title = 422, "api_key_invalid", "The API key is invalid"
 
 
 class IdempotencyKeyReused(Problem):
-    """The Idempotency-Key was used before, with another body.
+    """The `Idempotency-Key` was already used with a different body.
 
-    Use a new key for another body; the same key is for the same bytes alone.
+    Use a new idempotency key for a different body.
     """
 
-    status, code, title = 422, "idempotency_key_reused", "The Idempotency-Key was used with another body"
+    status, code, title = 422, "idempotency_key_reused", "The Idempotency-Key was used with a different body"
 
 
 class BatchTooOld(Problem):
-    """The Idempotency-Key is so old that it may have been stored and forgotten since.
+    """The `Idempotency-Key` is so old that the collector may have stored the batch and forgotten the key.
 
-    Look whether its events are stored; send those that are not under a new key.
+    Check whether the events are stored, and send the missing ones with a new idempotency key.
     """
 
     status, code, title = 422, "batch_too_old", "The Idempotency-Key is too old"
@@ -284,20 +284,20 @@ class ParameterInvalid(Problem):
     Correct the parameter that `detail` names.
     """
 
-    status, code, title = 422, "parameter_invalid", "A parameter is not valid"
+    status, code, title = 422, "parameter_invalid", "A parameter is invalid"
 
 
 class CursorMismatch(Problem):
-    """The cursor was made for another filter than the request's.
+    """The cursor belongs to another filter than the request's.
 
-    Begin at the first page of the new filter.
+    Start at the first page of the new filter.
     """
 
-    status, code, title = 422, "cursor_mismatch", "The cursor does not fit the filter"
+    status, code, title = 422, "cursor_mismatch", "The cursor does not match the filter"
 
 
 class QueryTooBroad(Problem):
-    """The query ran into the statement time-out.
+    """The query exceeded its time limit, or would return too many groups.
 
     Narrow it with `from` and `to`, or with `event_type`.
     """
@@ -306,40 +306,46 @@ class QueryTooBroad(Problem):
 
 
 class UpgradeRequired(Problem):
-    """The path is a WebSocket, and the request asks for none, or not as RFC 6455 has it.
+    """The path is a WebSocket, and the request is not a valid upgrade (RFC 6455).
 
-    Use a WebSocket client, or `/api/events/stream`.
+    Use a WebSocket client, or `GET /api/events/stream`.
     """
 
-    status, code, title = 426, "upgrade_required", "A WebSocket is to be had here"
+    status, code, title = 426, "upgrade_required", "WebSocket upgrade required"
 
 
 class RateLimited(Problem):
-    """The caller has sent more than its share; nothing of the request was taken.
+    """The caller exceeded its rate limit; nothing of the request was stored.
 
-    Send it again after `Retry-After`, with the same `Idempotency-Key`.
+    Send the request again after `Retry-After`, with the same `Idempotency-Key`.
     """
 
-    status, code, title = 429, "rate_limited", "Too much in too short a time"
+    status, code, title = 429, "rate_limited", "Rate limit exceeded"
 
 
 class HeadTooLarge(Problem):
-    """The request line and headers are over a limit.
+    """The request line and headers exceed a limit.
 
     Send fewer or shorter headers; `detail` names the limit.
     """
 
-    status, code, title = 431, "head_too_large", "The request's headers are too large"
+    status, code, title = 431, "head_too_large", "The request headers are too large"
 
 
 class Unavailable(Problem):
-    """The database is away, full or overloaded; nothing was promised, the client tries again.
+    """The database is unavailable or full, or the collector is overloaded or shutting down.
 
-    Send it again after `Retry-After`, with the same `Idempotency-Key`.
+    Send the request again after `Retry-After`, with the same `Idempotency-Key`.
     """
 
-    status, code, title = 503, "unavailable", "The collector cannot do this now"
+    status, code, title = 503, "unavailable", "The collector is temporarily unavailable"
 
     def __init__(self, detail: str, *, retry_after_s: int, answer_after_s: float = 0.0) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
         self.answer_after_s = answer_after_s
+
+    @classmethod
+    def send_again(cls, reason: str, retry_after_s: int, *, answer_after_s: float = 0.0) -> "Unavailable":
+        """Return the refusal of a request that stores events: nothing of it is stored, a retry is safe."""
+        detail = f"{reason}; send the request again in {retry_after_s} s, with the same Idempotency-Key"
+        return cls(detail, retry_after_s=retry_after_s, answer_after_s=answer_after_s)

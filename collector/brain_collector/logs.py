@@ -1,7 +1,7 @@
 """The collector's log on stderr: one record a line, as JSON or as text, with the id of the request it belongs to.
 
-Everything logs through the standard library; structlog renders. What a client sent can end no line and begin none:
-JSON escapes it, and in text every control character is shown as its escape, tracebacks are indented.
+All code logs through the standard library; structlog renders the records. Text from clients cannot end or begin a
+line: JSON escapes it; in text, every control character is replaced by its escape, and tracebacks are indented.
 """
 
 import logging
@@ -19,10 +19,13 @@ LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
 def configure(log_format: LogFormat = "auto", log_level: LogLevel = "warning", stream: TextIO | None = None) -> None:
-    """Send the log of this process to `stream` (stderr); `auto` is text on a terminal, else JSON. Again replaces it."""
+    """Send the log of this process to `stream`, by default stderr; a further call replaces the configuration.
+
+    `auto` is text if the stream is a terminal, else JSON.
+    """
     out = stream or sys.stderr
     as_text = log_format == "text" or (log_format == "auto" and out.isatty())
-    ending: tuple[Processor, ...] = (
+    renderers: tuple[Processor, ...] = (
         (_one_line, structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain_traceback))
         if as_text
         else (structlog.processors.JSONRenderer(),)
@@ -38,7 +41,7 @@ def configure(log_format: LogFormat = "auto", log_level: LogLevel = "warning", s
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            *ending,
+            *renderers,
         ],
     )
     handler = logging.StreamHandler(out)
@@ -47,7 +50,7 @@ def configure(log_format: LogFormat = "auto", log_level: LogLevel = "warning", s
 
 
 def _one_line(_logger: object, _method: str, record: EventDict) -> EventDict:
-    """Leave no character in a text line that could end it, move the cursor, or turn the direction of writing."""
+    """Escape every character that could end a text line, move the cursor, or change the writing direction."""
     for name, value in record.items():
         if name == "exception":
             record[name] = "\n".join(f"    {line}" for line in printable.lines(str(value)).split("\n"))

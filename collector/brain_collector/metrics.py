@@ -1,8 +1,8 @@
-"""Every metric there is, in one list, and what counts them: one `Metrics` (so one registry) an application.
+"""The list of all metrics, and `Metrics`, which counts them: one instance, with its own registry, per application.
 
-Counters and histograms are fed as things happen, once a request or a transaction and never once an event.
-Everything with `at_scrape` is read when `/metrics` is asked (`api/metrics.py`). Label values are bounded: routes are
-templates, reasons and results come from this code.
+Counters and histograms are updated as things happen, once per request or transaction and never once per event.
+A metric with `at_scrape` is read when `/metrics` is requested (`api/metrics.py`). Label values are bounded: routes are
+templates, and reasons and results are constants of this code.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ _ROWS: Final = (1, 10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """One metric. A unit stands in its name; `at_scrape`: read when asked for, and left out when it is not known."""
+    """One metric; its name includes its unit. `at_scrape`: read at each scrape, and left out while it is unknown."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -45,76 +45,108 @@ def _gauge(name: str, help: str, *labels: str) -> Metric:
 
 REQUESTS: Final = _counter(
     "requests",
-    "Requests answered. `route` is a template such as `/api/events/{id}`, or `none` where the request was refused "
-    "before it had one; `status` is `none` where the client left before an answer.",
+    "Requests handled. `route` is a template such as `/api/events/{id}`, or `none` if the request was refused before "
+    "routing; `status` is `none` if the client disconnected before the response.",
     "method",
     "route",
     "status",
 )
 REQUEST_SECONDS: Final = _histogram(
-    "request_seconds", "Time from a request's head to the end of its answer.", _SECONDS, "method", "route"
+    "request_seconds", "Time from the headers of a request to the end of its response.", _SECONDS, "method", "route"
 )
 CONNECTIONS_REFUSED: Final = _counter(
     "connections_refused",
-    "What the door turned away: `request_malformed`, `head_too_large`, `head_too_slow` (the problem's code), `crowded` "
-    "(every connection works; 503), `full` (also the reserve is taken; 503, unheard); without an answer `shed` (it "
-    "waited, and made room) and `silent` (it said nothing in time). Of these only `crowded` is in `requests`, and what "
-    "fails in the middle of a body.",
+    "Connections and requests refused before routing. With a response: `request_malformed`, `head_too_large` and "
+    "`head_too_slow` (the error codes), `crowded` (503: every connection has a request in progress) and `full` (503, "
+    "without reading the request: the reserve is in use too). Closed without a response: `shed` (idle, to make room) "
+    "and `silent` (sent nothing in time). `brain_collector_requests_total` includes only `crowded`, and requests that "
+    "fail in the middle of a body.",
     "reason",
 )
-EVENTS_ACCEPTED: Final = _counter("events_accepted", "Events committed for clients.")
-EVENTS_REJECTED: Final = _counter("events_rejected", "Events refused, by the code of their error.", "reason")
-BATCH_EVENTS: Final = _histogram("batch_events", "Events in a batch; the count is the number of batches.", _ROWS)
-DUPLICATES: Final = _counter("duplicates", "Requests under a known idempotency key, answered with the first answer.")
-PENDING_BYTES: Final = _gauge("pending_bytes", "Bytes of request bodies at work.")
-PENDING_BYTES_LIMIT: Final = _gauge("pending_bytes_limit", "The most of them that are taken (`max_pending_bytes`).")
-WAITING_REQUESTS: Final = _gauge("waiting_requests", "Requests that wait until there is room for their bodies.")
-WRITER_QUEUE: Final = _gauge("writer_queue", "Submissions that no writer has taken yet.")
-GROUP_ROWS: Final = _histogram("group_rows", "Events in one committed transaction.", _ROWS)
-COMMIT_SECONDS: Final = _histogram("commit_seconds", "Time of one transaction, from its first statement.", _SECONDS)
+EVENTS_ACCEPTED: Final = _counter(
+    "events_accepted", "Events committed for clients, without the collector's own events."
+)
+EVENTS_REJECTED: Final = _counter("events_rejected", "Events rejected, by error code.", "reason")
+BATCH_EVENTS: Final = _histogram(
+    "batch_events", "Number of events in a batch; its count is the number of batches.", _ROWS
+)
+DUPLICATES: Final = _counter(
+    "duplicates", "Requests with a known idempotency key, which got the response of the first one."
+)
+PENDING_BYTES: Final = _gauge(
+    "pending_bytes", "Bytes held for the request bodies in progress; decoded bodies count three times."
+)
+PENDING_BYTES_LIMIT: Final = _gauge(
+    "pending_bytes_limit", "Maximum of `brain_collector_pending_bytes` (the setting `max_pending_bytes`)."
+)
+WAITING_REQUESTS: Final = _gauge(
+    "waiting_requests", "Requests that wait for admission, until enough pending bytes are free."
+)
+WRITER_QUEUE: Final = _gauge("writer_queue", "Requests whose events no writer has taken yet.")
+GROUP_ROWS: Final = _histogram("group_rows", "Number of events in a committed transaction.", _ROWS)
+COMMIT_SECONDS: Final = _histogram(
+    "commit_seconds", "Time from the first statement of a transaction to the end of its commit.", _SECONDS
+)
 RETRIES: Final = _counter(
     "transaction_retries",
-    "Transactions begun again: `conflict` (deadlock, serialization), `partition` (a day was missing), "
-    "`connection` (it had died).",
+    "Transactions retried: `conflict` (deadlock or serialization failure), `partition` (a day had no partition), "
+    "`connection` (it was lost).",
     "reason",
 )
 CACHE_REQUESTS: Final = _counter(
     "cache_requests",
-    "Look-ups by scope (`events`: lists and statistics, `event`: single ones) and result; `bypass`: the cache could "
-    "not be trusted or asked.",
+    "Cache lookups, by scope (`events`: lists and statistics, `event`: single events) and result; `bypass`: the cache "
+    "was unavailable or might be stale.",
     "scope",
     "result",
 )
-CACHE_UP: Final = _gauge("cache_up", "1 while the cache answers.")
-DATABASE_UP: Final = _gauge("database_up", "1 while the database takes writes.")
-READ_CONNECTIONS: Final = _gauge("read_connections", "Database connections for reads that are in use.")
-READ_CONNECTIONS_LIMIT: Final = _gauge("read_connections_limit", "The most of them (`read_connections`).")
-ENGINE_UP: Final = _gauge("engine_up", "1 while the embedded engine runs; absent where nothing is embedded.", "engine")
+CACHE_UP: Final = _gauge("cache_up", "1 while the cache responds, otherwise 0.")
+DATABASE_UP: Final = _gauge("database_up", "1 while the database accepts writes, otherwise 0.")
+READ_CONNECTIONS: Final = _gauge("read_connections", "Database connections for reads in use.")
+READ_CONNECTIONS_LIMIT: Final = _gauge(
+    "read_connections_limit", "Maximum number of database connections for reads (the setting `read_connections`)."
+)
+ENGINE_UP: Final = _gauge(
+    "engine_up", "1 while the embedded engine runs, otherwise 0; absent if none is embedded.", "engine"
+)
 ENGINE_RESTARTS: Final = Metric(
     f"{PREFIX}engine_restarts_total",
     "counter",
-    "Times the embedded engine died and was started again.",
+    "Restarts of the embedded engine after it died.",
     ("engine",),
     at_scrape=True,
 )
-FOLD_LAG: Final = _gauge("fold_lag_seconds", "Time since any collector folded the journal of counts.")
+FOLD_LAG: Final = _gauge("fold_lag_seconds", "Time since any collector last folded the journal of counts.")
 UNINDEXED: Final = _gauge(
-    "search_unindexed_events", "Events that a search has to look through itself; up to 2048 wait on purpose."
+    "search_unindexed_events",
+    "Events that are not in the search index yet, so searches scan them; up to 2048 is normal.",
 )
-JOURNAL_ROWS: Final = _gauge("journal_rows", "Rows of the journal that wait to be folded; 100000 is that or more.")
-DAYS_AHEAD: Final = _gauge("partition_days_ahead", "Whole days after today that have a partition. 0 is an emergency.")
-DATA_FREE: Final = _gauge("data_dir_free_bytes", "Disk left for the embedded engines; absent where none are embedded.")
-DATA_SIZE: Final = _gauge("data_dir_size_bytes", "Size of that file system.")
-OWN_EVENTS_WAITING: Final = _gauge("own_events_waiting", "Own events that are not stored yet.")
-OWN_EVENTS_DROPPED: Final = _counter("own_events_dropped", "Own events dropped while the database was away for long.")
+JOURNAL_ROWS: Final = _gauge(
+    "journal_rows", "Rows of the journal of counts that wait to be folded; 100000 means that many or more."
+)
+DAYS_AHEAD: Final = _gauge(
+    "partition_days_ahead", "Whole days after today that have a partition; 0 requires immediate action."
+)
+DATA_FREE: Final = _gauge(
+    "data_dir_free_bytes", "Free space of the file system of the data directory; absent if no engine is embedded."
+)
+DATA_SIZE: Final = _gauge(
+    "data_dir_size_bytes", "Size of the file system of the data directory; absent if no engine is embedded."
+)
+OWN_EVENTS_WAITING: Final = _gauge("own_events_waiting", "The collector's own events that are not stored yet.")
+OWN_EVENTS_DROPPED: Final = _counter(
+    "own_events_dropped", "Own events dropped because the database was unavailable for too long."
+)
 CANARY_EVENTS: Final = _counter(
     "canary_events",
-    "Own health checks read back after their acknowledgement: `found`, `acked_not_found` (lost: an alarm), `doubled` "
-    "(stored twice: an alarm), `deleted` (by a client; no alarm).",
+    "Own health checks read back after they were acknowledged: `found`, `acked_not_found` (lost: raise an alarm), "
+    "`doubled` (stored twice: raise an alarm), `deleted` (by a client: no alarm).",
     "result",
 )
-CANARY_CHECKS: Final = _counter("canary_checks", "Times they were read back; it must grow.")
-BUILD: Final = _gauge("build_info", "Always 1.", "version", "python")
+CANARY_CHECKS: Final = _counter("canary_checks", "Rounds of reading own health checks back; it must keep increasing.")
+BUILD: Final = _gauge(
+    "build_info", "Always 1; the labels are the versions of the collector and of Python.", "version", "python"
+)
 
 METRICS: Final = (
     REQUESTS,
@@ -150,11 +182,11 @@ METRICS: Final = (
     CANARY_CHECKS,
     BUILD,
 )
-"""Every metric, in the order of the reference. prometheus_client adds the `process_*` ones."""
+"""Every metric, in the order of the reference. prometheus_client adds `process_*`."""
 
 
 class Reading(NamedTuple):
-    """The value that a metric with `at_scrape` has now."""
+    """The current value of a metric with `at_scrape`."""
 
     metric: Metric
     value: float
@@ -183,7 +215,7 @@ class Metrics:
         self._histogram = cache(self._find_histogram)
 
     def add(self, metric: Metric, *labels: str, n: float = 1) -> None:
-        """Count n more."""
+        """Increase a counter by n."""
         self._counter(metric.name, *labels).inc(n)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
@@ -197,12 +229,12 @@ class Metrics:
         return self._histograms[name].labels(*labels) if labels else self._histograms[name]
 
     def text(self, readings: Iterable[Reading]) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(_Families(self._registry, readings))
 
 
 class _Families(Collector):
-    """What the registry counted and what was read just now, as one registry."""
+    """The metrics of the registry and the current readings, as one collector."""
 
     def __init__(self, registry: CollectorRegistry, readings: Iterable[Reading]) -> None:
         self._registry = registry

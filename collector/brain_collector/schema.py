@@ -1,4 +1,4 @@
-"""The structs of the HTTP API: what a request is decoded into and an answer encoded from. OpenAPI is made of these."""
+"""The structs of the HTTP API: requests are decoded into them, responses encoded from them, OpenAPI made of them."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS
 Severity = Literal["info", "warning", "error", "critical"]
 State = Literal["up", "down"]
 KeyScope = Literal["ingest", "read", "write", "admin"]
-"""What an API key may do; none implies another."""
+"""A permission of an API key. No scope implies another."""
 EventType = Annotated[str, Meta(min_length=1, max_length=EVENT_TYPE_MAX_CHARS)]
 Source = Annotated[str, Meta(max_length=SOURCE_MAX_CHARS)]
 KeyName = Annotated[
@@ -22,15 +22,15 @@ KeyName = Annotated[
         pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+(?![\s\S])",
     ),
 ]
-"""One line as it looks: no control characters, none that turn text around."""
+"""One line of text, without control characters and without characters that change the direction of writing."""
 Details = Annotated[
     msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"], "description": "Any JSON object."})
 ]
-"""Details stay JSON text from the socket to Postgres and back: they are never built as Python objects."""
+"""Details remain JSON text from the socket to Postgres and back; they are never turned into Python objects."""
 
 
 class EventCreate(msgspec.Struct, gc=False):
-    """An event as a client sends it. A `timestamp` without an offset is UTC; without one, it is the time of arrival."""
+    """An event as a client sends it. A `timestamp` without an offset is in UTC; the default is the time of arrival."""
 
     event_type: EventType
     severity: Severity
@@ -41,10 +41,10 @@ class EventCreate(msgspec.Struct, gc=False):
 
 
 class EventUpdate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A partial update: absent fields stay as they are.
+    """A partial update of an event: absent fields are left unchanged.
 
-    So that an event can be sent back as it was got: `id`, `created_at` and `matches` are ignored, `timestamp` must be
-    the event's.
+    An event can be sent back as it was received: `id`, `created_at` and `matches` are ignored, and `timestamp`, if it
+    is present, must equal the event's.
     """
 
     event_type: EventType | msgspec.UnsetType = msgspec.UNSET
@@ -59,7 +59,7 @@ class EventUpdate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class Match(msgspec.Struct, gc=False):
-    """Where a search found what it looked for: characters `start` to before `end` of the text that `at` points to."""
+    """A match of a search: the characters from `start` up to, excluding, `end` of the text that `at` points to."""
 
     at: str
     start: int
@@ -67,7 +67,7 @@ class Match(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """An event as it is stored. `created_at` is the time of its commit's transaction; `matches` come with `q`."""
+    """A stored event. `created_at` is the time of the transaction that stored it; `matches` is present with `q`."""
 
     id: int
     event_type: str
@@ -81,7 +81,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Exact counts. `recent_events` are those of the last 24 hours."""
+    """Exact counts of events. `recent_events` counts those of the last 24 hours."""
 
     total_events: int
     events_by_severity: dict[str, int]
@@ -91,7 +91,7 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """Counts of one value (null: the events that have none), one a bucket."""
+    """Counts of the events with one value (null: events without a value), one per bucket."""
 
     value: str | None
     counts: list[int]
@@ -99,16 +99,16 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Rest(msgspec.Struct, frozen=True):
-    """Counts of all other values together, one a bucket."""
+    """Counts of the events with any other value, one per bucket."""
 
     counts: list[int]
     total: int
 
 
 class Histogram(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"}):
-    """Counts of the events between two moments, in buckets of `step_s` that begin at `starts`.
+    """Counts of the events in a time range, in buckets of `step_s` seconds that begin at `starts`.
 
-    `partial`: the time was spent, and only the events from `counted_from` on are counted.
+    `partial`: the time limit was reached, so only events from `counted_from` on are counted.
     """
 
     since: datetime
@@ -123,16 +123,16 @@ class Histogram(msgspec.Struct, frozen=True, rename={"since": "from", "until": "
 
 
 class FacetValue(msgspec.Struct, frozen=True):
-    """How many events have a value (null: none)."""
+    """The number of events with a value (null: events without a value)."""
 
     value: str | None
     n: int
 
 
 class Facet(msgspec.Struct, frozen=True):
-    """The most frequent values of a field, and how many events have another one.
+    """The most frequent values of a field, and the number of events with any other value.
 
-    `partial`: of this field, only the events from `counted_from` on are counted.
+    `partial`: for this field, only events from `counted_from` on are counted.
     """
 
     values: list[FacetValue]
@@ -141,7 +141,7 @@ class Facet(msgspec.Struct, frozen=True):
 
 
 class Facets(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"}):
-    """The values of the events between two moments, by field. `partial`: of some field, only a part is counted."""
+    """The most frequent values of the events in a time range, by field. `partial`: at least one field is partial."""
 
     since: datetime
     until: datetime
@@ -152,9 +152,10 @@ class Facets(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """A line that was refused. `index` is its place in the batch under `idempotency_key`; null: it came alone.
+    """A rejected line. `index` is its position in the batch; null if it was sent as a single event.
 
-    `line` is its beginning, `line_bytes` its whole length; `line_base64` has the bytes when they are no UTF-8.
+    `idempotency_key` is that of the request, if it had one. `line` is the beginning of the line, `line_bytes` its full
+    length; `line_base64` has the bytes if they are not valid UTF-8.
     """
 
     id: int
@@ -170,13 +171,13 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class Purged(msgspec.Struct, frozen=True):
-    """How many refused lines are gone."""
+    """The number of rejected lines that were deleted."""
 
     deleted: int
 
 
 class EngineState(msgspec.Struct, frozen=True):
-    """One embedded engine: `restarts` counts the times it died and came back; `waits_for` says why it does not yet."""
+    """An embedded engine. `restarts` counts restarts after it died; `waits_for` says why it is not restarted yet."""
 
     name: str
     running: bool
@@ -186,7 +187,7 @@ class EngineState(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`status` is `ok`, or `degraded` when the database or the cache is away. The rest is for who has the key."""
+    """`status` is `degraded` if the database or the cache is unavailable. The other fields require access."""
 
     status: Literal["ok", "degraded"]
     version: str | msgspec.UnsetType = msgspec.UNSET
@@ -196,27 +197,27 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class DatabaseHealth(msgspec.Struct, frozen=True):
-    """Whether the database answers, and how long it took."""
+    """Whether the database responds, and how long it took."""
 
     status: Literal["ok", "down"]
     latency_ms: float | None
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether this collector should get traffic; `reasons` says why not."""
+    """Whether this collector should receive traffic; `reasons` says why not."""
 
     status: Literal["ready", "not_ready"]
     reasons: list[str]
 
 
 class Liveness(msgspec.Struct, frozen=True):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["alive"] = "alive"
 
 
 class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An API key that is wanted: a name for people, what it may do, and for how long."""
+    """An API key to create: a name for people, its scopes, and its life in seconds (by default unlimited)."""
 
     name: KeyName
     scopes: Annotated[list[KeyScope], Meta(min_length=1, max_length=4)]
@@ -224,7 +225,7 @@ class KeyCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """An API key without its text. `last_used_at` is exact to a minute."""
+    """An API key without its secret. `last_used_at` is accurate to one minute."""
 
     id: int
     name: str
@@ -237,13 +238,16 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 class SessionCreate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The API key that a browser's session is to have."""
+    """The API key for a session of a browser."""
 
     key: Annotated[str, Meta(min_length=1, max_length=1_000)]
 
 
 class Session(msgspec.Struct, frozen=True):
-    """Who asks: `key:<prefix>`, `bootstrap`, `open` where no key is needed, or null where one is, and is not there."""
+    """The caller and its scopes.
+
+    `caller` is `key:<prefix>`, `bootstrap`, `open` if no API key is required, or null if one is required and missing.
+    """
 
     caller: str | None
     scopes: list[KeyScope]
@@ -252,6 +256,6 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class KeyCreated(ApiKey, frozen=True, kw_only=True):
-    """An API key that was just made: `key` is its text, shown this once."""
+    """A newly created API key: `key` is its secret, which is shown only once."""
 
     key: str

@@ -1,4 +1,4 @@
-"""The collector's settings: environment and flags in, one frozen `Settings` out. Read once, at the edge."""
+"""The collector's settings: flags and environment variables, read once at the start into a frozen `Settings`."""
 
 import difflib
 import os
@@ -15,204 +15,471 @@ from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_
 
 ENV_PREFIX: Final = "BRAIN_COLLECTOR_"
 ID_BLOCK: Final = 10_000
-"""Ids are drawn from the sequence in blocks of this size (the sequence's INCREMENT), so a batch can be no longer."""
+"""The size of the blocks in which event ids are drawn (the sequence's INCREMENT), so the maximum size of a batch."""
+
+_LIST: Final = "`brain-events config show` and reference/configuration in the manual list all settings"
 
 _Positive = Meta(gt=0)
 
 
-def _help(text: str) -> Meta:
-    return Meta(description=text)
+def _help(*sentences: str) -> Meta:
+    return Meta(description=" ".join(sentences))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting, with its default. Each is read from `BRAIN_COLLECTOR_<NAME>`; `serve --help` lists the flags."""
 
-    host: Annotated[str, _help("Address to serve on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535), _help("Port to serve on; 0 picks a free one.")] = 8001
+    # Serving
+    host: Annotated[str, _help("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535), _help("Port to listen on; 0 picks a free one.")] = 8001
+    allowed_hosts: Annotated[
+        str,
+        _help(
+            "Host names that requests may address, comma-separated; `*` allows any.",
+            "Requests for other names are refused with 400.",
+        ),
+    ] = ""
+
+    # Access
+    api_key: Annotated[
+        str | None,
+        _help("The bootstrap API key. It has every scope and works while the database is unavailable."),
+    ] = None
+    api_key_file: Annotated[str | None, _help("File whose first line is the bootstrap API key.")] = None
+    require_api_key: Annotated[
+        bool,
+        _help(
+            "Require an API key even before the first one is created; this also permits listening on a public address."
+        ),
+    ] = False
+    insecure: Annotated[bool, _help("Permit listening on a public address without an API key.")] = False
+    max_api_keys: Annotated[
+        int, _Positive, _help("Maximum number of live API keys; creating another is refused with 409.")
+    ] = 1_000
+    api_key_refresh_s: Annotated[
+        float,
+        _Positive,
+        _help("Interval, in seconds, at which API keys are read from the database."),
+    ] = 2.0
+    api_key_grace_s: Annotated[
+        float,
+        _Positive,
+        _help("Time, in seconds, for which API keys remain valid while the database is unavailable; then 503."),
+    ] = 60.0
+
+    # Storage and engines
     data_dir: Annotated[
         str | None,
-        _help("Where the embedded engines keep their data: /var/lib/brain-events for root, else under $XDG_DATA_HOME."),
+        _help(
+            "Directory for the data of the embedded engines: by default /var/lib/brain-events for root,",
+            "otherwise brain-events under $XDG_DATA_HOME.",
+        ),
     ] = None
-    database_url: Annotated[str | None, _help("A Postgres of yours; embedded when absent.")] = None
-    redis_url: Annotated[str | None, _help("A Redis or Valkey of yours, or `none`: cache in this process.")] = None
-    api_key: Annotated[str | None, _help("The bootstrap key: it has every scope, also without the database.")] = None
-    api_key_file: Annotated[str | None, _help("A file whose first line is the bootstrap key.")] = None
-    allowed_hosts: Annotated[str, _help("Host names this collector answers to, comma-separated; `*` is any.")] = ""
-    insecure: Annotated[bool, _help("Serve on a public address without a key.")] = False
-    require_api_key: Annotated[bool, _help("Need a key even as long as none was made; serve on a public address.")] = (
-        False
-    )
-    api_key_refresh_s: Annotated[float, _Positive, _help("How often the API keys are read from the database.")] = 2.0
-    api_key_grace_s: Annotated[
-        float, _Positive, _help("How long API keys are good after they were last read, when the database is away.")
-    ] = 60.0
-    max_api_keys: Annotated[int, _Positive, _help("Most live API keys.")] = 1_000
-    pg_bin: Annotated[str | None, _help("Directory of the Postgres binaries to embed in place of the wheel's.")] = None
-    pg_user: Annotated[str | None, _help("Unprivileged user that runs Postgres when started as root.")] = None
+    database_url: Annotated[
+        str | None,
+        _help("URL of your own PostgreSQL database. By default the collector runs an embedded PostgreSQL."),
+    ] = None
+    pg_bin: Annotated[
+        str | None,
+        _help("Directory of the PostgreSQL programs to embed instead of those in the wheel."),
+    ] = None
+    pg_user: Annotated[
+        str | None,
+        _help("Unprivileged user that runs the embedded PostgreSQL when the collector is started as root."),
+    ] = None
+    writers: Annotated[int, _Positive, _help("Number of transactions that are written concurrently.")] = 3
+    group_rows: Annotated[
+        int,
+        Meta(gt=0, le=ID_BLOCK),
+        _help("Number of rows from which a transaction accepts no further requests; they go into the next one."),
+    ] = 4_000
+    read_connections: Annotated[
+        int,
+        _Positive,
+        _help("Number of database connections for queries and for changes of single events; further ones wait."),
+    ] = 8
+    idempotency_key_life_days: Annotated[
+        int,
+        Meta(ge=6),
+        _help("Time, in days, for which an idempotency key is remembered; an older UUIDv7 is refused with 422."),
+    ] = 14
 
-    event_ttl_s: Annotated[float, _Positive, _help("Cache life of a single event.")] = 300.0
-    list_ttl_s: Annotated[float, _Positive, _help("Cache life of a list.")] = 60.0
-    stats_ttl_s: Annotated[float, _Positive, _help("Cache life of the statistics.")] = 30.0
+    # Cache
+    redis_url: Annotated[
+        str | None,
+        _help(
+            "URL of your own Redis or Valkey; `none` caches in the memory of this process.",
+            "By default an embedded Valkey runs beside the embedded PostgreSQL.",
+        ),
+    ] = None
+    event_ttl_s: Annotated[float, _Positive, _help("Time, in seconds, for which a single event is cached.")] = 300.0
+    list_ttl_s: Annotated[float, _Positive, _help("Time, in seconds, for which a list is cached.")] = 60.0
+    stats_ttl_s: Annotated[float, _Positive, _help("Time, in seconds, for which statistics are cached.")] = 30.0
 
-    max_body_bytes: Annotated[int, _Positive, _help("Largest request body as it travels.")] = 8 * 2**20
-    max_inflated_bytes: Annotated[int, _Positive, _help("Largest request body after gzip.")] = 32 * 2**20
-    max_event_bytes: Annotated[int, _Positive, _help("Largest single event, as JSON.")] = 256 * 2**10
-    max_batch_events: Annotated[int, Meta(gt=0, le=ID_BLOCK), _help("Most events in one batch.")] = ID_BLOCK
+    # Limits on requests
+    max_body_bytes: Annotated[
+        int,
+        _Positive,
+        _help("Maximum size of a request body as transmitted, in bytes; larger ones are refused with 413."),
+    ] = 8 * 2**20
+    max_inflated_bytes: Annotated[
+        int,
+        _Positive,
+        _help("Maximum size of a request body after decompression, in bytes; larger ones are refused with 413."),
+    ] = 32 * 2**20
+    max_event_bytes: Annotated[
+        int, _Positive, _help("Maximum size of an event as JSON, in bytes; larger events are rejected.")
+    ] = 256 * 2**10
+    max_batch_events: Annotated[
+        int,
+        Meta(gt=0, le=ID_BLOCK),
+        _help("Maximum number of events in a batch; larger batches are refused with 413."),
+    ] = ID_BLOCK
+    max_line_errors: Annotated[
+        int,
+        _Positive,
+        _help("Maximum number of rejected events that the response to a batch lists; all of them are counted."),
+    ] = 100
+    max_details_depth: Annotated[
+        int,
+        _Positive,
+        _help("Maximum depth of nesting in `details`; deeper events are rejected."),
+    ] = DETAILS_MAX_DEPTH
+    max_details_keys: Annotated[
+        int,
+        _Positive,
+        _help("Maximum number of details keys of an event, on all levels together; events with more are rejected."),
+    ] = DETAILS_MAX_KEYS
+    max_details_key_chars: Annotated[
+        int,
+        _Positive,
+        _help("Maximum length of a details key, in characters; events with longer ones are rejected."),
+    ] = DETAILS_KEY_MAX_CHARS
     max_pending_bytes: Annotated[
-        int, _Positive, _help("Most bytes of requests at work at once, decoded ones counted thrice; beyond: they wait.")
+        int,
+        _Positive,
+        _help(
+            "Maximum total size of the request bodies in progress, in bytes; decoded bodies count three times.",
+            "Further requests wait.",
+        ),
     ] = 128 * 2**20
-    max_waiting_requests: Annotated[int, Meta(ge=0), _help("Most requests that wait for those bytes; beyond: 503.")] = (
-        128
-    )
+    max_waiting_requests: Annotated[
+        int,
+        Meta(ge=0),
+        _help("Maximum number of requests that wait for admission; further ones are refused with 503."),
+    ] = 128
     admission_wait_s: Annotated[
         float,
         Meta(gt=0, le=5),
-        _help("Longest such wait; then 503. Other refusals of an overload (503, 429) come after as long."),
+        _help(
+            "Maximum time, in seconds, that a request waits for admission; then it is refused with 503.",
+            "Other responses to overload (503, 429) are delayed by up to the same time.",
+        ),
     ] = 2.0
-    max_list_limit: Annotated[int, _Positive, _help("Largest `limit` of a list.")] = 1_000
-    max_list_offset: Annotated[int, _Positive, _help("Largest `offset` of a list; beyond: use the cursor.")] = 10_000
-    max_filter_values: Annotated[
-        int, _Positive, _help("Most values of `event_type`, and most filters on `details`, of a list.")
-    ] = 10
-    max_histogram_buckets: Annotated[int, _Positive, _help("Most buckets of a histogram.")] = 1_000
-    max_export_events: Annotated[int, _Positive, _help("Most events of one export; then it is gone on with.")] = (
-        1_000_000
-    )
-    max_exports: Annotated[int, Meta(ge=0), _help("Most exports under way at once; beyond: 503.")] = 4
-    max_line_errors: Annotated[int, _Positive, _help("Most line errors that a batch answer names.")] = 100
-    max_details_depth: Annotated[int, _Positive, _help("Deepest nesting of details.")] = DETAILS_MAX_DEPTH
-    max_details_keys: Annotated[int, _Positive, _help("Most keys in details, of all levels.")] = DETAILS_MAX_KEYS
-    max_details_key_chars: Annotated[int, _Positive, _help("Longest key in details.")] = DETAILS_KEY_MAX_CHARS
 
+    # Limits on queries
+    max_list_limit: Annotated[
+        int,
+        _Positive,
+        _help("Maximum `limit` of a list; larger values are refused with 422."),
+    ] = 1_000
+    max_list_offset: Annotated[
+        int,
+        _Positive,
+        _help("Maximum `offset` of a list; larger values are refused with 422: use the cursor instead."),
+    ] = 10_000
+    max_filter_values: Annotated[
+        int,
+        _Positive,
+        _help(
+            "Maximum number of values of `event_type`, and of filters on `details`, in a query;",
+            "more are refused with 422.",
+        ),
+    ] = 10
+    max_histogram_buckets: Annotated[
+        int,
+        _Positive,
+        _help("Maximum number of buckets in a histogram; more are refused with 422."),
+    ] = 1_000
+    max_export_events: Annotated[
+        int,
+        _Positive,
+        _help("Maximum number of events in one export request; resume with `after`."),
+    ] = 1_000_000
+    max_exports: Annotated[
+        int,
+        Meta(ge=0),
+        _help("Maximum number of concurrent exports; further ones are refused with 503."),
+    ] = 4
+
+    # Streams
     max_streams: Annotated[
-        int, Meta(ge=0), _help("Most streams of events open at once, of both kinds; beyond: 503.")
+        int,
+        Meta(ge=0),
+        _help(
+            "Maximum number of open event streams, SSE and WebSocket together; further ones are refused with 503.",
+        ),
     ] = 100
     max_stream_bytes: Annotated[
-        int, _Positive, _help("Most bytes that wait for one stream's client; beyond, it is told of a gap.")
+        int,
+        _Positive,
+        _help("Maximum amount of data that waits for a stream's client, in bytes; beyond it the stream sends a `gap`."),
     ] = 2**20
     max_stream_lag: Annotated[
-        int, _Positive, _help("Most events that a stream may be behind; beyond, it is told of a gap.")
+        int,
+        _Positive,
+        _help("Maximum number of events that a stream may lag behind; beyond it the stream sends a `gap`."),
     ] = 20_000
-    stream_poll_s: Annotated[float, _Positive, _help("How often streams look for events that arrived.")] = 0.1
-    stream_heartbeat_s: Annotated[float, _Positive, _help("Longest silence of a stream.")] = 15.0
+    stream_poll_s: Annotated[float, _Positive, _help("Interval, in seconds, at which streams look for new events.")] = (
+        0.1
+    )
+    stream_heartbeat_s: Annotated[
+        float,
+        _Positive,
+        _help("Time, in seconds, without events after which a stream sends a heartbeat."),
+    ] = 15.0
 
-    max_rejected_lines: Annotated[int, Meta(ge=0), _help("Most refused lines kept to look at; 0 keeps none.")] = 10_000
-    max_rejected_bytes: Annotated[int, _Positive, _help("Most bytes of refused lines kept.")] = 64 * 2**20
-    max_rejected_line_bytes: Annotated[int, _Positive, _help("How much of a refused line is kept.")] = 16 * 2**10
-    rejected_life_days: Annotated[int, _Positive, _help("How long refused lines are kept.")] = 7
+    # Rejected lines
+    max_rejected_lines: Annotated[
+        int,
+        Meta(ge=0),
+        _help("Maximum number of rejected lines kept; beyond it the oldest are removed. 0 keeps none."),
+    ] = 10_000
+    max_rejected_bytes: Annotated[
+        int,
+        _Positive,
+        _help("Maximum total size of the rejected lines kept, in bytes; beyond it the oldest are removed."),
+    ] = 64 * 2**20
+    max_rejected_line_bytes: Annotated[
+        int,
+        _Positive,
+        _help("Maximum number of bytes kept of a rejected line; the rest is cut off."),
+    ] = 16 * 2**10
+    rejected_life_days: Annotated[
+        int,
+        _Positive,
+        _help("Time, in days, for which rejected lines are kept."),
+    ] = 7
 
+    # Connections
     max_connections: Annotated[
-        int, Meta(ge=0), _help("Most connections at once; 0: what `ulimit -n` leaves, at most 4096.")
+        int,
+        Meta(ge=0),
+        _help(
+            "Maximum number of client connections; beyond it an idle one is closed, or, if none is, requests get 503.",
+            "0: as many as `ulimit -n` permits, at most 4096.",
+        ),
     ] = 0
-    max_head_bytes: Annotated[int, _Positive, _help("Largest request line and headers together.")] = 64 * 2**10
-    max_headers: Annotated[int, _Positive, _help("Most headers of a request.")] = 100
-    head_deadline_s: Annotated[float, _Positive, _help("Longest time a request may take to send its headers.")] = 10.0
-    keep_alive_s: Annotated[int, _Positive, _help("How long a connection is kept between two requests.")] = 75
-    answer_deadline_s: Annotated[
-        float, _Positive, _help("Longest time a client may leave an answer unread; beyond: cut off.")
-    ] = 60.0
+    max_head_bytes: Annotated[
+        int,
+        _Positive,
+        _help("Maximum size of the request line and headers together, in bytes; larger ones are refused with 431."),
+    ] = 64 * 2**10
+    max_headers: Annotated[
+        int,
+        _Positive,
+        _help("Maximum number of headers in a request; more are refused with 431."),
+    ] = 100
+    keep_alive_s: Annotated[
+        int,
+        _Positive,
+        _help("Time, in seconds, for which a connection without a request stays open."),
+    ] = 75
 
+    # Rate limits
     max_events_per_s: Annotated[
-        float, Meta(ge=0), _help("Events a second that one API key may send; 0: no limit. Beyond: 429.")
+        float,
+        Meta(ge=0),
+        _help("Number of events per second that one API key may send; beyond it 429. 0: unlimited."),
     ] = 0.0
     max_bytes_per_s: Annotated[
-        float, Meta(ge=0), _help("Bytes a second (after gzip) that one API key may send; 0: no limit. Beyond: 429.")
+        float,
+        Meta(ge=0),
+        _help(
+            "Number of bytes per second, after decompression, that one API key may send; beyond it 429.",
+            "0: unlimited.",
+        ),
     ] = 0.0
-    burst_s: Annotated[float, _Positive, _help("Rate limits: how many seconds' worth may come at once.")] = 10.0
+    burst_s: Annotated[
+        float,
+        _Positive,
+        _help("Capacity of the rate limits, in seconds: an idle API key may send this many seconds' worth at once."),
+    ] = 10.0
 
-    body_deadline_s: Annotated[float, _Positive, _help("Longest time a request may take to send its body.")] = 30.0
-    body_stall_s: Annotated[float, _Positive, _help("Time in which a body must come on by 32 KiB, or end.")] = 5.0
-    write_deadline_s: Annotated[float, _Positive, _help("Longest wait for a commit; beyond: 503.")] = 10.0
-    read_deadline_s: Annotated[float, _Positive, _help("Longest time a query may take.")] = 5.0
-    connect_deadline_s: Annotated[float, _Positive, _help("Longest wait for a database connection.")] = 3.0
+    # Deadlines
+    head_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help("Maximum time, in seconds, in which a client must send the request line and headers; then 408."),
+    ] = 10.0
+    body_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help("Maximum time, in seconds, in which a client must send the body; then 408."),
+    ] = 30.0
+    body_stall_s: Annotated[
+        float,
+        _Positive,
+        _help("Maximum time, in seconds, in which a body must make 32 KiB of progress, or end; then 408."),
+    ] = 5.0
+    answer_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help(
+            "Maximum time, in seconds, for which a client may leave a response unread; then the connection is closed.",
+        ),
+    ] = 60.0
+    write_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help("Maximum time, in seconds, that a request waits for its commit; then 503."),
+    ] = 10.0
+    read_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help("Maximum time, in seconds, that a query may take; then it is cancelled and refused with 422."),
+    ] = 5.0
+    connect_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help("Maximum time, in seconds, to wait for a database connection; then 503."),
+    ] = 3.0
+    lock_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help("Maximum time, in seconds, that a statement waits for a database lock; then it fails."),
+    ] = 2.0
     cache_deadline_s: Annotated[
-        float, _Positive, _help("Longest wait for Redis; beyond: requests go to the database until it answers.")
+        float,
+        _Positive,
+        _help(
+            "Maximum time, in seconds, to wait for Redis; then requests go to the database until Redis responds again."
+        ),
     ] = 0.04
-    lock_deadline_s: Annotated[float, _Positive, _help("Longest wait for a lock in the database.")] = 2.0
-    retry_after_s: Annotated[int, _Positive, _help("What a 503 tells the client to wait.")] = 2
-    drain_s: Annotated[int, _Positive, _help("Longest wait for open requests when stopping.")] = 2
+    retry_after_s: Annotated[int, _Positive, _help("Value, in seconds, of `Retry-After` in responses with 503.")] = 2
+
+    # Shutdown
     shutdown_delay_s: Annotated[
-        float, Meta(ge=0), _help("How long to serve on, not ready, when told to stop: until load balancers know.")
+        float,
+        Meta(ge=0),
+        _help(
+            "Time, in seconds, for which the collector still serves after SIGTERM while `/readyz` reports it as not",
+            "ready, so that load balancers take it out first.",
+        ),
     ] = 0.0
+    drain_s: Annotated[
+        int,
+        _Positive,
+        _help("Maximum time, in seconds, to wait for open requests at shutdown; the rest get 503 or are cut off."),
+    ] = 2
 
+    # Migrations
     migrate_lock_s: Annotated[
-        float, _Positive, _help("Longest wait of a migration for a lock; all traffic waits behind it meanwhile.")
+        float,
+        _Positive,
+        _help(
+            "Maximum time, in seconds, that a migration waits for a lock; other statements queue behind it meanwhile."
+        ),
     ] = 1.0
-    migrate_attempts: Annotated[int, _Positive, _help("How often a migration that got no lock is tried.")] = 30
+    migrate_attempts: Annotated[
+        int,
+        _Positive,
+        _help("Maximum number of attempts to acquire the locks of a migration; then it fails."),
+    ] = 30
 
-    writers: Annotated[int, _Positive, _help("Transactions written side by side.")] = 3
-    group_rows: Annotated[
-        int, Meta(gt=0, le=ID_BLOCK), _help("A transaction takes in no further request once it has so many rows.")
-    ] = 4_000
-    read_connections: Annotated[int, _Positive, _help("Database connections for reads and changes by id.")] = 8
-    fold_interval_s: Annotated[float, _Positive, _help("How often the journal of counts is folded.")] = 2.0
-    maintain_interval_s: Annotated[float, _Positive, _help("How often partitions are made and keys pruned.")] = 600.0
-    days_ahead: Annotated[int, Meta(ge=2), _help("Day partitions kept ready in advance.")] = 7
-    idempotency_key_life_days: Annotated[int, Meta(ge=6), _help("How long an idempotency key is remembered.")] = 14
-    health_interval_s: Annotated[float, _Positive, _help("How often a repeated health check becomes an event.")] = 60.0
+    # Background work
+    fold_interval_s: Annotated[
+        float,
+        _Positive,
+        _help("Interval, in seconds, at which the journal of counts is folded into the counts."),
+    ] = 2.0
+    maintain_interval_s: Annotated[
+        float,
+        _Positive,
+        _help("Interval, in seconds, at which partitions are created, and expired keys and rejected lines removed."),
+    ] = 600.0
+    days_ahead: Annotated[
+        int,
+        Meta(ge=2),
+        _help("Number of days after today for which partitions are created in advance."),
+    ] = 7
+    health_interval_s: Annotated[
+        float,
+        _Positive,
+        _help("Interval, in seconds, at which repeated health checks are recorded as one event."),
+    ] = 60.0
+    canary_interval_s: Annotated[
+        float,
+        _Positive,
+        _help("Interval, in seconds, at which the collector reads back its own health checks."),
+    ] = 60.0
 
+    # Logging
     log_format: Annotated[
         Literal["auto", "json", "text"],
-        _help("How the log on stderr is written; `auto`: text on a terminal, else `json`."),
+        _help("Format of the log on stderr; `auto` is text on a terminal, otherwise JSON."),
     ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
-        _help("What is logged at least; `info` has a line a request."),
+        _help("Minimum level of log records; `info` includes a record per request."),
     ] = "warning"
-    canary_interval_s: Annotated[
-        float, _Positive, _help("How often the collector reads back its own last health checks.")
-    ] = 60.0
 
     @property
     def dsn(self) -> str:
-        """The database's address for asyncpg; only there once it is known (given, or embedded and started)."""
+        """The address of the database for asyncpg; known once it is configured or the embedded database runs.
+
+        Raises:
+            SettingsError: there is no database yet.
+        """
         if self.database_url is None:
-            raise SettingsError("no database: give --database-url, or start the embedded one with `serve`")
+            raise SettingsError(
+                "no database is configured: set --database-url, or run `brain-events serve`, which embeds one"
+            )
         scheme, _, rest = self.database_url.partition("://")
         return f"{scheme.partition('+')[0]}://{rest}"
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The allowed host names, lower case."""
+        """The allowed host names, in lower case."""
         return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
 
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
-    """Return the settings: flags that are not None, over `environ`, over the defaults.
+    """Return the settings. Flags that are not None take precedence over `environ`, and `environ` over the defaults.
 
     Raises:
-        SettingsError: a value is of the wrong type or out of range, or a variable names no setting.
+        SettingsError: a value has the wrong type or is out of range, or a variable is not a setting.
     """
-    given: dict[str, Any] = {"data_dir": _default_data_dir(environ)}
+    values: dict[str, Any] = {"data_dir": _default_data_dir(environ)}
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX) and text:
             field = name.removeprefix(ENV_PREFIX).lower()
             if field not in Settings.__struct_fields__:
-                raise SettingsError(f"{name} is no setting{_meant(field)}; README.md lists them all")
-            given[field] = _checked(field, text, name)
+                raise SettingsError(f"{name} is not a setting{_suggestion(field)}; {_LIST}")
+            values[field] = _convert(field, text, name)
     for field, value in flags.items():
         if value is not None:
-            given[field] = _checked(field, value, f"--{field.replace('_', '-')}")
-    given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
-    settings = Settings(**given)
+            values[field] = _convert(field, value, f"--{field.replace('_', '-')}")
+    values["data_dir"] = str(Path(values["data_dir"]).expanduser().absolute())
+    settings = Settings(**values)
     _check_urls(settings)
-    return _with_key(settings)
+    return _with_api_key(settings)
 
 
-def _meant(field: str) -> str:
+def _suggestion(field: str) -> str:
     close = difflib.get_close_matches(field, Settings.__struct_fields__, n=1)
     return f"; did you mean {ENV_PREFIX}{close[0].upper()}?" if close else ""
 
 
-def _checked(field: str, value: Any, name: str) -> Any:
+def _convert(field: str, value: Any, name: str) -> Any:
     try:
         return getattr(msgspec.convert({field: value}, Settings, strict=False), field)
     except msgspec.ValidationError:
-        raise SettingsError(f"{name} is {value!r}, must be {_wanted(field)}") from None
+        raise SettingsError(f"{name} is {value!r}, must be {_valid_values(field)}") from None
 
 
-def _wanted(field: str) -> str:
-    """Say what a setting takes, from its type and its limits."""
+def _valid_values(field: str) -> str:
+    """Describe the valid values of a setting, from its type and its limits."""
     schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"][field]
     if "enum" in schema:
         return " or ".join(schema["enum"])
@@ -229,11 +496,11 @@ def _check_urls(settings: Settings) -> None:
         _check_scheme("--redis-url", str(settings.redis_url), ("redis", "rediss", "unix"))
 
 
-def _check_scheme(name: str, url: str, known: tuple[str, ...]) -> None:
+def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme.partition("+")[0] not in known:
-        wanted = " or ".join(f"{scheme}://" for scheme in known)
-        raise SettingsError(f"{name} begins with {scheme[:20]!r}, must begin with {wanted}")
+    if not separator or scheme.partition("+")[0] not in schemes:
+        prefixes = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise SettingsError(f"{name} begins with {scheme[:20]!r}, must begin with {prefixes}")
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> str:
@@ -242,23 +509,24 @@ def _default_data_dir(environ: Mapping[str, str]) -> str:
     return f"{environ.get('XDG_DATA_HOME') or '~/.local/share'}/brain-events"
 
 
-def _with_key(settings: Settings) -> Settings:
+def _with_api_key(settings: Settings) -> Settings:
     if settings.api_key is not None:
-        _check_key(settings.api_key, f"{ENV_PREFIX}API_KEY")
+        _check_api_key(settings.api_key, f"{ENV_PREFIX}API_KEY")
         return settings
     if settings.api_key_file is None:
         return settings
+    origin = f"--api-key-file {settings.api_key_file}"
     try:
         key = Path(settings.api_key_file).expanduser().read_text(errors="replace").partition("\n")[0].strip()
     except OSError as error:
-        raise SettingsError(f"--api-key-file {settings.api_key_file}: {error.strerror}") from None
+        raise SettingsError(f"{origin}: {error.strerror}; name a file that can be read") from None
     if not key:
-        raise SettingsError(f"--api-key-file {settings.api_key_file}: its first line is empty; write the key there")
-    _check_key(key, f"--api-key-file {settings.api_key_file}")
+        raise SettingsError(f"{origin}: its first line is empty; write the API key there")
+    _check_api_key(key, origin)
     return msgspec.structs.replace(settings, api_key=key)
 
 
-def _check_key(key: str, shown: str) -> None:
-    """A key travels in a header, which has no agreed way to write other characters."""
+def _check_api_key(key: str, origin: str) -> None:
+    """Refuse an API key that no header can carry: other characters have no agreed encoding there."""
     if not re.fullmatch(r"[!-~]+", key):
-        raise SettingsError(f"{shown}: a key is one or more printable ASCII characters without spaces")
+        raise SettingsError(f"{origin}: an API key must be one or more printable ASCII characters without spaces")

@@ -1,7 +1,7 @@
-// The frame of the page: who may see it, where one is, and the keys that work everywhere.
+// The frame of the dashboard: the session, the current page, and the shortcuts that work on every page.
 import { useEffect, useState } from "preact/hooks";
 import { locked, Problem, refreshSession, session } from "./api/client";
-import { useKeys } from "./lib/keys";
+import { useShortcuts } from "./lib/shortcuts";
 import { page } from "./lib/view";
 import { EventsPage } from "./pages/events";
 import { HealthPage } from "./pages/health";
@@ -17,27 +17,27 @@ const TITLES = { events: "Events", statistics: "Statistics", health: "Health" };
 
 export function App() {
   const [problem, setProblem] = useState<Problem | null>(null);
-  const [isHelping, setHelping] = useState(false);
-  const begin = (): void => {
+  const [isHelpOpen, setHelpOpen] = useState(false);
+  const loadSession = (): void => {
     setProblem(null);
     refreshSession().catch((error: unknown) => setProblem(error as Problem));
   };
-  useEffect(begin, []);
+  useEffect(loadSession, []);
   useEffect(() => {
     document.title = `${TITLES[page.value]} · brain-events`;
   }, [page.value]);
-  useKeys({ "?": () => setHelping(true) });
+  useShortcuts({ "?": () => setHelpOpen(true) });
   const body = () => {
-    const Current = PAGES[page.value];
+    const CurrentPage = PAGES[page.value];
     if (locked.value) return <KeyForm />;
-    if (session.value) return <Current />;
-    return problem ? <Failed problem={problem} onRetry={begin} /> : <Loading />;
+    if (session.value) return <CurrentPage />;
+    return problem ? <Failed problem={problem} onRetry={loadSession} /> : <Loading />;
   };
   return (
     <>
-      {!locked.value && <Header onHelp={() => setHelping(true)} />}
+      {!locked.value && <Header onHelp={() => setHelpOpen(true)} />}
       {body()}
-      {isHelping && <Help onClose={() => setHelping(false)} />}
+      {isHelpOpen && <Help onClose={() => setHelpOpen(false)} />}
       <Toast />
     </>
   );

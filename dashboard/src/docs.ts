@@ -1,4 +1,4 @@
-// The API, interactive, out of the collector's own description; it asks for neighbours only.
+// The interactive API reference, made of the collector's own OpenAPI description. It requests nothing from other hosts.
 import SwaggerUI from "swagger-ui-dist/swagger-ui-es-bundle.js";
 import "swagger-ui-dist/swagger-ui.css";
 

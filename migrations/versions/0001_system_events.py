@@ -1,4 +1,4 @@
-"""The events, partitioned by day; the batches that brought them; their counts as a journal and a folded table."""
+"""The events, partitioned by day; the batches that they came in; their counts as a journal and a folded table."""
 
 from alembic import op
 
@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 UP = (
-    # Ids come in blocks: a collector draws one and hands its ids out in order, without a round trip.
+    # Ids are drawn in blocks: a collector draws a block and assigns its ids in order, without further round trips.
     "CREATE SEQUENCE system_events_id_seq AS bigint INCREMENT BY 10000",
     """
     CREATE TABLE system_events (
@@ -30,12 +30,12 @@ UP = (
     WHERE severity IN ('error', 'critical')
     """,
     'CREATE INDEX idx_system_events_timestamp ON system_events ("timestamp", id)',
-    # Everything before the first day; the collector makes the days that follow.
+    # All events before the first day; the collector creates the partitions of later days.
     """
     CREATE TABLE system_events_before PARTITION OF system_events
     FOR VALUES FROM (MINVALUE) TO (date_trunc('day', now(), 'UTC') - interval '24 hours')
     """,
-    # `xid` orders batches by arrival: a reader that stays below pg_snapshot_xmin misses none.
+    # `xid` is the order of arrival: a reader that stays below pg_snapshot_xmin misses no batch.
     """
     CREATE TABLE batches (
         key uuid PRIMARY KEY,
@@ -68,7 +68,7 @@ UP = (
         PRIMARY KEY (grain, bucket, event_type, severity)
     ) WITH (fillfactor = 70)
     """,
-    # One row a background job: whoever locks it does the work; `monitor` is written to see whether that works.
+    # One row for each background job: the collector that locks it runs the job; `monitor` is written to test writing.
     "CREATE TABLE jobs (name text PRIMARY KEY)",
     "INSERT INTO jobs (name) VALUES ('fold'), ('maintain'), ('monitor')",
 )
@@ -83,12 +83,12 @@ DOWN = (
 
 
 def upgrade() -> None:
-    """One statement per execute: a distributed Postgres takes no more."""
+    """Execute one statement at a time: a distributed Postgres accepts no more."""
     for statement in UP:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop everything, events included."""
+    """Drop all tables, events included."""
     for statement in DOWN:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""API keys: who may do what. A key's text is nowhere, its SHA-256 is."""
+"""API keys and their scopes. Only the SHA-256 of a key is stored, never its text."""
 
 from alembic import op
 
@@ -23,10 +23,10 @@ TABLE = """
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.execute(TABLE)
 
 
 def downgrade() -> None:
-    """Drop it, and every key with it: a collector that has no bootstrap key is open again."""
+    """Drop the table and every key: a collector without a bootstrap key is open again."""
     op.execute("DROP TABLE api_keys")

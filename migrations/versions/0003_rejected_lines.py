@@ -1,4 +1,4 @@
-"""The quarantine: lines that were refused, as they were sent."""
+"""Rejected lines, as they were sent."""
 
 from alembic import op
 
@@ -28,11 +28,11 @@ UP = (
 
 
 def upgrade() -> None:
-    """One statement per execute: a distributed Postgres takes no more."""
+    """Execute one statement at a time: a distributed Postgres accepts no more."""
     for statement in UP:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop the quarantine with what is in it."""
+    """Drop the table and all rejected lines."""
     op.execute("DROP TABLE rejected_lines")

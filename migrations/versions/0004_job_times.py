@@ -1,4 +1,4 @@
-"""When each background job was last done, by whichever collector."""
+"""The time at which each background job was last done, by any collector."""
 
 from alembic import op
 
@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adding a column whose default is evaluated once rewrites nothing; an older collector does not see it."""
+    """Add a column. Its default is evaluated once, so no row is rewritten; an older collector ignores it."""
     op.execute("ALTER TABLE jobs ADD COLUMN done_at timestamptz NOT NULL DEFAULT now()")
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     op.execute("ALTER TABLE jobs DROP COLUMN done_at")

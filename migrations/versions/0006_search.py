@@ -1,4 +1,4 @@
-"""Search by words: which blocks of events hold a word, how far they are made, and what a word is."""
+"""Search by words: the blocks of events that contain a word, the progress of indexing, the definition of a word."""
 
 from alembic import op
 
@@ -8,10 +8,10 @@ branch_labels = None
 depends_on = None
 
 UP = (
-    # Without these characters Postgres' parser finds no addresses, paths, tags and signed numbers: a word is then a run
-    # of letters and digits. Between two texts stands a letter that nobody types: no phrase goes over it.
-    # Postgres holds a megabyte of words, which is twice the text at most; of more text, the beginning has to do.
-    # Cost: what is looked at beside it goes first; more would have Postgres start workers for some hundred rows.
+    # Without these characters, Postgres' parser finds no addresses, paths, tags and signed numbers: a word is a run of
+    # letters and digits. Texts are separated by a letter that is practically never typed, so no phrase spans two texts.
+    # A tsvector is limited to 1 MB, which is at most twice the text; of longer text, only the beginning is searchable.
+    # The cost makes Postgres test other conditions first; a higher one would start workers for some hundred rows.
     r"""
     CREATE FUNCTION event_words(event_type text, message text, source text, details jsonb) RETURNS tsvector
     LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 20
@@ -24,13 +24,13 @@ UP = (
             )), '-+./@<&~', '        ') AS texts
     )
     """,
-    # 24 bits: 16 million keys at most, and one block in thousands is looked at in vain.
+    # 24 bits: at most 16 million keys, and one block in thousands is read without a match.
     """
     CREATE FUNCTION word_hashes(words tsvector) RETURNS integer[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ARRAY(SELECT DISTINCT hashtext(word) & 16777215 FROM unnest(tsvector_to_array(words)) AS word)
     """,
-    # Every event within these ids and times that was there when the block was made has its words in it.
+    # A block has the words of every event within these ids and times that existed when it was created.
     """
     CREATE TABLE search_blocks (
         first_id bigint NOT NULL,
@@ -43,8 +43,8 @@ UP = (
     "ALTER TABLE search_blocks ALTER COLUMN words SET STORAGE EXTERNAL",  # hashes do not compress
     "CREATE INDEX idx_search_blocks_words ON search_blocks USING gin (words)",
     "CREATE INDEX idx_search_blocks_max_ts ON search_blocks (max_ts, last_id)",
-    # One row. Blocks hold what arrived up to (xid, id); and of what was there before them, what is at or after
-    # (older_ts, older_id): null when that is everything.
+    # One row. Blocks cover the events that arrived up to (xid, id) and, of those that existed before, the events at or
+    # after (older_ts, older_id); null means all of them.
     """
     CREATE TABLE search_progress (
         xid bigint NOT NULL,
@@ -72,12 +72,12 @@ DOWN = (
 
 
 def upgrade() -> None:
-    """One statement per execute: a distributed Postgres takes no more."""
+    """Execute one statement at a time: a distributed Postgres accepts no more."""
     for statement in UP:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Only the search misses it."""
+    """Drop the index; only the search uses it."""
     for statement in DOWN:
         op.execute(statement)

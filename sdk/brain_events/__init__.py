@@ -1,8 +1,9 @@
-"""Record what happens to a Python application: events, in the background, to a collector.
+"""Log the events of a Python application, and deliver them to a collector in the background.
 
-Reading order, which is the way of one event: `client` -> `_event` -> `_buffer` or `_journal` -> `_worker`
--> `_delivery` -> `_queue` -> `_batch` -> `_outbox` -> `_http` -> `_answer`. The adapters `structlog`, `stdlib`
-and `asgi` stand before `client`; `wire` is the contract with the collector.
+To follow one event through the code, read in this order: `client`, `_record.event`, `_queue.buffer` (in durable mode
+`_queue.journal`), `_delivery.worker`, `_delivery.delivery`, `_queue.queue`, `_queue.batch`, `_queue.outbox`,
+`_delivery.http`, `_delivery.verdict`. The adapters `structlog`, `stdlib` and `asgi` call the client; `wire` is the
+contract with the collector.
 """
 
 from importlib import import_module
@@ -47,7 +48,7 @@ _ADAPTERS = {"EventsHandler": "stdlib", "EventsMiddleware": "asgi", "EventsProce
 
 
 def __getattr__(name: str) -> Any:
-    """Import an adapter at its first use."""
+    """Import an adapter when it is first used."""
     if name in _ADAPTERS:
         return getattr(import_module(f"brain_events.{_ADAPTERS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""ASGI: requests, websockets, start and stop of an application pass through untouched, and leave one event each.
+"""ASGI: log one event for each request, WebSocket connection, start and stop of an application.
 
-Pure ASGI (https://asgi.readthedocs.io/en/latest/specs/www.html): it reads no body, holds no message back, and keeps
-what it knows of a request in an object of that request (`_exchange`).
+Pure ASGI (https://asgi.readthedocs.io/en/latest/specs/www.html): it reads no body, delays no message, and keeps the
+state of a request in one object per request (`_adapters.asgi_exchange`).
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,22 +12,24 @@ from brain_events.client import Client
 
 SHUTDOWN_FLUSH_S = 2.0
 SEEN = "brain_events.seen"
-"""A key of a scope that a middleware watches already: where two are installed, the outer one tells of a request."""
+"""A scope key that marks a request as logged: if two middlewares are installed, only the outer one logs it."""
 
 
 class EventsMiddleware:
     """Logs `http_request`, `websocket`, `error`, `system_startup` and `system_shutdown` events of an ASGI application.
 
-    Add it last, so that it stands outermost. Each request runs with `request_id` bound: the id of a valid
-    `X-Request-ID` header or a new one, which is also sent back; a valid `traceparent` header adds `trace_id` and
-    `span_id`. Exceptions are logged and raised on unchanged. A request whose client left before the answer began has
-    status 499; one whose client left in the middle of the answer is marked as `disconnected`.
+    Add it last, so that it is the outermost middleware. Each request runs with `request_id` bound: the value of a valid
+    `X-Request-ID` header, or else a new id. The response carries it in the same header. A valid `traceparent` header
+    also binds `trace_id` and `span_id`. Exceptions are logged and raised again unchanged. If the client disconnects
+    before the response starts, the status is 499; if it disconnects during the response, the event is marked with
+    `disconnected`.
 
     Args:
         app: The application.
-        exclude: Paths that leave no event: exact, or prefixes that end in `*`.
-        slow_ms: A request that takes longer is at least a `warning`, and marked as `slow`; None: none is.
-        client: Where to log, else the client that `init` made.
+        exclude: Paths without events; a path that ends in `*` is a prefix.
+        slow_ms: A request that takes longer than this, in milliseconds, is at least a `warning` and marked with
+            `slow`; by default no request is.
+        client: The client to log to; by default the one that `init` created.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class EventsMiddleware:
 
 
 class _Lifespan:
-    """Watches an application start and stop. One that knows no lifespan raises, and servers go on without: no event."""
+    """Logs start and stop of an application. If it does not support lifespan, it raises, and no event is logged."""
 
     def __init__(self, log: Log, flush: Callable[[float], Awaitable[bool]], send: Send) -> None:
         self.log, self.flush, self.forward = log, flush, send

@@ -1,20 +1,22 @@
-"""A client: the arguments of one event come in, its encoded line goes into the buffer. The caller's path ends here."""
+"""The client: encode the arguments of one event as a line and put it into the buffer. The caller's path ends here."""
 
 import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+from brain_events._delivery.connector import PutLine, installed
 from brain_events._delivery.transport import Transport
 from brain_events._delivery.worker import FLUSH_POLL_S, Worker, release_all
 from brain_events._queue.stats import Stats
 from brain_events._record.before_send import Hook
 from brain_events._record.bound_fields import with_bound
 from brain_events._record.event import cut, encode, encode_event, make_event
+from brain_events._record.limits import Limits, limits_of
 from brain_events._record.redact import scrub
 from brain_events._record.sanitize import is_secret
 from brain_events._record.trace import MODULES, OPENTELEMETRY, with_span
@@ -23,12 +25,10 @@ from brain_events.context import BOUND, SilencedError
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
 
 SHORT_LINE_BYTES = 1000
-"""A longer line may hold an integer that readers refuse (the collector's limit is 1,000 digits), or need truncation."""
+"""A longer line may need truncation, or hold an integer that readers refuse (the collector's limit: 1,000 digits)."""
 MAX_SHAPES = 1024
 MAX_SHAPE_KEYS = 64
 MAX_SHAPE_KEY_CHARS = 64
-
-PutLine = Callable[[bytes, str], None]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _BACKSLASH = 92
@@ -39,11 +39,15 @@ _now = datetime.now
 class Client:
     """Logs events to one collector, in the background.
 
-    Use it as a context manager, or `close` it. It is safe to share between threads, and works on in a forked
-    child, which starts with an empty buffer: the events logged before the fork belong to the parent.
+    Use it as a context manager, or call `close`. A client can be shared between threads. It also works in a forked
+    child, which starts with an empty buffer: events logged before the fork are delivered by the parent.
+
+    Args:
+        config: The settings.
+        transport: Replaces HTTP, such as `brain_events.testing.MemoryTransport`.
     """
 
-    _closed = True  # until it is open
+    _closed = True  # until `_open` has finished
 
     def __init__(self, config: Config, transport: Transport | None = None) -> None:
         self._config = config
@@ -51,6 +55,11 @@ class Client:
         self._shapes: set[tuple[str, ...]] = set()
         self._open()
         _clients.add(self)
+
+    @property
+    def config(self) -> Config:
+        """The settings of this client."""
+        return self._config
 
     def log(
         self,
@@ -63,8 +72,9 @@ class Client:
         timestamp: datetime | None = None,
         exc_info: Any = None,
     ) -> None:
-        """Log one event; see `brain_events.log_system_event`. Never raises, never waits."""
-        # A known shape (event type and keys, judged before) with plain values is encoded at once: 2 us in place of 15.
+        """Log one event, as `brain_events.log_system_event` does, without blocking or raising."""
+        # A known shape (event type and details keys, checked before) with plain values is encoded directly: this takes
+        # 2 us instead of 15.
         try:
             bound = BOUND.get()
             if OPENTELEMETRY in MODULES:
@@ -76,7 +86,7 @@ class Client:
                 and source is None
                 and type(message) is str
                 and severity in SEVERITIES
-                and (fields is None or type(fields) is dict)  # nothing else is iterated here: it might not end
+                and (fields is None or type(fields) is dict)  # another mapping may iterate without end
                 and (event_type, *(fields or ())) in self._shapes
                 and (not fields or _PLAIN.issuperset(map(type, fields.values())))
                 and (timestamp is None or timestamp.tzinfo is UTC)
@@ -86,32 +96,38 @@ class Client:
                 )
                 if len(line) > SHORT_LINE_BYTES or (_BACKSLASH in line and b"\\u0000" in line):
                     line = None
-        except Exception:  # noqa: BLE001 -- the forgiving way knows what to do with it
+        except Exception:  # noqa: BLE001 -- `_log_any` accepts any arguments
             line = None
         try:
             if line is None:
-                self._log_forgivingly(event_type, severity, message, details, source, timestamp, exc_info)
+                self._log_any(event_type, severity, message, details, source, timestamp, exc_info)
             else:
                 self._put_line(line, severity)
         except SilencedError:
             self._count_before_send()
-        except Exception:  # noqa: BLE001 -- such as RecursionError; the += needs no call
+        except Exception:  # noqa: BLE001 -- such as RecursionError, which += cannot raise: it calls nothing
             self._buffer.dropped["internal_error"] += 1
 
     def adopt(self, events: Iterable[Event], lost: int = 0) -> None:
-        """Log valid events that were made elsewhere, and count those that were `lost` there, before `init`."""
+        """Log valid events that were made before `init`, and count those that were `lost` there."""
         self._buffer.dropped["before_init"] += lost
         for event in events:
             event.source = event.source or self._source
             self._put(event)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Send now; return True only if everything logged before is answered for within `timeout_s`.
+        """Send now, and wait until every event logged before this call is delivered or rejected.
 
-        Events that are on disk, but not at the collector, are not.
+        Events in the outbox count as not delivered.
+
+        Args:
+            timeout_s: Maximum time to wait, in seconds.
+
+        Returns:
+            True if the collector has taken or rejected all of them in time, and none was lost.
         """
         deadline = time.monotonic() + timeout_s
-        progress = self._worker.flushing()
+        progress = self._worker.start_flush()
         while (done := progress()) is None:
             if time.monotonic() >= deadline:
                 return False
@@ -119,11 +135,11 @@ class Client:
         return done
 
     async def aflush(self, timeout_s: float = 5.0) -> bool:
-        """Do what `flush` does, without holding up the event loop."""
-        from asyncio import sleep  # noqa: PLC0415 -- who has no loop need not import it
+        """Do what `flush` does without blocking the event loop."""
+        from asyncio import sleep  # noqa: PLC0415 -- an application without an event loop does not pay for the import
 
         deadline = time.monotonic() + timeout_s
-        progress = self._worker.flushing()
+        progress = self._worker.start_flush()
         while (done := progress()) is None:
             if time.monotonic() >= deadline:
                 return False
@@ -131,15 +147,21 @@ class Client:
         return done
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Send what is left, or write it to the outbox, within `timeout_s`; then stop for good. Safe twice.
+        """Send the remaining events, or write them to the outbox, then stop. A second call has no effect.
 
-        Return whether all is delivered; what is in the outbox waits for the next process, `stats` tells the difference.
+        Events in the outbox are sent by the next process; `stats().spooled` counts them.
+
+        Args:
+            timeout_s: Maximum time to take, in seconds.
+
+        Returns:
+            True if the collector has taken or rejected every event that was not dropped.
         """
         self._closed = True
         return self._worker.close(timeout_s)
 
     def stats(self) -> Stats:
-        """Return where all events logged through this client are."""
+        """Return the account of all events that were logged through this client."""
         return self._worker.stats()
 
     def __enter__(self) -> Self:
@@ -147,7 +169,7 @@ class Client:
 
     def __del__(self) -> None:
         if not self._closed:
-            text = f"{self!r} was not closed: events that it holds may be lost at exit"
+            text = f"{self!r} was not closed: its events may be lost at exit"
             warnings.warn(text, ResourceWarning, stacklevel=1, source=self)
 
     def __exit__(
@@ -156,26 +178,28 @@ class Client:
         self.close()
 
     def _open(self) -> None:
+        connector = installed()
+        self._config, self._transport = connector.prepare(self._config, self._transport)
         self._source = cut(self._config.source, SOURCE_MAX_CHARS) or None
-        self._max_event_bytes = self._config.max_event_bytes
-        self._allowed_keys = allowed = self._config.allowed_keys
-        hook = self._config.before_send
-        self._hook = Hook(hook, self._max_event_bytes, allowed) if hook else None
+        self._limits = limits_of(self._config)
+        before_send = self._config.before_send
+        self._hook = Hook(before_send, self._limits) if before_send else None
         self._worker = Worker(self._config, self._transport or _http_transport(self._config))
         self._buffer = self._worker.buffer
-        put = self._worker.put  # in durable mode it writes to the disk, which no secret must reach
-        self._put_line = _searching(put, self._max_event_bytes, allowed) if self._config.durable else put
+        put = self._worker.put
+        if self._config.durable:  # `put` writes to the disk, which no secret must reach
+            put = _scrub_first(put, self._limits)
+        self._put_line = connector.observe(put, self._buffer, self._limits)
         self._closed = False
 
-    def _log_forgivingly(
+    def _log_any(
         self, event_type: Any, severity: Any, message: Any, details: Any, source: Any, timestamp: Any, exc_info: Any
     ) -> None:
         details = with_bound(details)
         source = self._source if source is None else source
-        limits = self._max_event_bytes, self._allowed_keys
-        event = make_event(event_type, severity, message, details, source, timestamp, exc_info, *limits)
-        if self._hook is None:  # which has to see every event: none may take the short way
-            self._remember(event_type, details)
+        event = make_event(event_type, severity, message, details, source, timestamp, exc_info, self._limits)
+        if self._hook is None:  # a hook must see every event, so none may take the fast path
+            self._remember_shape(event_type, details)
         self._put(event)
 
     def _put(self, event: Event) -> None:
@@ -183,15 +207,14 @@ class Client:
         if passed is None:
             self._count_before_send()
         else:
-            line = encode_event(passed, self._max_event_bytes, self._allowed_keys)
-            self._put_line(line, passed.severity)
+            self._put_line(encode_event(passed, self._limits), passed.severity)
 
     def _count_before_send(self) -> None:
         dropped = self._buffer.dropped
         dropped["before_send"] = dropped.get("before_send", 0) + 1
 
-    def _remember(self, event_type: Any, fields: Any) -> None:
-        """Learn the shape of an event, unless a key looks like a secret: the next one like it is encoded at once."""
+    def _remember_shape(self, event_type: Any, fields: Any) -> None:
+        """Remember the shape of an event for the fast path, unless a details key looks like a secret."""
         if not _is_plain_type(event_type) or (fields is not None and type(fields) is not dict):
             return
         keys = tuple(fields or ())
@@ -209,22 +232,22 @@ def _is_plain_type(event_type: Any) -> bool:
     return type(event_type) is str and event_type != "" and event_type == cut(event_type, EVENT_TYPE_MAX_CHARS)
 
 
-def _searching(put: PutLine, max_bytes: int, allowed_keys: frozenset[str]) -> PutLine:
-    return lambda line, severity: put(scrub(line, max_bytes, allowed_keys), severity)
+def _scrub_first(put: PutLine, limits: Limits) -> PutLine:
+    return lambda line, severity: put(scrub(line, limits), severity)
 
 
 def _http_transport(config: Config) -> Transport:
-    from brain_events._delivery.http import HTTPTransport  # noqa: PLC0415 -- urllib3 takes 30 ms, which `import` must not cost
+    from brain_events._delivery.http import HTTPTransport  # noqa: PLC0415 -- urllib3 takes 30 ms to import
 
     return HTTPTransport(config)
 
 
-def _start_anew_in_child() -> None:
-    """In a forked child: leave what is in memory, and the files, to the parent."""
+def _reopen_in_child() -> None:
+    """Open every client again in a forked child; the events in memory and the files belong to the parent."""
     release_all()
     for client in list(_clients):
-        if not client._closed:  # noqa: SLF001 -- of this module
+        if not client._closed:  # noqa: SLF001 -- a class of this module
             client._open()  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_reopen_in_child)

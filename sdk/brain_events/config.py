@@ -1,4 +1,4 @@
-"""Settings: arguments and the environment come in, one frozen `Config` goes out."""
+"""Settings: make one frozen `Config` of arguments and environment variables."""
 
 import os
 import re
@@ -23,51 +23,58 @@ _SIZES = {"spool_max_bytes": "bytes"}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `Client` can be told. Raises `ConfigError` for a value that cannot work."""
+    """All settings of a `Client`.
+
+    Raises:
+        ConfigError: A value cannot be used.
+    """
 
     url: str
-    """Where the collector listens, such as `https://events.example.com`; a path prefix is kept."""
+    """The collector's address, such as `https://events.example.com`; a path prefix is kept."""
     api_key: str | None = None
-    """Sent as `Authorization: Bearer`; never shown by `repr`."""
+    """The collector's API key, sent as `Authorization: Bearer`; `repr` does not show it."""
     source: str | None = None
-    """The `source` of every event that names none, such as the service's name; at most 100 characters."""
+    """The `source` of events without one, such as the name of the service; at most 100 characters."""
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
-    """Longest encoded event; a longer one is truncated, with a marker."""
+    """Maximum size of an encoded event, in bytes; a larger event is truncated and marked."""
     max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES
-    """Most encoded bytes held in memory; the last fifth is kept for `error` and `critical`."""
+    """Maximum size of the encoded events in memory, in bytes. The last fifth is reserved for `error` and `critical`."""
     allowed_keys: frozenset[str] = frozenset()
-    """Names whose values are no secrets, though they look like it; exactly as they are written."""
+    """Details keys that look like the name of a secret but are not; their values are kept. Case matters."""
     before_send: Callable[[Event], Event | None] | None = None
-    """Sees every event before it is kept; returns what to send, or None; if it raises, the event is dropped."""
+    """Called with each event before it is kept; returns the event to send, or None to drop it. If it raises, the event
+    is dropped."""
     interval_s: float = DEFAULT_INTERVAL_S
-    """Longest time an event waits for its batch to fill."""
+    """Maximum time that an event waits for its batch to fill, in seconds."""
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S
-    """Wall-clock limit for one request's answer."""
+    """Maximum time for one request, response included, in seconds."""
     ca_bundle: str | None = None
-    """A file of certificates (PEM) to trust in place of the system's."""
+    """A file of CA certificates (PEM) to trust instead of the system's."""
     proxy: str | None = None
-    """The HTTP proxy to go through, such as `http://proxy:3128`; `init` takes it from the environment."""
+    """The HTTP proxy to use, such as `http://proxy:3128`; `init` reads it from the environment."""
     spool_dir: str | None = DEFAULT_SPOOL_DIR
-    """Where batches wait that cannot be delivered (see `_outbox`), made when the first one does; None: nowhere.
-    The default is this user's `~/.local/state/brain-events` where XDG_STATE_HOME is not set, for root too."""
+    """The directory of the outbox, for batches that cannot be delivered now; it is created when it is first needed.
+    Without XDG_STATE_HOME the default is `~/.local/state/brain-events` of this user, also for root. None means no
+    outbox."""
     spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES
-    """Most bytes of this process on disk; past it events stay in memory."""
+    """Maximum size of this process's part of the outbox, in bytes; beyond it events stay in memory."""
     durable: bool = False
-    """Write each event to the disk before `log` returns: then not even `kill -9` loses it."""
+    """Write each event to disk before `log` returns, so that `kill -9` does not lose it."""
     fsync: bool = False
-    """Wait until it is on the medium: then not even a power loss does. Slow."""
+    """Wait until the storage device has each write, so that a power loss does not lose it. Slow."""
     retry_base_s: float = 0.5
-    """Back-off: the n-th retry waits at random up to `retry_base_s * 2**n` (full jitter) ..."""
+    """Base of the back-off, in seconds; retry n waits a random time up to `retry_base_s * 2**n` (full jitter)."""
     retry_cap_s: float = 30.0
-    """... and never longer than this, unless Retry-After asks for it."""
+    """Maximum of that wait, in seconds; a Retry-After header may ask for more."""
     probe_interval_s: float = 60.0
-    """How often a collector that refuses us (a wrong key, a proxy's page) is asked again."""
+    """Interval between attempts, in seconds, while the collector refuses requests, as with a wrong API key or a proxy's
+    page."""
 
     def __post_init__(self) -> None:
         _check_url(self.url)
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ConfigError(
-                "api_key holds characters that no HTTP header can carry; check for a line break at its end"
+                "api_key contains characters that an HTTP header cannot carry; check for a line break at its end"
             )
         if self.max_event_bytes < 1024:
             raise ConfigError(f"max_event_bytes is {self.max_event_bytes}; use 1024 or more")
@@ -81,9 +88,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def _check_delivery(self) -> None:
         if self.durable and self.outbox_dir() is None:
-            raise ConfigError("durable needs a spool_dir to write to")
+            raise ConfigError("durable needs a spool_dir, the directory of the outbox")
         if self.proxy is not None and urlsplit(self.proxy).scheme not in {"http", "https"}:
-            raise ConfigError("proxy is no HTTP proxy; use an address such as http://proxy:3128")
+            raise ConfigError("proxy is not the address of an HTTP proxy; use one such as http://proxy:3128")
         for name in ("interval_s", "request_timeout_s", "retry_base_s", "retry_cap_s", "probe_interval_s", *_SIZES):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; use {_SIZES.get(name, 'seconds')} above 0")
@@ -92,7 +99,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return f"Config(url={self.url!r}, source={self.source!r})"
 
     def outbox_dir(self) -> Path | None:
-        """Return the absolute `spool_dir`; None if there is to be none, or no home to put it in."""
+        """Return the absolute path of `spool_dir`; None without an outbox, or if the user has no home directory."""
         if self.spool_dir is None:
             return None
         if self.spool_dir == DEFAULT_SPOOL_DIR:
@@ -112,7 +119,7 @@ def load(
     fsync: bool | None = None,
     **rest: Any,
 ) -> Config | None:
-    """Return the settings; an argument wins over `BRAIN_EVENTS_<NAME>`. None: no URL is known."""
+    """Return the settings, or None if no URL is known. An argument overrides `BRAIN_EVENTS_<NAME>`."""
     url = url or environ.get("BRAIN_EVENTS_URL")
     if not url:
         return None
@@ -130,43 +137,43 @@ def load(
 
 
 def _proxy(url: str) -> str | None:
-    """Return the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for `url`; never one to this machine itself."""
+    """Return the proxy for `url` by HTTP_PROXY, HTTPS_PROXY and NO_PROXY; loopback addresses use none."""
     if not any(name.lower() in {"http_proxy", "https_proxy"} for name in os.environ):
         return None
-    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415 -- few need it
+    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415 -- few applications need it
 
     try:
         parts = urlsplit(url)
         proxy = getproxies_environment().get(parts.scheme)
         host = parts.hostname or ""
-    except ValueError:  # Config says what is wrong with the address
+    except ValueError:  # `Config` reports the malformed address
         return None
     if not proxy or host == "localhost" or host.startswith("127.") or host == "::1" or proxy_bypass(host):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _spool_dir(given: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
-    if given is None:
+def _spool_dir(argument: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+    if argument is None:
         return None
-    if os.fspath(given) != DEFAULT_SPOOL_DIR:
-        return os.fspath(given)
-    named = environ.get("BRAIN_EVENTS_SPOOL_DIR", DEFAULT_SPOOL_DIR)
-    return None if named.lower() in {"", "none"} else named
+    if os.fspath(argument) != DEFAULT_SPOOL_DIR:
+        return os.fspath(argument)
+    variable = environ.get("BRAIN_EVENTS_SPOOL_DIR", DEFAULT_SPOOL_DIR)
+    return None if variable.lower() in {"", "none"} else variable
 
 
 def _state_dir(environ: Mapping[str, str]) -> Path | None:
-    """Return our directory by the XDG Base Directory Specification, which has relative paths ignored."""
+    """Return the default directory by the XDG Base Directory Specification, by which relative paths are ignored."""
     base = environ.get("XDG_STATE_HOME", "")
     try:
         return (Path(base) if base.startswith("/") else Path("~/.local/state").expanduser()) / "brain-events"
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # a user without a home directory
         return None
 
 
-def _flag(given: bool | None, name: str, environ: Mapping[str, str]) -> bool:  # noqa: FBT001 -- as in the signature
-    if given is not None:
-        return given
+def _flag(argument: bool | None, name: str, environ: Mapping[str, str]) -> bool:  # noqa: FBT001 -- as in `load`
+    if argument is not None:
+        return argument
     text = environ.get(name, "").strip().lower()
     if text not in {"", "0", "1", "false", "true", "no", "yes", "off", "on"}:
         raise ConfigError(f"{name} is {text!r}; use 1 or 0")
@@ -181,6 +188,6 @@ def _check_url(url: str) -> None:
         usable = False
     if not usable:
         shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
-        raise ConfigError(f"url is {shown!r}; give the collector's address, such as http://127.0.0.1:8001")
+        raise ConfigError(f"url is {shown!r}; use the collector's address, such as http://127.0.0.1:8001")
     if "@" in parts.netloc:
-        raise ConfigError("url holds a user name or password; give the key as api_key")
+        raise ConfigError("url contains a user name or password; pass the API key as api_key")

@@ -1,4 +1,4 @@
-"""The SDK's errors. Only `init`, `Config` and `Client` raise them; logging an event never raises.
+"""The errors of the SDK. Only `init`, `Config` and `Client` raise them; logging an event never raises.
 
 BrainEventsError
 └── ConfigError    a setting cannot be used (also a ValueError)
@@ -6,8 +6,8 @@ BrainEventsError
 
 
 class BrainEventsError(Exception):
-    """The base of every error of this package."""
+    """Base class of all errors of this package."""
 
 
 class ConfigError(BrainEventsError, ValueError):
-    """A setting cannot be used; the message names it, its value, and what to do."""
+    """A setting cannot be used. The message names the setting, its value and the remedy."""

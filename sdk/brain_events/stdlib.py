@@ -1,4 +1,4 @@
-"""Standard logging: a `LogRecord` comes in and is logged as an event. Loguru takes the handler, too, as a sink."""
+"""Standard logging: log each `LogRecord` as an event. Loguru accepts the handler as a sink, too."""
 
 import logging
 from collections.abc import Callable
@@ -14,13 +14,18 @@ _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctim
 
 
 class EventsHandler(logging.Handler):
-    """Logs every record, to `client` or else the client that `init` made.
+    """A `logging` handler that logs every record as an event.
 
-    The event type is the record's attribute `event_type` (`extra={"event_type": "deployment"}`), else `log`; the
-    fields of `extra` become details. Records about the delivery of events are left out, so it never feeds itself.
-    `flush` does nothing: `logging` calls it under its global lock, where nothing may wait for a network.
+    The event type is the record's attribute `event_type` (`extra={"event_type": "deployment"}`), or else `log`. The
+    fields of `extra` become details. Records about the delivery of events are skipped, so that the handler never causes
+    its own records. `flush` does nothing: `logging` calls it under its global lock, where waiting for a network would
+    block every thread that logs.
 
-    With loguru: `logger.add(EventsHandler())`; what `bind` adds is `extra`.
+    For loguru use `logger.add(EventsHandler())`; the fields that `logger.bind` adds become details.
+
+    Args:
+        level: The minimum level of records to log.
+        client: The client to log to; by default the one that `init` created.
     """
 
     def __init__(self, level: int | str = logging.NOTSET, client: Client | None = None) -> None:
@@ -31,7 +36,7 @@ class EventsHandler(logging.Handler):
         if not is_ours(record):
             try:
                 self._log_record(record)
-            except Exception:  # noqa: BLE001 -- what every handler of logging does
+            except Exception:  # noqa: BLE001 -- as every handler of logging does
                 self.handleError(record)
 
     def _log_record(self, record: logging.LogRecord) -> None:
@@ -53,14 +58,14 @@ class EventsHandler(logging.Handler):
 
 
 def is_ours(record: logging.LogRecord) -> bool:
-    """Tell whether a record comes from this package, or from whatever its delivery calls, urllib3 for one."""
+    """Return whether a record was logged by this package, or by a library that it delivers with, such as urllib3."""
     return SENDING.get() or record.threadName == WORKER_THREAD or f"{record.name}.".startswith("brain_events.")
 
 
 def extra_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what the application added to a record, its `event_type` included."""
+    """Return the fields that the application added to a record, `event_type` included."""
     fields = {name: value for name, value in record.__dict__.items() if name not in _NOT_EXTRA}
-    if loguru.made(record):
+    if loguru.is_loguru_record(record):
         fields |= fields.pop("extra")
     elif "event_type" in record.__dict__:
         fields["event_type"] = record.__dict__["event_type"]
@@ -68,12 +73,13 @@ def extra_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def time_of(record: logging.LogRecord) -> datetime:
+    """Return the time of a record, in UTC."""
     return datetime.fromtimestamp(record.created, UTC)
 
 
 def _message_of(record: logging.LogRecord) -> Any:
     try:
         message = record.getMessage()
-    except Exception:  # noqa: BLE001 -- arguments that do not fit the format: what was meant is still worth storing
+    except Exception:  # noqa: BLE001 -- the arguments do not fit the format; store both
         return f"{record.msg} {record.args}"
-    return loguru.message_of(record, message) if loguru.made(record) else message
+    return loguru.message_of(record, message) if loguru.is_loguru_record(record) else message

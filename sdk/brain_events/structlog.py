@@ -1,9 +1,9 @@
-"""structlog: an event dict comes through unchanged, and is logged as an event on its way.
+"""structlog: a processor that logs each event dict as an event, and passes it on unchanged.
 
     structlog.configure(processors=[..., EventsProcessor(), structlog.processors.JSONRenderer()])
 
-It stands as well among the `processors`, or in the `foreign_pre_chain`, of a `structlog.stdlib.ProcessorFormatter`.
-It imports nothing of structlog: a processor is any callable of this shape.
+It can also be one of the `processors`, or in the `foreign_pre_chain`, of a `structlog.stdlib.ProcessorFormatter`.
+It does not import structlog: a processor is any callable with this signature.
 """
 
 import logging
@@ -29,15 +29,15 @@ _LOGGING = frozenset({"structlog", "logging", "brain_events"})
 
 
 class EventsProcessor:
-    """Logs every event dict that passes, to `client` or else the one that `init` made.
+    """A structlog processor that logs every event dict as an event.
 
-    Put it after the processors that add fields (`merge_contextvars`, `add_log_level`) and before those that render
-    exceptions or the whole. The event type is the key `event_type`, else `log`; the severity is the level, else the
-    method's name.
+    Put it after the processors that add fields (`merge_contextvars`, `add_log_level`), and before those that render
+    exceptions or the event dict. The event type is the value of `event_type`, or else `log`; the severity is the level,
+    or else the name of the method.
 
     Args:
-        client: Where to log, else the client that `init` made.
-        terminal: End the chain here, by `structlog.DropEvent`: nothing is printed.
+        client: The client to log to; by default the one that `init` created.
+        terminal: End the chain with `structlog.DropEvent`, so that nothing is printed.
     """
 
     def __init__(self, client: Client | None = None, *, terminal: bool = False) -> None:
@@ -45,8 +45,8 @@ class EventsProcessor:
         self._terminal = terminal
 
     def __call__(self, _logger: Any, method_name: str, event_dict: EventDict) -> EventDict:
-        if not SENDING.get():  # what is logged while events are delivered would feed on itself
-            with suppress(Exception):  # put behind a renderer, it meets a str
+        if not SENDING.get():  # events that delivery logs would cause more deliveries
+            with suppress(Exception):  # after a renderer, the event dict is a str
                 self._log_dict(method_name, event_dict)
         if self._terminal and (structlog := sys.modules.get("structlog")):
             raise structlog.DropEvent
@@ -76,13 +76,13 @@ class EventsProcessor:
 
 
 def _message_of(event_dict: EventDict) -> Any:
-    """Return the event; with its positional arguments put in, if no processor has done so yet."""
+    """Return the event, formatted with its positional arguments if no processor has done that yet."""
     event, args = event_dict.get("event", ""), event_dict.get("positional_args")
     if not args:
         return event
     try:
         return event % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args)
-    except Exception:  # noqa: BLE001 -- arguments that do not fit the format: what was meant is still worth storing
+    except Exception:  # noqa: BLE001 -- the arguments do not fit the format; store both
         return f"{event} {args}"
 
 

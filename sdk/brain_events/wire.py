@@ -1,7 +1,7 @@
-"""The contract between SDK and collector: the event line, the batch answer, and the limits both sides keep.
+"""The contract between SDK and collector: events, the response to a batch, and the limits that both sides keep.
 
-A batch travels as NDJSON, one `Event` a line, under an `Idempotency-Key`; the collector answers
-with one `BatchAnswer`. This is the only module of the SDK that the collector imports.
+A batch is sent as NDJSON, one `Event` per line, with an `Idempotency-Key` header. The collector responds with one
+`BatchAnswer`. This is the only module of the SDK that the collector imports.
 """
 
 import os
@@ -13,19 +13,25 @@ from uuid import UUID
 import msgspec
 
 SEVERITIES: Final = ("info", "warning", "error", "critical")
-"""Every severity there is, mildest first."""
+"""All severities, in ascending order."""
 
 EVENT_TYPE_MAX_CHARS: Final = 50
+"""Maximum length of an event type, in characters."""
 SOURCE_MAX_CHARS: Final = 100
+"""Maximum length of a source, in characters."""
 DETAILS_MAX_DEPTH: Final = 32
-"""Levels of nesting; Postgres and readers in other languages have limits of their own."""
+"""Maximum number of nested levels in `details`; Postgres and JSON readers in other languages have limits, too."""
 DETAILS_MAX_KEYS: Final = 1_000
-"""At all levels together."""
+"""Maximum number of details keys, at all levels together."""
 DETAILS_KEY_MAX_CHARS: Final = 256
+"""Maximum length of a details key, in characters."""
 
 BATCH_PATH: Final = "/api/events/batch"
+"""The path that batches are posted to."""
 NDJSON: Final = "application/x-ndjson"
+"""The media type of a batch."""
 KEY_HEADER: Final = "Idempotency-Key"
+"""The request header that carries the idempotency key of a batch."""
 
 FINAL_CODES: Final = frozenset(
     {
@@ -38,28 +44,31 @@ FINAL_CODES: Final = frozenset(
         "idempotency_key_malformed",
     }
 )
-"""Problem codes (RFC 9457 member `code`) that no resend can change: a client may set the batch aside."""
+"""Problem codes (member `code` of RFC 9457) that resending cannot change; the client may give the batch up."""
 
 
 class Event(msgspec.Struct, gc=False, omit_defaults=True):
-    """One event as it travels, one line of NDJSON.
-
-    `event_type` has 1 to 50 characters, `severity` is one of `SEVERITIES`, `details` is a JSON
-    object, `source` has at most 100 characters, `timestamp` is RFC 3339 (absent: time of arrival).
-    """
+    """One event, which is sent as one line of NDJSON."""
 
     event_type: str
+    """The kind of event, such as `order_paid`; 1 to 50 characters."""
     severity: str
+    """One of `SEVERITIES`."""
     message: str
+    """One line for a person to read."""
     details: dict[str, Any] | None = None
+    """Structured data about the event, a JSON object."""
     source: str | None = None
+    """The service or host that logged the event; at most 100 characters."""
     timestamp: datetime | None = None
+    """The time of the event, in RFC 3339; if absent, the collector uses the time of arrival."""
 
 
 class LineError(msgspec.Struct, frozen=True):
-    """Why one line of a batch was not stored.
+    """The reason why one line of a batch was rejected.
 
-    `index` counts the lines from 0; `pointer` (RFC 6901) is the place within the event, empty for the whole.
+    `index` is the position of the line, from 0. `code` is for a program, `detail` for a person. `pointer` (RFC 6901)
+    names the member of the event that is wrong; it is empty for the event itself.
     """
 
     index: int
@@ -69,9 +78,11 @@ class LineError(msgspec.Struct, frozen=True):
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
-    """What became of a batch. `received` = `accepted` + `rejected`; `errors` may be cut, then `errors_truncated`.
+    """The collector's response to a batch.
 
-    `adjusted` of the accepted are not quite what was sent, which their details note: times, or text, that cannot be.
+    `received` = `accepted` + `rejected`. `duplicate`: a batch with this idempotency key was stored before, and nothing
+    was stored again. `errors` names rejected lines, or only the first ones if `errors_truncated`. `adjusted` counts the
+    accepted events with a time or text that cannot be stored as sent; their details note the change.
     """
 
     received: int
@@ -87,10 +98,10 @@ _last_tick = [0]
 
 
 def new_key() -> UUID:
-    """Return a UUIDv7 above the last one of this process, so that batches are numbered in the order of their sealing.
+    """Return an idempotency key: a UUIDv7 above the last one of this process, so that keys sort as batches were sealed.
 
-    RFC 9562, section 6.2, method 3: the time in ms, 12 bits of its fraction (244 ns each), 62 random bits. Should the
-    clock stand or go back, the ticks go on counting.
+    RFC 9562, section 6.2, method 3: the time in ms, 12 bits of its fraction (244 ns each), and 62 random bits. If the
+    clock stops or is set back, the ticks continue from the last value.
     """
     ms, ns = divmod(time.time_ns(), 1_000_000)
     _last_tick[0] = tick = max(ms << 12 | (ns << 12) // 1_000_000, _last_tick[0] + 1)

@@ -1,4 +1,4 @@
-"""Backup and restore, with the commands of docs/operations.md word by word."""
+"""Backup and restore, with the commands of docs/how-to/backup.md word by word."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from tests.support.engines import scratch_dir
 from tests.support.process import CollectorProcess, collector_process
 from tests.support.waiting import PATIENCE_S
 
-OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs/how-to/backup.md").read_text()
 KEY, BODY = str(new_key()), ndjson(*(event(message=f"kept {n}", details={"n": n}) for n in range(500)))
 
 CHECKSUMS = (
@@ -37,7 +37,7 @@ CHECKSUMS = (
 
 def commands(name: str) -> str:
     """Return the shell block that follows `<!-- run: name -->`."""
-    found = re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)```", OPERATIONS, re.DOTALL)
+    found = re.search(rf"<!-- run: {name} -->\n```sh\n(.*?)```", GUIDE, re.DOTALL)
     assert found is not None, name
     return found[1]
 
@@ -76,7 +76,7 @@ def newest_id(database_url: str) -> int:
 
 
 def resumes(collector: CollectorProcess, backed_up: int) -> None:
-    """Ingest goes on: the key of before is a duplicate, new ids are new, all is found, the statistics are exact."""
+    """Ingest continues: an old key is a duplicate, new ids are new, all is found, the statistics are exact."""
     assert post(collector)["duplicate"] is True
     created = httpx.post(collector.url + "/api/events", json=event(event_type="after"), timeout=PATIENCE_S).json()
     assert created["id"] > backed_up

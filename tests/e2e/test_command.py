@@ -185,7 +185,7 @@ def test_tail_goes_on_where_it_was_when_the_collector_was_killed(collector: Coll
             collector.start()
             send(number)
             send(number + 1)
-            wait_until(lambda last=number + 1: f"m{last}" in (tmp_path / "out").read_text(), "it goes on")
+            wait_until(lambda last=number + 1: f"m{last}" in (tmp_path / "out").read_text(), "it continues")
         process.send_signal(signal.SIGINT)
         code = process.wait(PATIENCE_S)
 

@@ -127,7 +127,7 @@ def test_a_collector_that_is_not_ready_stops_it(site: Site) -> None:
     found = site.deploy(migrate="true", wait="1")
 
     assert found.returncode == 1
-    assert f"({site.urls[0]}) was not ready within 1 s: look at {site.urls[0]}/readyz" in found.stderr
+    assert f"({site.urls[0]}) was not ready within 1 s: see {site.urls[0]}/readyz" in found.stderr
     assert len(site.restarted) == 1
 
 
@@ -142,10 +142,10 @@ def test_a_failed_smoke_test_stops_it(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--migrate and --restart are needed"),
+        ([], "--migrate and --restart are required"),
         (["--migrate", "true", "--restart", "true"], "name the URL"),
         (["--migrate"], "--migrate needs a value"),
-        (["--force"], "'--force' is no option and no URL"),
+        (["--force"], "'--force' is neither an option nor a URL"),
         (["--migrate", "true", "--restart", "true", "--wait", "soon", "http://x"], "--wait is 'soon'"),
     ],
 )

@@ -154,4 +154,4 @@ def test_a_postgres_that_ends_on_a_full_disk_waits_for_room_and_comes_back(small
         assert "make room on it" in reasons
         assert set(sender.refusals) == {503}
         assert stored_once(collector, sender)
-        assert Path(stderr.name).read_text().count("is not started again yet") == 1
+        assert Path(stderr.name).read_text().count("is not restarted yet") == 1

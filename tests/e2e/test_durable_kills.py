@@ -64,5 +64,5 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(collector: CollectorProc
     assert len(stored) - len(logged) <= ROUNDS  # at most the event whose call was under way
     assert list((tmp_path / "spool").glob("[!.]*-*")) == []
     assert not (tmp_path / "spool" / "damaged").exists()
-    # Who is killed while it makes its directory leaves a hidden one, which has nothing and goes after five days.
+    # A process killed while it makes its directory leaves a hidden, empty one, which is removed after five days.
     assert [path.name for path in (tmp_path / "spool").glob(".*/*") if path.name != "lock"] == []

@@ -13,6 +13,7 @@ import pytest
 from tests.support.waiting import PATIENCE_S
 
 PAGE = "brain_collector/dashboard/"
+MANUAL = "brain_collector/manual_site/"
 WHEEL = os.environ.get("BRAIN_TEST_WHEEL")
 
 needs_wheel = pytest.mark.skipif(WHEEL is None, reason="BRAIN_TEST_WHEEL names no wheel; `nox -s e2e` builds one")
@@ -72,7 +73,7 @@ def test_the_wheel_has_the_page_and_what_it_is_made_of() -> None:
     assert all(re.fullmatch(r"assets/.+-[\w-]{8}\.\w+", name) for name in names if name.startswith("assets/"))
     assert "preact" in licences
     assert [name for name in everything if "node_modules" in name or name.startswith("dashboard/")] == []
-    assert Path(str(WHEEL)).stat().st_size < 2_000_000
+    assert Path(str(WHEEL)).stat().st_size < 3_000_000
 
 
 @needs_wheel
@@ -84,3 +85,20 @@ def test_the_wheel_migrates_from_its_own_files() -> None:
 
     assert "site-packages" in found
     assert (Path(found) / "versions" / "0001_system_events.py").is_file()
+
+
+@needs_wheel
+def test_the_wheel_has_the_manual_and_nothing_that_only_its_build_needs() -> None:
+    with zipfile.ZipFile(str(WHEEL)) as wheel:
+        names = {name.removeprefix(MANUAL) for name in wheel.namelist() if name.startswith(MANUAL)}
+        index = wheel.read(MANUAL + "index.html").decode()
+        licences = wheel.read(MANUAL + "_static/LICENSES.txt").decode()
+        everything = wheel.namelist()
+
+    linked = set(re.findall(r'(?:src|href)="(?!https:)([^"#?]+)', index))
+    assert linked
+    assert linked <= names
+    assert {"reference/configuration.html", "reference/sdk-api.html", "searchindex.js"} <= names
+    assert "Sphinx" in licences
+    assert [name for name in names if name.endswith((".map", ".md", ".doctree", ".buildinfo", ".rst"))] == []
+    assert [name for name in everything if name.startswith("docs/")] == []

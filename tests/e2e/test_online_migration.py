@@ -70,7 +70,7 @@ def test_a_migration_beside_live_ingest_loses_nothing_and_fails_no_request(
             wait_until(lambda: len(load.acknowledged) > 5_000, "the load is on")
             outcome = ended(following.migrate(database_url))
             after = len(load.acknowledged)
-            wait_until(lambda: len(load.acknowledged) > after + 5_000, "the load goes on after the migration")
+            wait_until(lambda: len(load.acknowledged) > after + 5_000, "the load continues after the migration")
         assert all(map(is_ready, collectors)), "a collector is ready on the schema of the next release"
         rows = asyncio.run(
             sql(database_url, "SELECT message, count(*) FROM system_events WHERE event_type = 'test' GROUP BY 1")
@@ -155,7 +155,7 @@ def test_a_migration_that_gets_no_lock_steps_back_and_is_tried_until_it_does(
         end.set()
         code, _out, _err = ended(migrating)
 
-    assert "no lock was to be had; attempt 2 of 30" in tried_again
+    assert "could not acquire the lock; attempt 2 of 30" in tried_again
     assert code == 0
     assert asyncio.run(migrate.current(database_url)) == NextRelease.INDEX
 
@@ -167,7 +167,7 @@ def test_a_migration_that_never_gets_its_lock_ends_and_says_what_to_look_for(
         code, _out, err = ended(following.migrate(database_url, "--migrate-lock-s", "0.05", "--migrate-attempts", "2"))
 
     assert code == 1
-    assert "no lock was to be had in 2 attempts of 0.05 s" in err.splitlines()[-1]
+    assert "could not acquire the lock in 2 attempts of 0.05 s" in err.splitlines()[-1]
     assert "pg_stat_activity" in err
     assert "Traceback" not in err
     assert asyncio.run(migrate.current(database_url)) == migrate.HEAD

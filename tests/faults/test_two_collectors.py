@@ -38,7 +38,7 @@ def test_one_of_two_may_be_killed_and_restarted_in_turn(pair: list[CollectorProc
             wait_until(lambda: load.in_flight, "a request is in flight")
             collector.kill()
             before = len(load.acknowledged)
-            wait_until(lambda: len(load.acknowledged) > before + 50, "the other one goes on")  # noqa: B023
+            wait_until(lambda: len(load.acknowledged) > before + 50, "the other one continues")  # noqa: B023
             collector.start()
     assert load.wrong == []
     stored = asyncio.run(sql(settings.dsn, "SELECT (details->>'number')::int FROM system_events WHERE source = 'load'"))

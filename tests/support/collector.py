@@ -84,7 +84,7 @@ async def count_foreign(dsn: str) -> int:
 
 
 def transport_of(sending: asyncio.StreamWriter) -> asyncio.Transport:
-    """Return the transport of a connection: to pause its reading is to be a client that does not read."""
+    """Return the transport of a connection: pausing its reading makes a client that does not read."""
     assert isinstance(sending.transport, asyncio.Transport)
     return sending.transport
 
@@ -128,7 +128,7 @@ def _elsewhere(dsn: str, statement: str) -> None:
 class Process:
     """A collector in a process of its own, serving at `url`; `lines` is what it has printed so far.
 
-    What it logs goes into the file `log`, if there is to be one.
+    Its log is written to the file `log`, if one is given.
     """
 
     def __init__(self, *flags: str, log: str = "", **environ: str) -> None:

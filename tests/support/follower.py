@@ -1,4 +1,4 @@
-"""Who follows the tail, as an application does: by server-sent events or a WebSocket, and again when it is cut."""
+"""A client that follows the tail by server-sent events or a WebSocket, and reconnects when it is cut."""
 
 import json
 import threading

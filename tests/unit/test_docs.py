@@ -1,63 +1,77 @@
-"""The documentation says what the code does: settings, calls, modules, commands."""
+"""The documentation says what the code does: settings, endpoints, errors, metrics, commands, public names."""
 
 import re
 from pathlib import Path
 
-import msgspec
+import pytest
 
+import brain_events
 from brain_collector.api.openapi import document
-from brain_collector.reference import cli, metrics
-from brain_collector.reference.errors import catalogue
+from brain_collector.reference.configuration import GROUPS
+from brain_collector.reference.pages import PAGES
 from brain_collector.server.app import OPERATIONS
-from brain_collector.settings import ENV_PREFIX, Settings
+from brain_collector.settings import Settings
 from brain_events import config
 
 ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs/reference"
 README = (ROOT / "README.md").read_text()
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+README_MAX_LINES = 110
 
 
-def shown(default: object) -> str:
-    """Return a default as the settings table writes it."""
-    if default is None or default == "":
-        return ""
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    if isinstance(default, int) and default > 100_000 and default % 2**10 == 0:
-        return (
-            f"`{default}` ({default // 2**20} MiB)" if default % 2**20 == 0 else f"`{default}` ({default // 2**10} KiB)"
-        )
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_what_the_code_says(name: str) -> None:
+    """If not: `python -m brain_collector.reference docs/reference`."""
+    assert (REFERENCE / name).read_text() == PAGES[name]()
 
 
-def test_the_settings_table_is_what_the_code_says() -> None:
-    table = README.partition("<!-- settings:")[2].partition("<!-- /settings -->")[0]
-    described = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
-    rows = [
-        f"| `{ENV_PREFIX}{name.upper()}` | {shown(field['default'])} | {field['description']} |"
-        for name, field in described.items()
-    ]
+def test_every_setting_is_under_one_heading() -> None:
+    listed = [name for names in GROUPS.values() for name in names]
 
-    assert table.strip().splitlines()[3:] == rows
+    assert sorted(listed) == sorted(Settings.__struct_fields__)
 
 
-def test_every_variable_of_the_sdk_is_in_the_readme() -> None:
+def test_every_variable_of_the_sdk_is_in_the_configuration() -> None:
+    text = (REFERENCE / "configuration.md").read_text().partition("\n## The SDK\n")[2].partition("\n## ")[0]
     variables = set(re.findall(r"BRAIN_EVENTS_[A-Z_]+", Path(config.__file__).read_text()))
 
-    assert variables == set(re.findall(r"\| `(BRAIN_EVENTS_[A-Z_]+)`", README))
+    assert variables == set(re.findall(r"\| `(BRAIN_EVENTS_[A-Z_]+)`", text))
 
 
-def test_every_call_of_the_api_is_in_the_readme() -> None:
-    missing = [path for path in {operation.path for operation in OPERATIONS} if path not in README]
+def test_every_operation_of_the_api_is_in_its_reference() -> None:
+    text = (REFERENCE / "http-api.md").read_text()
+    missing = [
+        f"{operation.method} {operation.path}"
+        for operation in OPERATIONS
+        if f"`{operation.method} {operation.path}`" not in text
+    ]
 
     assert missing == []
 
 
-def test_the_error_catalogue_is_what_the_code_says() -> None:
-    """Run `python -m brain_collector.reference.errors` and put what it prints between the two marks of docs/api.md."""
-    written = (ROOT / "docs/api.md").read_text().partition("<!-- errors:")[2].partition("<!-- /errors -->")[0]
+def test_every_public_name_of_the_sdk_is_in_its_reference() -> None:
+    text = (REFERENCE / "sdk-api.md").read_text()
+    documented = set(re.findall(r"^\.\. auto(?:function|class|exception):: (\w+)$", text, re.MULTILINE))
 
-    assert written.strip().splitlines()[1:] == catalogue().splitlines()
+    assert set(brain_events.__all__) - documented == set()
+
+
+@pytest.mark.parametrize("name", ["limits.md", "http-api.md", "database-schema.md", "wire-format.md"])
+def test_a_setting_that_a_page_names_without_its_prefix_is_a_setting(name: str) -> None:
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)[`=]", (REFERENCE / name).read_text()))
+
+    assert named
+    assert {each.lower() for each in named} - set(Settings.__struct_fields__) == set()
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(README.splitlines()) <= README_MAX_LINES
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+
+    assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
 def test_ci_runs_the_test_line_of_the_readme() -> None:
@@ -77,13 +91,3 @@ def test_the_types_of_the_page_are_those_of_the_api() -> None:
     components = document(OPERATIONS)["components"]["schemas"]
 
     assert typed == {name: set(schema["properties"]) for name, schema in components.items()}
-
-
-def test_the_reference_of_metrics_and_own_events_is_what_the_code_says() -> None:
-    """If not: `python -m brain_collector.reference.metrics > docs/metrics.md`."""
-    assert (ROOT / "docs/metrics.md").read_text() == metrics.render()
-
-
-def test_the_manual_of_the_command_line_is_what_the_commands_say() -> None:
-    """If not: `python -m brain_collector.reference.cli > docs/cli.md`."""
-    assert (ROOT / "docs/cli.md").read_text() == cli.render()

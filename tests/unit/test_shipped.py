@@ -21,8 +21,10 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 COLLECTORS = [name for name in SERVICES if name.startswith("collector-")]
 DEPLOY = (ROOT / "deploy/deploy.sh").read_text()
 UNIT_FILE = ROOT / "deploy/brain-events.service"
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+SETTING_NAMES = ["Dockerfile", "compose.yaml", "deploy/brain-events.service", "README.md", *PAGES]
 STOP_S = 5
-"""What a stop takes beside `shutdown_delay_s` and `drain_s`, at most (docs/operations.md)."""
+"""What a stop takes beside `shutdown_delay_s` and `drain_s`, at most."""
 ENGINES_STOP_S = 15
 
 
@@ -38,7 +40,7 @@ def settings_of(service: str) -> Settings:
     return load(environment)
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "deploy/brain-events.service", "docs/operations.md"])
+@pytest.mark.parametrize("name", SETTING_NAMES)
 def test_what_is_set_is_a_setting(name: str) -> None:
     named = set(re.findall(rf"\b{ENV_PREFIX}([A-Z_]+)", (ROOT / name).read_text()))
 

@@ -1,5 +1,6 @@
 """Decide who may make a request: API keys, browser sessions, scopes, rate limits.
 
-Reads the head of a request before any of its body is received, and again while a long response is open.
-May import `http`, `storage` and the ground floor. Must not know what an endpoint does: the guard is given rules.
+`guard` decides, from the head of a request before any of its body is received, and again while a long response is open
+(`api.stream` and `api.export` ask). `keyring` holds the API keys in memory, `key_table` reads and changes their table.
+May import `http`, `storage` and the shared files. Must not know what an endpoint does: the guard is given rules.
 """

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from brain_collector.access.keyring import SCOPES, Caller, Key, Keyring, Secret
+from brain_collector.access.keyring import SCOPES, Key, Keyring, Secret
 from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unavailable
+from brain_collector.http.scope import Caller
 from brain_collector.schema import ApiKey, KeyCreate
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, Link, reason_of

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from brain_collector.errors import Unauthorized, Unavailable
+from brain_collector.http.scope import Caller
 from brain_collector.schema import KeyScope
 from brain_collector.settings import Settings
 
@@ -28,18 +29,9 @@ _NO_KEY: Final = secrets.token_bytes(32)
 """The digest of no text: what is compared with where there is no key, so that it takes as long."""
 
 
-class Caller(NamedTuple):
-    """Who asks: `key:<prefix>`, `bootstrap`, or `open`; and what it may do."""
-
-    name: str
-    scopes: frozenset[KeyScope]
-
-
 BOOTSTRAP: Final = Caller("bootstrap", frozenset(SCOPES))
 OPEN: Final = Caller("open", frozenset(SCOPES))
 """Anyone, at a collector that has no key."""
-NOBODY: Final = Caller("open", frozenset())
-"""Anyone, at a probe of a collector that has keys, or may have."""
 
 
 class Key(msgspec.Struct, frozen=True):

@@ -3,129 +3,117 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Annotated, Final, NamedTuple
-from uuid import UUID
+from functools import partial
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.access.guard import caller_of, sender_of
-from brain_collector.api import parameters
 from brain_collector.api.events import KEY_PARAMETER
-from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
+from brain_collector.api.idempotency import digest
+from brain_collector.api.ingest_request import Sender, identify
 from brain_collector.api.operation import JSON, QUOTA_HEADERS, Answer, Operation
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import BatchInvalid, FieldError
 from brain_collector.http.body import USUAL_BYTES, body_of, media_type
 from brain_collector.ingest.decode import Decoded, decode_array, decode_ndjson, encode_row
 from brain_collector.ingest.rejected_lines import RejectedLine
-from brain_collector.ingest.submission import RejectedRows, RowsRejected, Submission
+from brain_collector.ingest.submission import NOT_STORABLE, RejectedRows, RowsRejected, Submission
 from brain_collector.metrics import BATCH_EVENTS, EVENTS_ACCEPTED, EVENTS_REJECTED
 from brain_collector.schema import EventCreate
-from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, NDJSON, BatchAnswer, LineError
 
 
 async def ingest(request: Request) -> Response:
-    """Store the valid events of a batch; answer when they are committed."""
+    """Store the valid events of a batch; respond when they are committed."""
     resources = resources_of(request)
-    parameters.only(request, ())
-    given = media_type(request, NDJSON, JSON)
-    key = idempotency_key(request)
-    refuse_too_old(key, datetime.now(UTC), resources.settings.idempotency_key_life_days)
-    caller = caller_of(request.scope)
-    resources.rate_limit.refuse_early(caller)
-    with resources.budget.share() as share:
-        body = await body_of(request, resources.settings, share)
-        decoded = await _decode(body, given, resources)
-        left = await resources.rate_limit.take(caller, n_events=decoded.received, n_bytes=len(body))
-        answer = await _ingest(resources, body, decoded, _Sender(sender_of(request), key))
-        answer.headers.update(left)
-        return answer
+    content_type = media_type(request, NDJSON, JSON)
+    sender = identify(request, resources)
+    with resources.budget.reserve() as reservation:
+        body = await body_of(request, resources.settings, reservation)
+        decoded = await _decode(body, content_type, resources)
+        limit = await resources.rate_limit.take(sender.caller, n_events=decoded.received, n_bytes=len(body))
+        answer = await _store(resources, body, decoded, sender)
+        return Response(answer, headers=limit, media_type=JSON)
 
 
-class _Sender(NamedTuple):
-    caller: str
-    key: UUID | None
-
-
-async def _ingest(resources: Resources, body: bytes, decoded: Decoded, sender: _Sender) -> Response:
-    if not decoded.rows.types:
-        _keep(resources, decoded, {}, sender)
+async def _store(resources: Resources, body: bytes, decoded: Decoded, sender: Sender) -> bytes:
+    if not decoded.rows.n:
+        _keep_rejected(resources, decoded, {}, sender)
         raise _nothing_valid(resources, decoded.received, decoded.errors)
-    refused: RejectedRows = {}
-
-    def compose(found: RejectedRows) -> str:
-        refused.update(found)
-        return _compose(decoded, found, resources.settings)
-
-    submission = Submission(
-        decoded.rows,
-        compose,
-        key=sender.key,
-        digest=digest(body),
-    )
+    compose = partial(_compose, decoded, resources.settings.max_line_errors)
+    submission = Submission(decoded.rows, compose, key=sender.key, digest=digest(body))
     try:
         stored = await resources.writer.submit(submission)
     except RowsRejected as error:
-        _keep(resources, decoded, error.refused, sender)
-        raise _nothing_valid(resources, decoded.received, _all_errors(decoded, error.refused)) from None
-    answer = msgspec.json.decode(stored.answer, type=BatchAnswer)
-    if stored.duplicate:
-        answer = msgspec.structs.replace(answer, duplicate=True)
-    else:
-        resources.metrics.observe(BATCH_EVENTS, answer.received)
-        resources.metrics.add(EVENTS_ACCEPTED, n=answer.accepted)
-        if answer.rejected:
-            resources.own_events.refused(answer.rejected)
-            late = answer.rejected - len(decoded.errors)
-            _count_rejected(resources, Counter(error.code for error in decoded.errors) + Counter(not_storable=late))
-            _keep(resources, decoded, refused, sender)
-    return Response(msgspec.json.encode(answer), media_type=JSON)
+        _keep_rejected(resources, decoded, error.rejected, sender)
+        raise _nothing_valid(resources, decoded.received, _all_errors(decoded, error.rejected)) from None
+    if stored.is_duplicate:
+        return _as_duplicate(stored.answer or compose(stored.rejected))
+    _count(resources, decoded, stored.rejected, sender)
+    return stored.answer or compose(stored.rejected)
 
 
-def _keep(resources: Resources, decoded: Decoded, refused: RejectedRows, sender: _Sender) -> None:
+def _as_duplicate(answer: bytes) -> bytes:
+    first = msgspec.json.decode(answer, type=BatchAnswer)
+    return msgspec.json.encode(msgspec.structs.replace(first, duplicate=True))
+
+
+def _count(resources: Resources, decoded: Decoded, rejected: RejectedRows, sender: Sender) -> None:
+    """Count what a batch brought; keep its rejected lines, and record that there were some."""
+    n_rejected = len(decoded.errors) + len(rejected)
+    resources.metrics.observe(BATCH_EVENTS, decoded.received)
+    resources.metrics.add(EVENTS_ACCEPTED, n=decoded.received - n_rejected)
+    if n_rejected:
+        resources.own_events.rejected(n_rejected)
+        codes = Counter(error.code for error in decoded.errors) + Counter({NOT_STORABLE: len(rejected)})
+        _count_rejected(resources, codes)
+        _keep_rejected(resources, decoded, rejected, sender)
+
+
+def _keep_rejected(resources: Resources, decoded: Decoded, rejected: RejectedRows, sender: Sender) -> None:
     """Keep the rejected lines for a while; of a row that Postgres rejected, the event as it was decoded."""
     now = datetime.now(UTC)
     lines = {error.index: line for error, line in zip(decoded.errors, decoded.bad, strict=True)}
-    lines |= {decoded.places[row]: encode_row(decoded.rows, row) for row in refused}
+    lines |= {decoded.places[row]: encode_row(decoded.rows, row) for row in rejected}
     resources.rejected_lines.add(
-        RejectedLine(now, sender.caller, sender.key, error.index, error.code, error.detail, lines[error.index])
-        for error in _all_errors(decoded, refused)
+        RejectedLine(now, sender.address, sender.key, error.index, error.code, error.detail, lines[error.index])
+        for error in _all_errors(decoded, rejected)
     )
 
 
-async def _decode(body: bytes, given: str, resources: Resources) -> Decoded:
-    decode = decode_ndjson if given == NDJSON else decode_array
+async def _decode(body: bytes, content_type: str, resources: Resources) -> Decoded:
+    decode = decode_ndjson if content_type == NDJSON else decode_array
     now = datetime.now(UTC)
-    if len(body) > USUAL_BYTES:  # it would hold up everyone else for tens of ms
+    if len(body) > USUAL_BYTES:  # it would block the loop for tens of milliseconds
         return await asyncio.to_thread(decode, body, resources.limits, now)
     return decode(body, resources.limits, now)
 
 
-def _compose(decoded: Decoded, refused: RejectedRows, settings: Settings) -> str:
-    errors = _all_errors(decoded, refused)
-    shown = errors[: settings.max_line_errors]
-    answer = BatchAnswer(
-        received=decoded.received,
-        accepted=decoded.received - len(errors),
-        rejected=len(errors),
-        duplicate=False,
-        errors=shown,
-        errors_truncated=len(shown) < len(errors),
-        adjusted=len(decoded.adjusted.difference(refused)),
+def _compose(decoded: Decoded, max_errors: int, rejected: RejectedRows) -> bytes:
+    """Return the answer to a batch, as it is sent and stored."""
+    errors = _all_errors(decoded, rejected)
+    return msgspec.json.encode(
+        BatchAnswer(
+            received=decoded.received,
+            accepted=decoded.received - len(errors),
+            rejected=len(errors),
+            duplicate=False,
+            errors=errors[:max_errors],
+            errors_truncated=len(errors) > max_errors,
+            adjusted=len(decoded.adjusted.difference(rejected)),
+        )
     )
-    return msgspec.json.encode(answer).decode()
 
 
-def _all_errors(decoded: Decoded, refused: RejectedRows) -> list[LineError]:
-    late = [
-        LineError(decoded.places[row], "not_storable", f"Postgres cannot store it: {why}")
-        for row, why in refused.items()
+def _all_errors(decoded: Decoded, rejected: RejectedRows) -> list[LineError]:
+    by_postgres = [
+        LineError(decoded.places[row], NOT_STORABLE, f"Postgres cannot store it: {reason}")
+        for row, reason in rejected.items()
     ]
-    return sorted([*decoded.errors, *late], key=lambda error: error.index)
+    return sorted([*decoded.errors, *by_postgres], key=lambda error: error.index)
 
 
 def _count_rejected(resources: Resources, codes: Counter[str]) -> None:
@@ -136,11 +124,11 @@ def _count_rejected(resources: Resources, codes: Counter[str]) -> None:
 def _nothing_valid(resources: Resources, received: int, errors: list[LineError]) -> BatchInvalid:
     if not received:
         return BatchInvalid("the batch is empty; send at least one event")
-    resources.own_events.refused(received)
+    resources.own_events.rejected(received)
     resources.metrics.observe(BATCH_EVENTS, received)
     _count_rejected(resources, Counter(error.code for error in errors))
     fields = [FieldError(f"/{error.index}{error.pointer}", error.code, error.detail) for error in errors]
-    first = f"; the first: {errors[0].detail}" if errors else ""
+    first = f"; the first error: {errors[0].detail}" if errors else ""
     return BatchInvalid(
         f"none of the {received:,} events is valid{first}", errors=fields[: resources.settings.max_line_errors]
     )
@@ -153,8 +141,8 @@ OPERATIONS: Final = (
         endpoint=ingest,
         summary="Store a batch of events",
         description=(
-            "One event a line (NDJSON) or a JSON array, gzip or not. Each event is checked by itself: the good ones "
-            "are stored in one transaction, the bad ones are named in the answer."
+            "One event a line (NDJSON) or a JSON array, gzip or not. Each event is checked separately: the valid ones "
+            "are stored in one transaction, the rejected ones are listed in the response."
         ),
         tag="events",
         scope="ingest",

@@ -3,19 +3,17 @@
 All are read at the start, and only they are served, by their names: a request never becomes a path.
 """
 
-import gzip
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from brain_collector.api.preconditions import etag, is_known
-from brain_collector.http.body import takes_gzip
+from brain_collector.api.static_files import File, read, respond
 
 DIRECTORY: Final = Path(__file__).parents[1] / "dashboard"
 PATHS: Final = ("/", "/assets/{name}")
@@ -30,17 +28,6 @@ DOCS_CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-_MEDIA_TYPES: Final = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".ico": "image/x-icon",
-    ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-    ".woff2": "font/woff2",
-}
-_PACKED: Final = {".css", ".html", ".js", ".json", ".svg"}
 _PAGES: Final = {"/": ("index.html", CSP), "/docs": ("docs.html", DOCS_CSP)}
 
 _UNBUILT: Final = """<!doctype html>
@@ -62,27 +49,11 @@ It was looked for in <code>{directory}</code>.</p>
 """
 
 
-class File(NamedTuple):
-    """A file as it is served; `packed` is its gzip, where that is smaller."""
-
-    content: bytes
-    packed: bytes | None
-    media_type: str
-    tag: str
-
-
 @cache
 def files_in(directory: Path) -> dict[str, File]:
     """Return the files of a page by their names; none if it was not built."""
     found = [*(directory / name for name, _ in _PAGES.values()), *(directory / "assets").glob("*")]
-    return {path.name: _file(path) for path in found if path.is_file()}
-
-
-def _file(path: Path) -> File:
-    content = path.read_bytes()
-    packed = gzip.compress(content, mtime=0) if path.suffix in _PACKED else content
-    media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    return File(content, packed if len(packed) < len(content) else None, media_type, etag(content))
+    return {path.name: read(path) for path in found if path.is_file()}
 
 
 def routes(directory: Path = DIRECTORY) -> list[Route]:
@@ -94,28 +65,13 @@ def routes(directory: Path = DIRECTORY) -> list[Route]:
         name, csp = _PAGES[request.scope["path"]]
         if name not in files:
             return HTMLResponse(_UNBUILT.format(directory=escape(str(directory))), 503)
-        return _answer(request, files[name], "no-cache", csp)
+        return respond(request, files[name], "no-cache", csp)
 
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in files or name in pages:
             raise HTTPException(404)
-        return _answer(request, files[name], "public, max-age=31536000, immutable")  # another content, another name
+        kept = "public, max-age=31536000, immutable"  # another content has another name
+        return respond(request, files[name], kept, CSP)
 
     return [*(Route(path, page) for path in _PAGES), Route(PATHS[1], asset)]
-
-
-def _answer(request: Request, file: File, caching: str, csp: str = CSP) -> Response:
-    headers = {
-        "Cache-Control": caching,
-        "Content-Security-Policy": csp,
-        "ETag": f"W/{file.tag}",  # weak: packed or not, it is the same
-        "Vary": "Accept-Encoding",
-    }
-    if is_known(request, file.tag):
-        return Response(status_code=304, headers=headers)
-    content = file.content
-    if file.packed is not None and takes_gzip(request):
-        content = file.packed
-        headers["Content-Encoding"] = "gzip"
-    return Response(content, headers=headers | {"Content-Type": file.media_type})

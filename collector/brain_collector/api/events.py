@@ -10,17 +10,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.access.guard import caller_of, sender_of
 from brain_collector.api import parameters
-from brain_collector.api.idempotency import digest, idempotency_key, refuse_too_old
+from brain_collector.api.idempotency import digest
+from brain_collector.api.ingest_request import identify
 from brain_collector.api.operation import JSON, PATH, QUOTA_HEADERS, Answer, Operation, Parameter
 from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.cache import CacheScope
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
 from brain_collector.http.body import body_of, media_type
-from brain_collector.ingest.decode import OWN_SOURCE, Rows, decode_changes, decode_one
+from brain_collector.ingest.decode import OWN_SOURCE, decode_changes, decode_one
 from brain_collector.ingest.rejected_lines import RejectedLine
+from brain_collector.ingest.rows import Rows
 from brain_collector.ingest.submission import RowsRejected, Submission
 from brain_collector.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
 from brain_collector.read.store import Check
@@ -34,39 +35,36 @@ _encode: Final = msgspec.json.encode
 
 
 async def create(request: Request) -> Response:
-    """Store one event; answer when it is committed."""
+    """Store one event; respond when it is committed."""
     resources = resources_of(request)
-    parameters.only(request, ())
     media_type(request, JSON)
-    key = idempotency_key(request)
-    refuse_too_old(key, datetime.now(UTC), resources.settings.idempotency_key_life_days)
-    caller = caller_of(request.scope)
-    resources.rate_limit.refuse_early(caller)
-    with resources.budget.share() as share:
-        body = await body_of(request, resources.settings, share)
-        left = await resources.rate_limit.take(caller, n_events=1, n_bytes=len(body))
+    sender = identify(request, resources)
+    with resources.budget.reserve() as reservation:
+        body = await body_of(request, resources.settings, reservation)
+        limit = await resources.rate_limit.take(sender.caller, n_events=1, n_bytes=len(body))
         try:
-            event = await _create(resources, body, key)
+            event = await _create(resources, body, sender.key)
         except EventInvalid as error:
-            _count_refused(resources, error)
+            _count_rejected(resources, error)
             code = error.errors[0].code
             resources.rejected_lines.add(
-                [RejectedLine(datetime.now(UTC), sender_of(request), key, None, code, error.detail, body)]
+                [RejectedLine(datetime.now(UTC), sender.address, sender.key, None, code, error.detail, body)]
             )
             raise
-    return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}", **left})
+    return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}", **limit})
 
 
 async def _create(resources: Resources, body: bytes, key: UUID | None) -> Event:
     rows = decode_one(body, resources.limits, datetime.now(UTC))
-    draft = _draft(rows)
-    submission = Submission(rows, lambda _refused: _encode(draft).decode(), key=key, digest=digest(body, single=True))
+    event = _draft(rows)
+    submission = Submission(rows, lambda _rejected: _encode(event), key=key, digest=digest(body, single=True))
     try:
         stored = await resources.writer.submit(submission)
     except RowsRejected as error:
-        raise _not_storable(error.refused[0]) from None
-    event = msgspec.json.decode(stored.answer, type=Event) if stored.duplicate else draft
-    if not stored.duplicate:
+        raise _not_storable(error.rejected[0]) from None
+    if stored.is_duplicate and stored.answer is not None:
+        event = msgspec.json.decode(stored.answer, type=Event)
+    else:
         resources.metrics.add(EVENTS_ACCEPTED)
     event.id, event.created_at = stored.first_id, stored.created_at
     return event
@@ -86,16 +84,16 @@ def _draft(rows: Rows) -> Event:
     )
 
 
-def _count_refused(resources: Resources, error: EventInvalid) -> None:
-    """Count an event that is refused, and make an own event of it."""
-    resources.own_events.refused(1)
+def _count_rejected(resources: Resources, error: EventInvalid) -> None:
+    """Count a rejected event, and record that there was one."""
+    resources.own_events.rejected(1)
     resources.metrics.add(EVENTS_REJECTED, error.errors[0].code if error.errors else error.code)
 
 
 async def get(request: Request) -> Response:
     """Return one event, or that the client has it already."""
     resources = resources_of(request)
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     event_id = parameters.event_id(request)
 
     async def fill() -> bytes:
@@ -114,15 +112,15 @@ async def get(request: Request) -> Response:
 async def update(request: Request) -> Response:
     """Change the fields that are sent; the counts follow."""
     resources = resources_of(request)
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     event_id = parameters.event_id(request)
     media_type(request, JSON)
-    with resources.budget.share() as share:
-        body = await body_of(request, resources.settings, share)
+    with resources.budget.reserve() as reservation:
+        body = await body_of(request, resources.settings, reservation)
         try:
             return await _update(resources, body, event_id, check_of(request))
         except EventInvalid as error:
-            _count_refused(resources, error)
+            _count_rejected(resources, error)
             raise
 
 
@@ -158,7 +156,7 @@ async def _refuse_own_source(resources: Resources, event_id: int) -> None:
 async def delete(request: Request) -> Response:
     """Delete one event; the counts follow."""
     resources = resources_of(request)
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     event_id = parameters.event_id(request)
     async with _invalidating(resources):
         found = await resources.store.delete(event_id, check_of(request))

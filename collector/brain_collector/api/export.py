@@ -15,11 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from brain_collector.access.guard import refuse_if_revoked
 from brain_collector.api import parameters
-from brain_collector.api.event_list import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
+from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import ParameterInvalid, Problem
-from brain_collector.http.body import takes_gzip
+from brain_collector.http.body import accepts_gzip
 from brain_collector.http.draining import is_draining
 from brain_collector.query.cursor import Position
 from brain_collector.read import export
@@ -41,7 +41,7 @@ logger: Final = logging.getLogger(__name__)
 async def export_events(request: Request) -> Response:
     """Send events, newest first, until there are no more or `limit` of them."""
     resources = resources_of(request)
-    parameters.only(request, [each.name for each in _PARAMETERS], prefix=parameters.DETAILS, repeatable=["event_type"])
+    parameters.refuse_unknown(request, _PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
     wanted = parameters.event_filter(request, resources.settings)
     most = resources.settings.max_export_events
     limit = parameters.whole_number(request, "limit", default=most, least=1, most=most, remedy="; go on with `after`")
@@ -56,7 +56,7 @@ async def export_events(request: Request) -> Response:
         first = await anext(pages)  # what is wrong shows here, where it can be answered
         ends = stack.pop_all()
     content = _document(request, pages, first, form)
-    if takes_gzip(request):
+    if accepts_gzip(request):
         content = _gzipped(content)
         headers["Content-Encoding"] = "gzip"
     return _Streamed(content, ends, media_type=MEDIA_TYPES[form], headers=headers)

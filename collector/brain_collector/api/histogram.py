@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import parameters
-from brain_collector.api.event_list import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
+from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.resources import resources_of
+from brain_collector.counts.buckets import By
 from brain_collector.errors import ParameterInvalid
 from brain_collector.query.filter import Filter
 from brain_collector.read import histogram
-from brain_collector.read.histogram import By
 from brain_collector.schema import Facet, Facets, FacetValue, Histogram, Rest, Series
 from brain_events.wire import SEVERITIES
 
@@ -38,7 +38,7 @@ _FIRST_S: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(secon
 async def get_histogram(request: Request) -> Response:
     """Count by buckets of time."""
     resources = resources_of(request)
-    parameters.only(request, _names(_HISTOGRAM_PARAMETERS), prefix=parameters.DETAILS, repeatable=["event_type"])
+    parameters.refuse_unknown(request, _HISTOGRAM_PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
     wanted, since, until = _within(parameters.event_filter(request, resources.settings))
     by: By = parameters.choice(request, "by", By, default="severity")
     most = parameters.whole_number(request, "by_limit", default=DEFAULT_VALUES, least=1, most=MOST_SERIES)
@@ -71,7 +71,7 @@ async def get_histogram(request: Request) -> Response:
 async def facets(request: Request) -> Response:
     """Count by value."""
     resources = resources_of(request)
-    parameters.only(request, _names(_FACETS_PARAMETERS), prefix=parameters.DETAILS, repeatable=["event_type"])
+    parameters.refuse_unknown(request, _FACETS_PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
     wanted, since, until = _within(parameters.event_filter(request, resources.settings))
     most = parameters.whole_number(request, "limit", default=DEFAULT_VALUES, least=1, most=MOST_VALUES)
     kept, counted = await histogram.values(resources.store, wanted)
@@ -160,7 +160,7 @@ _HISTOGRAM_PARAMETERS: Final = (
     Parameter(
         name="by_limit",
         type=Annotated[int, Meta(ge=1, le=MOST_SERIES)],
-        description=f"Maximum number of values with counts of their own ({DEFAULT_VALUES} by default); all others are added up.",
+        description=f"Maximum number of values counted separately ({DEFAULT_VALUES} by default); others are added up.",
     ),
 )
 _FACETS_PARAMETERS: Final = (

@@ -23,10 +23,10 @@ T = TypeVar("T")
 async def create(request: Request) -> Response:
     """Make a key; its text is in this answer and nowhere else."""
     resources = resources_of(request)
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     media_type(request, JSON)
-    with resources.budget.share() as share:
-        body = await body_of(request, resources.settings, share)
+    with resources.budget.reserve() as reservation:
+        body = await body_of(request, resources.settings, reservation)
         wanted = decode(body, KeyCreate)
     by = caller_of(request.scope)
     if by == keyring.OPEN.name and "admin" not in wanted.scopes:
@@ -42,14 +42,14 @@ async def create(request: Request) -> Response:
 
 async def list_keys(request: Request) -> Response:
     """Return every key without its text, which is not known."""
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     return _json(await resources_of(request).keys.all())
 
 
 async def revoke(request: Request) -> Response:
     """Revoke a key; one that is revoked stays so."""
     resources = resources_of(request)
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     key, newly = await resources.keys.revoke(_key_id(request))
     if newly:
         said = f"The API key be_{key.prefix} ({key.name}) was revoked"

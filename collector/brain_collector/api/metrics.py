@@ -25,7 +25,7 @@ async def scrape(request: Request) -> Response:
 
 def _readings(resources: Resources) -> Iterator[Reading]:
     availability = resources.availability
-    yield Reading(metrics.PENDING_BYTES, resources.budget.held)
+    yield Reading(metrics.PENDING_BYTES, resources.budget.reserved)
     yield Reading(metrics.PENDING_BYTES_LIMIT, resources.budget.max_bytes)
     yield Reading(metrics.WAITING_REQUESTS, resources.budget.waiting)
     yield Reading(metrics.WRITER_QUEUE, resources.writer.waiting)
@@ -57,7 +57,7 @@ OPERATIONS: Final = (
         endpoint=scrape,
         scope="read",
         summary="Metrics for Prometheus",
-        description="docs/metrics.md lists them.",
+        description="They are listed in the manual: /manual/reference/metrics.html.",
         tag="health",
         answers={200: Answer(description="The text format.", type=str, media_type="text/plain")},
     ),

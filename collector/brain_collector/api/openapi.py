@@ -46,6 +46,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
             "description": "Stores system events in Postgres and answers queries about them.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "externalDocs": {"description": "The manual of this collector.", "url": "manual/"},
         "paths": paths,
         "components": {
             "schemas": {name: _closed(schema) for name, schema in components.items()},

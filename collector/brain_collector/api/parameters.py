@@ -1,39 +1,70 @@
 """Query and path parameters: strings in, checked values out; an unknown or malformed one is an error, never ignored."""
 
-import re
 from collections.abc import Container, Iterable
 from datetime import UTC, datetime
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 
+from brain_collector.api.operation import Parameter
 from brain_collector.errors import EventNotFound, FieldError, ParameterInvalid
 from brain_collector.query import search_terms
+from brain_collector.query.details_path import split_path
 from brain_collector.query.filter import DetailsMatch, Filter, at_least
+from brain_collector.schema import Severity
 from brain_collector.settings import Settings
 from brain_events.wire import SEVERITIES
 
 MAX_ID: Final = 2**63 - 1
 DETAILS: Final = "details."
-"""What begins the name of a filter on the details; the path follows."""
+"""The prefix of a filter on the details; the path follows."""
+
+KIND_PARAMETERS: Final = (
+    Parameter(name="event_type", type=list[str], description="Only events of this type; repeat it for several."),
+    Parameter(name="severity", type=Severity, description="Only events of this severity."),
+    Parameter(name="severity_min", type=Severity, description="Only events of this severity or a higher one."),
+)
+TEXT_PARAMETERS: Final = (
+    Parameter(name="source", type=str, description="Only events of this source."),
+    Parameter(
+        name="q",
+        type=Annotated[str, Meta(min_length=1, max_length=search_terms.MAX_CHARS)],
+        description="Only events that have these words in their type, message, source or the texts of their details: "
+        '`timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case.',
+    ),
+)
+FILTER_PARAMETERS: Final = (*KIND_PARAMETERS, *TEXT_PARAMETERS)
+"""The filters of events as they arrive."""
+
+RANGE_PARAMETERS: Final = (
+    Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
+    Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
+)
+STATS_PARAMETERS: Final = (*KIND_PARAMETERS, *RANGE_PARAMETERS)
 
 
-def only(
-    request: Request, known: Iterable[str], *, prefix: str = "\0", repeatable: Container[str] = (), why: str = ""
+def refuse_unknown(
+    request: Request,
+    known: Iterable[Parameter] = (),
+    *,
+    prefix: str | None = None,
+    repeatable: Container[str] = (),
+    reason: str = "",
 ) -> None:
-    """Refuse parameters that are not known, or given twice: what is not heeded must not answer as if it were.
+    """Refuse parameters that are unknown, or given twice: a filter that is ignored must not look as if it were applied.
 
-    `prefix` begins the names of further ones; `why` is said after the name of an unknown one.
+    `prefix` begins the names of further ones; `reason` follows the name of an unknown one.
     """
     if not request.scope["query_string"]:
         return
-    names, seen = sorted(known), set[str]()
+    names, seen = sorted(parameter.name for parameter in known), set[str]()
     for name, _ in request.query_params.multi_items():
-        if name not in names and not name.startswith(prefix):
-            shown = [*names, f"{prefix}<path>"] if prefix != "\0" else names
-            raise _invalid(name[:80], f"is not a parameter here{why}; there are {', '.join(shown) or 'none'}")
+        if name not in names and (prefix is None or not name.startswith(prefix)):
+            shown = names if prefix is None else [*names, f"{prefix}<path>"]
+            raise _invalid(name[:80], f"is not a parameter here{reason}; known: {', '.join(shown) or 'none'}")
         if name in seen and name not in repeatable:
             raise _invalid(name[:80], "is given more than once; give it once")
         seen.add(name)
@@ -112,10 +143,9 @@ def _details(request: Request, settings: Settings) -> tuple[DetailsMatch, ...]:
 def _path(name: str, deepest: int) -> tuple[str, ...]:
     r"""Take `details.a.b\.c` apart into a and b.c: a backslash takes the next character as it is."""
     _clean(_shown(name), name)
-    text = name.removeprefix(DETAILS)
-    if re.fullmatch(r"(?:[^\\]|\\[.\\])*", text, re.DOTALL) is None:
+    path = split_path(name.removeprefix(DETAILS))
+    if path is None:
         raise _invalid(_shown(name), "holds a backslash that is not before a dot or a backslash; write it as two")
-    path = tuple(re.sub(r"\\(.)", r"\1", key) for key in re.findall(r"(?:^|\.)((?:[^.\\]|\\.)*)", text))
     if "" in path:
         raise _invalid(_shown(name), "has an empty key; write a dot that belongs to a key as a backslash and a dot")
     if len(path) > deepest:

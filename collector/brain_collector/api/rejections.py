@@ -23,7 +23,7 @@ DEFAULT_LIMIT: Final = 100
 async def list_rejections(request: Request) -> Response:
     """Return a page of refused lines, newest first; the next one stands in the Link header."""
     resources = resources_of(request)
-    parameters.only(request, (parameter.name for parameter in _LIST_PARAMETERS))
+    parameters.refuse_unknown(request, _LIST_PARAMETERS)
     wanted = RejectionFilter(parameters.text(request, "code"), *parameters.time_range(request))
     most = resources.settings.max_list_limit
     limit = parameters.whole_number(request, "limit", default=min(DEFAULT_LIMIT, most), least=1, most=most)
@@ -39,7 +39,7 @@ async def list_rejections(request: Request) -> Response:
 async def purge(request: Request) -> Response:
     """Delete refused lines; answer how many."""
     resources = resources_of(request)
-    parameters.only(request, (parameter.name for parameter in _PURGE_PARAMETERS))
+    parameters.refuse_unknown(request, _PURGE_PARAMETERS)
     wanted = RejectionFilter(parameters.text(request, "code"), until=parameters.moment(request, "before"))
     return Response(msgspec.json.encode(Purged(await rejected_lines.purge(resources.store, wanted))), media_type=JSON)
 

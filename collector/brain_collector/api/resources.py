@@ -10,7 +10,7 @@ from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
-from brain_collector.ingest.rejected_lines import RejectedLines
+from brain_collector.ingest.rejected_lines import RejectedLineWriter
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
 from brain_collector.metrics import Metrics
@@ -33,7 +33,7 @@ class Resources(NamedTuple):
     own_events: OwnEvents
     availability: Availability
     keys: KeyTable
-    rejected_lines: RejectedLines
+    rejected_lines: RejectedLineWriter
     metrics: Metrics
     tail: Tail
     exports: Exports

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from brain_collector import VERSION
 from brain_collector.access.guard import CHALLENGE, recognised
-from brain_collector.access.keyring import OPEN, SCOPES, Caller
+from brain_collector.access.keyring import OPEN, SCOPES
 from brain_collector.access.session_cookie import cookie_of, no_cookie, refuse_foreign
 from brain_collector.api import parameters
 from brain_collector.api.keys import decode
@@ -19,6 +19,7 @@ from brain_collector.api.operation import JSON, Answer, Operation
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import Unauthorized
 from brain_collector.http.body import body_of, media_type
+from brain_collector.http.scope import Caller
 from brain_collector.schema import Session, SessionCreate
 
 PATH: Final = "/api/session"
@@ -28,21 +29,21 @@ MAX_BODY_BYTES: Final = 16_384
 
 async def show(request: Request) -> Response:
     """Return who asks."""
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     return _json(recognised(request.scope))
 
 
 async def begin(request: Request) -> Response:
     """Put a key that is good into the cookie."""
     resources = resources_of(request)
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     refuse_foreign(request.headers, without_origin=True)
     media_type(request, JSON)
     small = msgspec.structs.replace(
         resources.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES
     )
-    with resources.budget.share() as share:
-        body = await body_of(request, small, share)
+    with resources.budget.reserve() as reservation:
+        body = await body_of(request, small, reservation)
         key = decode(body, SessionCreate).key
     try:
         caller = resources.keys.caller(key)
@@ -57,7 +58,7 @@ async def begin(request: Request) -> Response:
 
 async def end(request: Request) -> Response:
     """Take the cookie away."""
-    parameters.only(request, ())
+    parameters.refuse_unknown(request)
     refuse_foreign(request.headers, without_origin=True)
     return Response(status_code=204, headers={"Set-Cookie": no_cookie()})
 

@@ -1,7 +1,7 @@
 """The live tail over HTTP: server-sent events (WHATWG HTML, section 9.2), as they arrive, and on from where one was."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Annotated, Final, NamedTuple
 
@@ -12,8 +12,8 @@ from starlette.responses import Response, StreamingResponse
 
 from brain_collector.access.guard import refuse_if_revoked
 from brain_collector.api import parameters
-from brain_collector.api.event_list import FILTER_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
+from brain_collector.api.parameters import FILTER_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import Problem
 from brain_collector.http.draining import is_draining
@@ -53,16 +53,15 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(_stream(request, asked), media_type=EVENT_STREAM, headers=headers)
 
 
-def asked_for(request: Request, last_id: str, *more: str) -> Asked:
-    """Return what a request for a stream asks for; `more` are parameters beside the filter's.
+def asked_for(request: Request, last_id: str, known: Iterable[Parameter] = FILTER_PARAMETERS) -> Asked:
+    """Return what a request for a stream asks for; `known` are the parameters that it may have.
 
     Raises:
         ParameterInvalid: it asks for what there is not.
         Unavailable: there are as many streams as may be.
     """
     resources = resources_of(request)
-    names = [*(each.name for each in FILTER_PARAMETERS), *more]
-    parameters.only(request, names, prefix=parameters.DETAILS, repeatable=["event_type"])
+    parameters.refuse_unknown(request, known, prefix=parameters.DETAILS, repeatable=["event_type"])
     wanted = parameters.event_filter(request, resources.settings)
     after = commit_order.parse(last_id) if last_id else None
     resources.tail.refuse_if_full()

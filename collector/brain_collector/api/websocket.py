@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from brain_collector.api import stream
-from brain_collector.api.event_list import FILTER_PARAMETERS
 from brain_collector.api.operation import PATH, Answer, Operation, Parameter
+from brain_collector.api.parameters import FILTER_PARAMETERS
 from brain_collector.api.stream import Asked, Message
 from brain_collector.errors import Problem, Unauthorized, UpgradeRequired
 from brain_collector.http.draining import is_draining
@@ -50,7 +50,7 @@ async def refuse(request: Request) -> Response:
 
 
 def _asked_for(request: Request) -> Asked:
-    return stream.asked_for(request, request.query_params.get(LAST_ID, ""), LAST_ID)
+    return stream.asked_for(request, request.query_params.get(LAST_ID, ""), _PARAMETERS)
 
 
 async def _send(socket: WebSocket, request: Request, asked: Asked) -> None:
@@ -79,6 +79,15 @@ def _framed(message: Message) -> bytes:
     )
 
 
+_PARAMETERS: Final = (
+    *FILTER_PARAMETERS,
+    Parameter(
+        name=LAST_ID,
+        type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")],
+        description="The position at which an earlier stream ended; without it, the stream begins now.",
+    ),
+)
+
 OPERATIONS: Final = (
     Operation(
         method="GET",
@@ -94,14 +103,7 @@ OPERATIONS: Final = (
         ),
         tag="events",
         scope="read",
-        parameters=(
-            *FILTER_PARAMETERS,
-            Parameter(
-                name=LAST_ID,
-                type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")],
-                description="Where a stream before ended; without it, it begins now.",
-            ),
-        ),
+        parameters=_PARAMETERS,
         answers={101: Answer(description="The upgrade.")},
         errors=(422, 426),
     ),

@@ -1,4 +1,4 @@
-"""A collector as the commands see it, over HTTP: ask once, or go on asking until there is an answer; errors say why."""
+"""The HTTP client of the commands: one request, a request that is retried, a streamed response; errors say why."""
 
 import random
 import re
@@ -17,34 +17,34 @@ from brain_collector.errors import CollectorError, FieldError, ProblemBody
 Query = Iterable[tuple[str, str]]
 
 _TEMPORARY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_KEY_REFUSED: Final = frozenset({401, 403})
+_API_KEY_REFUSED: Final = frozenset({401, 403})
 _ATTEMPT_TIMEOUT_S: Final = 15.0
-MOST_CONNECTIONS: Final = 64
-"""How many connections of one client are kept for the next request."""
+MAX_CONNECTIONS: Final = 64
+"""Maximum number of connections that a client keeps open for further requests."""
 
 
 class ClientError(CollectorError):
-    """The collector did not do it, or did not say so."""
+    """A request failed, or its outcome is unknown."""
 
 
-class KeyRefused(ClientError):  # noqa: N818 - an outcome
-    """It wants another key than it got."""
+class ApiKeyRefused(ClientError):  # noqa: N818 - an outcome
+    """The collector requires another API key."""
 
     exit_code: ClassVar[int] = 4
 
 
 class Unreachable(ClientError):  # noqa: N818 - an outcome
-    """There was no connection: it has done nothing."""
+    """No connection could be made: the collector has done nothing."""
 
     exit_code: ClassVar[int] = 5
 
 
-class NoAnswer(Unreachable):
-    """It was asked, and may have done it."""
+class NoResponse(Unreachable):
+    """The request was sent, but no response came: the collector may have executed it."""
 
 
 class Refused(ClientError):  # noqa: N818 - an outcome
-    """It answered that it does not; `errors` names the fields at fault."""
+    """The collector refused the request; `errors` names the invalid fields."""
 
     def __init__(self, text: str, status: int, errors: list[FieldError], after_s: float) -> None:
         super().__init__(text)
@@ -54,15 +54,15 @@ class Refused(ClientError):  # noqa: N818 - an outcome
 
     @property
     def temporary(self) -> bool:
-        """Whether the same may be done a little later."""
+        """Whether the same request may succeed later."""
         return self.status in _TEMPORARY
 
 
 class Client:
-    """Asks one collector, with one key; a context manager.
+    """A client of one collector, with one API key; a context manager.
 
     Raises:
-        ClientError: `url` or `api_key` cannot be one.
+        ClientError: `url` or `api_key` is malformed.
     """
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
@@ -70,7 +70,7 @@ class Client:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._pool = urllib3.PoolManager(retries=False, maxsize=MOST_CONNECTIONS)
+        self._pool = urllib3.PoolManager(retries=False, maxsize=MAX_CONNECTIONS)
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +78,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._pool.clear()
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -88,13 +88,13 @@ class Client:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """Ask once and return the answer, a 2xx.
+        """Send one request and return the response, whose status is 2xx.
 
         Raises:
-            ClientError: there is none, or it is another.
+            ClientError: there is no response, or its status is another one.
         """
-        with self._asking():
-            answer = self._pool.request(
+        with self._translated_errors():
+            response = self._pool.request(
                 method,
                 self._address(path, query),
                 body=body,
@@ -102,53 +102,53 @@ class Client:
                 timeout=urllib3.Timeout(total=self.timeout_s if timeout_s is None else timeout_s),
                 redirect=False,
             )
-        self._check(path, answer)
-        return answer
+        self._check(path, response)
+        return response
 
     def get(self, path: str, query: Query = ()) -> bytes:
-        """Return what is there.
+        """Return the body of a GET.
 
         Raises:
-            ClientError: as `ask`.
+            ClientError: as `request`.
         """
-        return self.ask("GET", path, query).data
+        return self.request("GET", path, query).data
 
-    def insist(self, path: str, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        """Post until there is an answer, `timeout_s` at most; an Idempotency-Key makes that safe.
+    def post_with_retries(self, path: str, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        """Post until there is a response, for at most `timeout_s`; an Idempotency-Key makes that safe.
 
         Raises:
-            ClientError: it was refused, or there was no answer in time.
+            ClientError: the request was refused, or there was no response in time.
         """
         give_up_at_s = time.monotonic() + self.timeout_s
-        failed: ClientError
-        for wait_s in pauses():
+        failure: ClientError
+        for backoff_s in backoff():
             try:
-                return self.ask(
+                return self.request(
                     "POST", path, body=body, headers=headers, timeout_s=min(self.timeout_s, _ATTEMPT_TIMEOUT_S)
                 )
             except Unreachable as error:
-                failed, pause_s = error, wait_s
+                failure, pause_s = error, backoff_s
             except Refused as error:
                 if not error.temporary:
                     raise
-                failed, pause_s = error, max(wait_s, error.after_s)
+                failure, pause_s = error, max(backoff_s, error.after_s)
             if time.monotonic() + pause_s > give_up_at_s:
-                failed.args = (f"{failed}; gave up after {self.timeout_s:g} s",)
-                raise failed
+                failure.args = (f"{failure}; gave up after {self.timeout_s:g} s",)
+                raise failure
             time.sleep(pause_s)
         raise AssertionError
 
     @contextmanager
-    def streamed(
+    def stream(
         self, path: str, query: Query = (), *, headers: Mapping[str, str] | None = None, silence_s: float
     ) -> Iterator[Iterator[bytes]]:
-        """Yield the pieces of an answer as they arrive; it may be silent for so long.
+        """Yield the chunks of a response as they arrive; it fails after a silence of `silence_s`.
 
         Raises:
-            ClientError: as `ask`; within the block too, when the answer breaks off.
+            ClientError: as `request`; also within the block, if the response breaks off.
         """
-        with self._asking():
-            answer = self._pool.request(
+        with self._translated_errors():
+            response = self._pool.request(
                 "GET",
                 self._address(path, query),
                 headers=self._headers | dict(headers or {}),
@@ -157,63 +157,65 @@ class Client:
                 preload_content=False,
             )
         try:
-            with self._asking():
-                self._check(path, answer)
-            yield self._pieces(answer)
+            with self._translated_errors():
+                self._check(path, response)
+            yield self._chunks(response)
         finally:
-            answer.close()
+            response.close()
 
-    def _pieces(self, answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-        with self._asking():
-            yield from answer.stream(2**16, decode_content=True)
+    def _chunks(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        with self._translated_errors():
+            yield from response.stream(2**16, decode_content=True)
 
     def _address(self, path: str, query: Query) -> str:
-        asked = urlencode(list(query))
-        return f"{self.url}{path}?{asked}" if asked else self.url + path
+        encoded = urlencode(list(query))
+        return f"{self.url}{path}?{encoded}" if encoded else self.url + path
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except urllib3.exceptions.LocationParseError as error:
-            raise ClientError(f"{self.url} is no URL: {error}") from None
+            raise ClientError(f"{self.url} is not a URL: {error}") from None
         except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as error:
             raise Unreachable(
-                f"{self.url}: no connection ({_plain(error)}); does the collector run there? Give its --url"
+                f"{self.url}: no connection ({_reason(error)}); check that the collector runs there, or name its "
+                "address with --url"
             ) from None
         except urllib3.exceptions.HTTPError as error:
-            raise NoAnswer(f"{self.url}: no answer ({_plain(error)})") from None
+            raise NoResponse(f"{self.url}: no response ({_reason(error)})") from None
 
-    def _check(self, path: str, answer: urllib3.BaseHTTPResponse) -> None:
-        if 200 <= answer.status < 300:
+    def _check(self, path: str, response: urllib3.BaseHTTPResponse) -> None:
+        if 200 <= response.status < 300:
             return
-        text = answer.data.decode(errors="replace")
+        text = response.data.decode(errors="replace")
         problem = _problem(text)
-        said = f"{self.url}{path} answered {answer.status}: {problem.detail if problem else text[:200]}"
-        if answer.status in _KEY_REFUSED:
-            raise KeyRefused(f"{said}; give a key by BRAIN_EVENTS_API_KEY or --api-key-file")
-        after = answer.headers.get("Retry-After", "")
+        detail = problem.detail if problem else text[:200]
+        message = f"{self.url}{path} returned {response.status}: {detail}"
+        if response.status in _API_KEY_REFUSED:
+            raise ApiKeyRefused(f"{message}; set the API key with BRAIN_EVENTS_API_KEY or --api-key-file")
+        after = response.headers.get("Retry-After", "")
         raise Refused(
-            said, answer.status, problem.errors if problem else [], float(after) if after.isdecimal() else 0.0
+            message, response.status, problem.errors if problem else [], float(after) if after.isdecimal() else 0.0
         )
 
 
-def pauses(base_s: float = 0.2, cap_s: float = 5.0) -> Iterator[float]:
-    """Yield how long to wait after each failure: a back-off with full jitter."""
+def backoff(base_s: float = 0.2, cap_s: float = 5.0) -> Iterator[float]:
+    """Yield the pause after each failure in a row: exponential, with full jitter."""
     for attempt in count():
         yield random.uniform(0, min(cap_s, base_s * 2 ** min(attempt, 20)))  # noqa: S311 - jitter
 
 
 def check_address(url: str, api_key: str | None) -> None:
-    """Refuse what cannot be a collector's address or key.
+    """Refuse a malformed address or API key.
 
     Raises:
-        ClientError: as said.
+        ClientError: one of the two is malformed.
     """
     if not re.match(r"https?://[^/]", url):
-        raise ClientError(f"url is {url!r}; give the collector's address, such as http://127.0.0.1:8001")
+        raise ClientError(f"url is {url!r}; give the collector's address, for example http://127.0.0.1:8001")
     if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
-        raise ClientError("the API key holds a space, a line break or another character that no key has")
+        raise ClientError("the API key contains a space, a line break or another invalid character; copy the key again")
 
 
 def _problem(text: str) -> ProblemBody | None:
@@ -223,6 +225,6 @@ def _problem(text: str) -> ProblemBody | None:
         return None
 
 
-def _plain(error: Exception) -> str:
-    """Return the reason without the library's names of its own objects."""
+def _reason(error: Exception) -> str:
+    """Return the message of an error without the library's names of its objects."""
     return re.sub(r"^\w+\([^)]*\): ", "", str(error))

@@ -1,4 +1,4 @@
-"""All events of a filter, as whole lines of NDJSON: on behind the last one when a document ends, or breaks."""
+"""Reads all events of a filter as complete lines of NDJSON, over several requests and broken connections."""
 
 import time
 from collections.abc import Iterator
@@ -6,64 +6,64 @@ from typing import Final
 
 import msgspec
 
-from brain_collector.cli.client import Client, Refused, Unreachable, pauses
+from brain_collector.cli.client import Client, Refused, Unreachable, backoff
 from brain_collector.cli.commands.query import EVENTS
 
 EXPORT: Final = f"{EVENTS}/export"
 SILENCE_S: Final = 60.0
-"""How long an export may say nothing; a collector takes its `read_deadline_s` for a page at most, 5 s."""
+"""Maximum silence of an export. A collector takes at most `read_deadline_s` for a page, by default 5 s."""
 SEARCH_SILENCE_S: Final = 600.0
-"""The same of a search: it says nothing until it finds something."""
+"""Maximum silence of an export with a search, which sends nothing until it finds something."""
 
 
-class _Place(msgspec.Struct):
+class _Position(msgspec.Struct):
     timestamp: str
     id: int
 
 
 def after(line: bytes) -> str:
-    """Return where an export goes on behind an event.
+    """Return the `after` parameter that resumes an export after an event.
 
     Raises:
-        msgspec.MsgspecError: the line is no event.
+        msgspec.MsgspecError: the line is not an event.
     """
-    place = msgspec.json.decode(line, type=_Place)
-    return f"{place.timestamp}~{place.id}"
+    position = msgspec.json.decode(line, type=_Position)
+    return f"{position.timestamp}~{position.id}"
 
 
-def walk(client: Client, wanted: list[tuple[str, str]], last: bytes = b"") -> Iterator[bytes]:
-    """Yield whole lines, newest events first, behind the event `last`, until the collector has no more.
+def walk(client: Client, parameters: list[tuple[str, str]], last: bytes = b"") -> Iterator[bytes]:
+    """Yield complete lines, newest events first, starting after the event `last`, until there are no more.
 
-    A collector ends a document at its `max_export_events`, which nothing tells from the end of the events: so the end
-    is where it has nothing left. What breaks is gone on with for as long as `client.timeout_s` without a line.
+    A collector ends a response at its `max_export_events`, and nothing distinguishes that from the end of the events:
+    the end is a response without events. A broken connection is resumed until `client.timeout_s` passes without a line.
 
     Raises:
-        ClientError: it was refused, or does not go on.
+        ClientError: the collector refuses the export, or it cannot be resumed.
     """
-    moved_at_s, waits, begun = time.monotonic(), pauses(), False
+    progressed_at_s, pauses, started = time.monotonic(), backoff(), False
     while True:
-        ended = True
+        is_empty = True
         try:
-            for lines in _document(client, wanted, last):
-                begun, ended = True, False
+            for lines in _response_lines(client, parameters, last):
+                started, is_empty = True, False
                 last = lines[lines.rfind(b"\n", 0, -1) + 1 : -1]
                 yield lines
-                moved_at_s, waits = time.monotonic(), pauses()
-            if ended:
+                progressed_at_s, pauses = time.monotonic(), backoff()
+            if is_empty:
                 return
         except (Unreachable, Refused) as error:
-            temporary = error.temporary if isinstance(error, Refused) else begun
-            if not temporary or time.monotonic() - moved_at_s > client.timeout_s:
+            temporary = error.temporary if isinstance(error, Refused) else started
+            if not temporary or time.monotonic() - progressed_at_s > client.timeout_s:
                 raise
-            time.sleep(max(next(waits), error.after_s if isinstance(error, Refused) else 0.0))
+            time.sleep(max(next(pauses), error.after_s if isinstance(error, Refused) else 0.0))
 
 
-def _document(client: Client, wanted: list[tuple[str, str]], last: bytes) -> Iterator[bytes]:
-    asked = [*wanted, *([("after", after(last))] if last else [])]
-    silence_s = SEARCH_SILENCE_S if "q" in dict(wanted) else SILENCE_S
+def _response_lines(client: Client, parameters: list[tuple[str, str]], last: bytes) -> Iterator[bytes]:
+    query = [*parameters, *([("after", after(last))] if last else [])]
+    silence_s = SEARCH_SILENCE_S if "q" in dict(parameters) else SILENCE_S
     rest = b""
-    with client.streamed(EXPORT, asked, headers={"Accept-Encoding": "gzip"}, silence_s=silence_s) as pieces:
-        for piece in pieces:
-            whole, newline, rest = (rest + piece).rpartition(b"\n")
+    with client.stream(EXPORT, query, headers={"Accept-Encoding": "gzip"}, silence_s=silence_s) as chunks:
+        for chunk in chunks:
+            complete, newline, rest = (rest + chunk).rpartition(b"\n")
             if newline:
-                yield whole + newline
+                yield complete + newline

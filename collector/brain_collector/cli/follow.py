@@ -1,7 +1,8 @@
-"""A collector's stream as a command follows it: what was there, what arrives, and on from there after every break.
+"""Follows a collector's stream: existing events first, then new ones, resumed after every broken connection.
 
-Nothing is lost or comes twice. The place to go on from is noted only when what came before it has been printed; what
-is listed (the beginning, and gaps of the stream) and comes by the stream, too, is known by its id.
+No event is lost or printed twice. The position to resume from is advanced only after everything before it has been
+printed. Events that are listed (the existing ones, and gaps of the stream) and also arrive by the stream are
+recognised by id.
 """
 
 import time
@@ -11,19 +12,19 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from brain_collector.cli.client import Client, NoAnswer, Refused, Unreachable, pauses
-from brain_collector.cli.commands.query import EVENTS, listed
-from brain_collector.cli.render import Found, events
+from brain_collector.cli.client import Client, NoResponse, Refused, Unreachable, backoff
+from brain_collector.cli.commands.query import EVENTS, list_events
+from brain_collector.cli.render import StoredEvent, decode_events
 
 STREAM: Final = f"{EVENTS}/stream"
 SILENCE_S: Final = 60.0
-"""How long a stream may say nothing before it is taken for dead; a collector's heartbeat comes every 15 s."""
-MOST_OF_GAP: Final = 20_000
-"""Most events of a gap that are listed; of the rest it is said where they are."""
-_REMEMBERED: Final = 100_000
+"""Silence after which a stream counts as dead; a collector sends a heartbeat every 15 s."""
+MAX_GAP_EVENTS: Final = 20_000
+"""Maximum number of events of a gap that are listed; for the others, a command that lists them is printed."""
+_REMEMBERED_IDS: Final = 100_000
 
 Parameters = list[tuple[str, str]]
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 class Frame(NamedTuple):
@@ -35,103 +36,105 @@ class Frame(NamedTuple):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """What the stream left out: so many events of any kind, within these times."""
+    """A gap of the stream: how many events (of any kind) it left out, and the range of their times."""
 
     arrived: int
     since: str | None
     until: str | None
 
 
-def frames(pieces: Iterable[bytes]) -> Iterator[Frame]:
-    """Yield the messages of a stream; comments and what has no name are passed over."""
+def frames(chunks: Iterable[bytes]) -> Iterator[Frame]:
+    """Yield the messages of a stream; comments and messages without a name are skipped."""
     rest = b""
-    for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n\n")
-        for message in whole:
-            fields = {name: value.removeprefix(b" ") for name, _, value in _partitioned(message)}
+    for chunk in chunks:
+        *messages, rest = (rest + chunk).split(b"\n\n")
+        for message in messages:
+            fields = {name: value.removeprefix(b" ") for name, _, value in _split_fields(message)}
             if b"event" in fields:
                 yield Frame(fields[b"event"].decode(), fields.get(b"id", b"").decode(), fields.get(b"data", b""))
 
 
-def _partitioned(message: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+def _split_fields(message: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
     return (line.partition(b":") for line in message.split(b"\n"))
 
 
 class Follower:
-    """Follows one filter at one collector; `say` is told what the user should know of the connection."""
+    """Follows one filter on one collector; `notify` receives messages about the connection for the user."""
 
-    def __init__(self, client: Client, wanted: Parameters, say: Say) -> None:
+    def __init__(self, client: Client, parameters: Parameters, notify: Notify) -> None:
         self._client = client
-        self._wanted = wanted
-        self._say = say
-        self._place: str | None = None
-        self._seen: set[int] = set()
-        self._order: deque[int] = deque()
+        self._parameters = parameters
+        self._notify = notify
+        self._position: str | None = None
+        self._printed: set[int] = set()
+        self._print_order: deque[int] = deque()
 
-    def batches(self, beginning: Callable[[], list[Found]]) -> Iterator[list[Found]]:
-        """Yield events to print, for ever: first `beginning()`, asked for when the stream is open, then what arrives.
+    def batches(self, list_existing: Callable[[], list[StoredEvent]]) -> Iterator[list[StoredEvent]]:
+        """Yield events to print, without end: those of `list_existing`, called once the stream is open, then new ones.
 
         Raises:
-            ClientError: there was no stream at all, or it is refused for good.
+            ClientError: the stream could not be opened at all, or is refused permanently.
         """
-        waits, lost = pauses(), ""
+        pauses, last_problem = backoff(), ""
         while True:
             try:
-                headers = {"Last-Event-ID": self._place} if self._place else {}
-                with self._client.streamed(STREAM, self._wanted, headers=headers, silence_s=SILENCE_S) as pieces:
-                    for frame in frames(pieces):
+                headers = {"Last-Event-ID": self._position} if self._position else {}
+                with self._client.stream(STREAM, self._parameters, headers=headers, silence_s=SILENCE_S) as chunks:
+                    for frame in frames(chunks):
                         if frame.name != "ready":
-                            waits = pauses()  # a stream that ends where it begins is not asked for at once
-                        elif lost:
-                            self._say("connected again")
-                        lost = ""
-                        yield self._new(self._found(frame, beginning))
-                        self._place = frame.id or self._place  # now that all before it is printed
-                broken = "the collector ended the stream"
+                            pauses = backoff()  # `ready` alone does not reset it: a stream may end right after it
+                        elif last_problem:
+                            self._notify("connected again")
+                        last_problem = ""
+                        yield self._not_yet_printed(self._events_of(frame, list_existing))
+                        self._position = frame.id or self._position  # everything before it has been printed now
+                problem = "the collector ended the stream"
             except (Unreachable, Refused) as error:
-                if self._place is None or (isinstance(error, Refused) and not error.temporary):
+                if self._position is None or (isinstance(error, Refused) and not error.temporary):
                     raise
-                broken = str(error)
-            if not lost:
-                self._say(f"{broken}; connecting again")
-            lost = broken
-            time.sleep(next(waits))
+                problem = str(error)
+            if not last_problem:
+                self._notify(f"{problem}; connecting again")
+            last_problem = problem
+            time.sleep(next(pauses))
 
-    def _found(self, frame: Frame, beginning: Callable[[], list[Found]]) -> list[Found]:
+    def _events_of(self, frame: Frame, list_existing: Callable[[], list[StoredEvent]]) -> list[StoredEvent]:
         if frame.name == "ready":
-            return beginning() if self._place is None else []
+            return list_existing() if self._position is None else []
         if frame.name == "events":
-            return events(frame.data)
+            return decode_events(frame.data)
         if frame.name == "gap":
-            return self._of_gap(msgspec.json.decode(frame.data, type=Gap))
+            return self._events_of_gap(msgspec.json.decode(frame.data, type=Gap))
         return []
 
-    def _of_gap(self, gap: Gap) -> list[Found]:
-        """List what the stream left out, and say what of it is not shown."""
+    def _events_of_gap(self, gap: Gap) -> list[StoredEvent]:
+        """List the events that the stream left out; notify the user of those that are not printed."""
         if gap.since is None or gap.until is None:
             return []
-        between = [("from", gap.since), ("to", gap.until)]
-        where = f"look with `brain-events query --since {gap.since} --until {gap.until}`"
+        time_range = [("from", gap.since), ("to", gap.until)]
+        advice = f"list them with `brain-events query --since {gap.since} --until {gap.until}`"
         try:
-            found = list(listed(self._client, [*self._wanted, *between], MOST_OF_GAP + 1))
-        except NoAnswer:
+            events = list(list_events(self._client, [*self._parameters, *time_range], MAX_GAP_EVENTS + 1))
+        except NoResponse:
             raise
         except Refused as error:
             if error.temporary:
                 raise
-            self._say(f"up to {gap.arrived:,} events arrived too fast, and cannot be listed: {error}; {where}")
+            self._notify(f"up to {gap.arrived:,} events arrived too fast, and could not be listed ({error}); {advice}")
             return []
-        if len(found) > MOST_OF_GAP:
-            found = found[:MOST_OF_GAP]
-            self._say(f"{gap.arrived:,} events arrived too fast; the newest {MOST_OF_GAP:,} are shown; {where}")
-        return found[::-1]
+        if len(events) > MAX_GAP_EVENTS:
+            events = events[:MAX_GAP_EVENTS]
+            self._notify(
+                f"{gap.arrived:,} events arrived too fast; only the newest {MAX_GAP_EVENTS:,} are printed; {advice}"
+            )
+        return events[::-1]
 
-    def _new(self, found: list[Found]) -> list[Found]:
-        """Leave out what was printed before."""
-        fresh = [each for each in found if each.id not in self._seen]
-        for each in fresh:
-            self._seen.add(each.id)
-            self._order.append(each.id)
-            if len(self._order) > _REMEMBERED:
-                self._seen.discard(self._order.popleft())
-        return fresh
+    def _not_yet_printed(self, events: list[StoredEvent]) -> list[StoredEvent]:
+        """Return the events that have not been printed, and remember them."""
+        new_events = [event for event in events if event.id not in self._printed]
+        for event in new_events:
+            self._printed.add(event.id)
+            self._print_order.append(event.id)
+            if len(self._print_order) > _REMEMBERED_IDS:
+                self._printed.discard(self._print_order.popleft())
+        return new_events

@@ -1,4 +1,4 @@
-"""The root of the command line: commands are imported when they are asked for; how each ends is one exit code."""
+"""The root group of the command line: it imports a command only when it is used, and turns failures into exit codes."""
 
 import errno
 import os
@@ -12,99 +12,99 @@ from click.shell_completion import CompletionItem
 
 from brain_collector.errors import CollectorError
 
-VARIABLES: Final = "BRAIN_CLI_"
-"""What begins the names of the variables that options have."""
+ENV_PREFIX: Final = "BRAIN_CLI_"
+"""The prefix of the variables that set options."""
 INTERRUPTED: Final = 130
-READER_GONE: Final = 141
+OUTPUT_CLOSED: Final = 141
 EXIT_CODES: Final = {
-    0: "It is done.",
-    1: "It failed; stderr says why. `doctor`: there is a problem.",
-    2: "Wrong usage.",
-    3: "There is no such event (`get`; `query --fail-empty`).",
-    4: "The collector refused the API key, or wants one.",
+    0: "Success.",
+    1: "Failure; stderr says why. `doctor`: a problem was found.",
+    2: "Wrong usage: an unknown command or option, or an invalid value.",
+    3: "No such event (`get`), or no matching event (`query --fail-empty`).",
+    4: "The collector refused the API key, or requires one.",
     5: "The collector cannot be reached.",
     INTERRUPTED: "Interrupted by Ctrl-C.",
-    READER_GONE: "What read the output is gone, as after `| head`.",
+    OUTPUT_CLOSED: "The program that read the output has ended, as after `| head`.",
 }
 
 
 class LazyGroup(click.Group):
-    """A group of commands that are known by name, place (`module:attribute`) and one line of help.
+    """A group that knows each command by name, target (`module:attribute`) and a line of help.
 
-    Its errors are one line each, without a traceback.
+    Errors are printed as one line, without a traceback.
     """
 
-    def __init__(self, *, places: Mapping[str, tuple[str, str]], **settings: Any) -> None:
+    def __init__(self, *, targets: Mapping[str, tuple[str, str]], **settings: Any) -> None:
         super().__init__(**settings)
-        self.places = places
+        self.targets = targets
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of their help."""
-        return list(self.places)
+        """Return the names in the order of the help."""
+        return list(self.targets)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Import a command."""
-        if cmd_name not in self.places:
+        if cmd_name not in self.targets:
             return None
-        module, _, attribute = self.places[cmd_name][0].partition(":")
-        found: click.Command = getattr(import_module(module), attribute)
-        return with_variables(found, cmd_name)
+        module, _, attribute = self.targets[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return add_variables(command, cmd_name)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in self.places.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in self.targets.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete a command's name, too, without importing any."""
+        """Complete the name of a command without importing any."""
         return [
             *(
                 CompletionItem(name, help=summary)
-                for name, (_, summary) in self.places.items()
+                for name, (_, summary) in self.targets.items()
                 if name.startswith(incomplete)
             ),
             *click.Command.shell_complete(self, ctx, incomplete),
         ]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; how it fails becomes the exit code."""
+        """Run a command; a failure becomes an exit code."""
         try:
-            found = super().invoke(ctx)
-            sys.stdout.flush()  # here a reader that is gone can still be told
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a closed output is still noticed here
         except CollectorError as error:
             raise _Failure(error) from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(INTERRUPTED) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
-                _forget_output()
-                raise click.exceptions.Exit(READER_GONE) from None
+                _discard_output()
+                raise click.exceptions.Exit(OUTPUT_CLOSED) from None
             raise
-        return found
+        return result
 
 
-def with_variables(command: click.Command, name: str) -> click.Command:
-    """Give each option its variables: of this command, and of all that have it; those of its own stay alone."""
+def add_variables(command: click.Command, name: str) -> click.Command:
+    """Give each option two variables, one for this command and one for all; an option that has one keeps it."""
     for option in command.params:
         if isinstance(option, click.Option) and option.allow_from_autoenv and option.envvar is None:
             flag = max(option.opts, key=len).lstrip("-")
             option.envvar = [_variable(name, flag), _variable(flag)]
     if isinstance(command, click.Group):
-        for sub_name, sub in command.commands.items():
-            with_variables(sub, f"{name}-{sub_name}")
+        for subcommand_name, subcommand in command.commands.items():
+            add_variables(subcommand, f"{name}-{subcommand_name}")
     return command
 
 
 def _variable(*parts: str) -> str:
-    return VARIABLES + "_".join(parts).replace("-", "_").upper()
+    return ENV_PREFIX + "_".join(parts).replace("-", "_").upper()
 
 
 class _Failure(click.ClickException):
     def __init__(self, error: CollectorError) -> None:
         super().__init__(str(error))
-        self.exit_code = error.exit_code  # type: ignore[misc] # click has one for a class
+        self.exit_code = error.exit_code  # type: ignore[misc] # click declares it on the class
 
 
-def _forget_output() -> None:
-    """Leave nothing that the interpreter would try to write at its end."""
+def _discard_output() -> None:
+    """Point stdout at /dev/null, so that the interpreter does not fail when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

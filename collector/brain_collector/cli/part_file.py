@@ -1,4 +1,4 @@
-"""A file that is there only when it is whole: until then it is its part, FILE.part, which can be gone on with."""
+"""Writes a file atomically: data goes to FILE.part, which can be resumed, and is renamed to FILE when complete."""
 
 import os
 from collections.abc import Iterator
@@ -12,40 +12,40 @@ _BLOCK_BYTES: Final = 2**16
 
 
 def part_of(path: Path) -> Path:
-    """Return where the part of a file is."""
+    """Return the path of a file's part."""
     return path.with_name(path.name + ".part")
 
 
 @contextmanager
-def written(path: Path, *, resume: bool) -> Iterator[BinaryIO]:
-    """Yield the part to write to; at the end of the block it takes the file's place, after an error it stays.
+def open_part(path: Path, *, resume: bool) -> Iterator[BinaryIO]:
+    """Yield the part, open for writing; rename it to the file at the end of the block. After an error, it is kept.
 
-    `resume`: what is in the part already stays, up to its last whole line. A pipe or a device has no part.
+    With `resume`, an existing part is kept up to its last complete line. A pipe or a device is written directly.
 
     Raises:
-        click.FileError: it cannot be written.
+        click.FileError: the file cannot be written.
     """
     path = path.resolve()
-    plain = path.is_file() or not path.exists()
-    part = part_of(path) if plain else path
-    kept = resume and plain and part.exists()
+    is_regular = path.is_file() or not path.exists()
+    part = part_of(path) if is_regular else path
+    resumed = resume and is_regular and part.exists()
     try:
-        with part.open("r+b" if kept else "w+b" if plain else "wb") as file:
-            if kept:
+        with part.open("r+b" if resumed else "w+b" if is_regular else "wb") as file:
+            if resumed:
                 file.seek(_end_of_lines(file))
                 file.truncate()
             yield file
             file.flush()
-            if plain:
+            if is_regular:
                 os.fsync(file.fileno())
-        if plain:
+        if is_regular:
             part.replace(path)
     except OSError as error:
         raise click.FileError(str(part), error.strerror) from None
 
 
 def last_line(file: BinaryIO) -> bytes:
-    """Return the line that ends where `file` stands, without its line break; empty if there is none."""
+    """Return the line that ends at the current position of `file`, without its line break; empty if there is none."""
     end = file.tell() if file.readable() else 0
     if not end:
         return b""
@@ -59,12 +59,12 @@ def _end_of_lines(file: BinaryIO) -> int:
 
 
 def _after_newline(file: BinaryIO, end: int) -> int:
-    """Return the place behind the last line break before `end`."""
+    """Return the position after the last line break before `end`."""
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)
         file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
         end = start
     return 0

@@ -1,4 +1,4 @@
-"""Events as the commands print them: a line of text, all there is, a row of CSV."""
+"""Events as the commands print them: one line of text, all fields as text, a row of CSV."""
 
 import csv
 import io
@@ -10,24 +10,17 @@ import click
 import msgspec
 
 from brain_collector import printable
+from brain_collector.schema import Match
 
 FIELDS: Final = ("id", "timestamp", "severity", "event_type", "source", "message", "details", "created_at")
-VALUE_CHARS: Final = 120
-"""Longest value of a detail in a line of text; `get` and --json have it whole."""
+MAX_VALUE_CHARS: Final = 120
+"""Maximum length of a details value in a line of text; `get` and --json print it in full."""
 
 COLOURS: Final = {"critical": "bright_red", "error": "red", "warning": "yellow", "info": "green"}
 
 
-class Match(msgspec.Struct, gc=False):
-    """What a search looked for: the characters from `start` to before `end` of the text at a JSON pointer."""
-
-    at: str
-    start: int
-    end: int
-
-
-class Found(msgspec.Struct, gc=False):
-    """An event of an answer; of a search, with its matches."""
+class StoredEvent(msgspec.Struct, gc=False):
+    """An event as the collector returns it; the result of a search has `matches`."""
 
     id: int
     event_type: str
@@ -38,108 +31,111 @@ class Found(msgspec.Struct, gc=False):
     timestamp: datetime
     created_at: datetime
     matches: list[Match] = []
-    line: bytes = b""
-    """The event's own JSON, as it came."""
+    json: bytes = b""
+    """The event's own JSON, as it was received."""
 
     @property
-    def detail(self) -> dict[str, Any]:
-        """The details, decoded."""
-        found: dict[str, Any] | None = msgspec.json.decode(self.details)
-        return found or {}
+    def decoded_details(self) -> dict[str, Any]:
+        """The details as Python objects."""
+        details: dict[str, Any] | None = msgspec.json.decode(self.details)
+        return details or {}
 
 
-_decode: Final = msgspec.json.Decoder(Found).decode
-_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode: Final = msgspec.json.Decoder(StoredEvent).decode
+_decode_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def events(array: bytes) -> list[Found]:
+def decode_events(array: bytes) -> list[StoredEvent]:
     """Return the events of a JSON array."""
-    return [event(bytes(line)) for line in _array(array)]
+    return [decode_event(bytes(line)) for line in _decode_array(array)]
 
 
-def event(line: bytes) -> Found:
+def decode_event(line: bytes) -> StoredEvent:
     """Return an event from its JSON."""
-    found = _decode(line)
-    found.line = line
-    return found
+    event = _decode(line)
+    event.json = line
+    return event
 
 
-class Look:
-    """How text looks: with colours or not, in which time zone."""
+class TextStyle:
+    """The look of text output: with or without colours, times in local time or in UTC."""
 
     def __init__(self, *, colour: bool, local: bool) -> None:
         self.colour = colour
         self._zone = None if local else UTC
 
-    def moment(self, moment: datetime) -> str:
-        """Return a moment to the millisecond, with its offset."""
+    def time(self, moment: datetime) -> str:
+        """Return a time to the millisecond, with its offset."""
         return moment.astimezone(self._zone).isoformat(" ", "milliseconds").replace("+00:00", "Z")
 
-    def style(self, text: str, **style: Any) -> str:
-        """Colour it, if colours are wanted."""
+    def styled(self, text: str, **style: Any) -> str:
+        """Return the text with colours, if colours are on."""
         return click.style(text, **style) if self.colour else text
 
-    def line(self, found: Found) -> str:
-        """Return an event as one line: safe for a terminal, long values of details cut."""
+    def one_line(self, event: StoredEvent) -> str:
+        """Return an event as one line that is safe for a terminal; long details values are cut."""
         details = " ".join(
-            f"{self.style(printable.one_line(name) + '=', dim=True)}{_short(value)}"
-            for name, value in found.detail.items()
+            f"{self.styled(printable.one_line(name) + '=', dim=True)}{_shortened(value)}"
+            for name, value in event.decoded_details.items()
         )
         parts = (
-            self.style(self.moment(found.timestamp), dim=True),
-            self.style(f"{found.severity:<8}", fg=COLOURS.get(found.severity), bold=found.severity == "critical"),
-            self.style(printable.one_line(found.event_type), bold=True),
-            self.style(f"[{printable.one_line(found.source)}]", fg="cyan") if found.source else "",
-            self._marked(found),
+            self.styled(self.time(event.timestamp), dim=True),
+            self.styled(f"{event.severity:<8}", fg=COLOURS.get(event.severity), bold=event.severity == "critical"),
+            self.styled(printable.one_line(event.event_type), bold=True),
+            self.styled(f"[{printable.one_line(event.source)}]", fg="cyan") if event.source else "",
+            self._highlighted_message(event),
             details,
-            self.style(f"#{found.id}", dim=True),
+            self.styled(f"#{event.id}", dim=True),
         )
         return " ".join(part for part in parts if part)
 
-    def _marked(self, found: Found) -> str:
-        """Return the message, with what a search looked for in reverse."""
+    def _highlighted_message(self, event: StoredEvent) -> str:
+        """Return the message with the matches of a search in reverse video."""
         parts, end = [], 0
-        for match in sorted((each for each in found.matches if each.at == "/message"), key=lambda each: each.start):
-            parts.append(printable.one_line(found.message[end : max(end, match.start)]))
-            parts.append(self.style(printable.one_line(found.message[max(end, match.start) : match.end]), reverse=True))
+        in_message = (match for match in event.matches if match.at == "/message")
+        for match in sorted(in_message, key=lambda match: match.start):
+            start = max(end, match.start)
+            parts.append(printable.one_line(event.message[end:start]))
+            parts.append(self.styled(printable.one_line(event.message[start : match.end]), reverse=True))
             end = max(end, match.end)
-        return "".join([*parts, printable.one_line(found.message[end:])])
+        return "".join([*parts, printable.one_line(event.message[end:])])
 
-    def whole(self, found: Found) -> str:
-        """Return an event as lines, with nothing left out."""
-        details = msgspec.json.format(msgspec.json.encode(found.detail), indent=2).decode() if found.detail else "none"
-        rows = {
-            "id": str(found.id),
-            "timestamp": self.moment(found.timestamp),
-            "severity": self.style(found.severity, fg=COLOURS.get(found.severity)),
-            "type": printable.one_line(found.event_type),
-            "source": printable.one_line(found.source or "none"),
-            "message": printable.lines(found.message).replace("\n", "\n           "),
+    def in_full(self, event: StoredEvent) -> str:
+        """Return an event as several lines, with every field in full."""
+        decoded = event.decoded_details
+        details = msgspec.json.format(msgspec.json.encode(decoded), indent=2).decode() if decoded else "none"
+        fields = {
+            "id": str(event.id),
+            "timestamp": self.time(event.timestamp),
+            "severity": self.styled(event.severity, fg=COLOURS.get(event.severity)),
+            "type": printable.one_line(event.event_type),
+            "source": printable.one_line(event.source or "none"),
+            "message": printable.lines(event.message).replace("\n", "\n           "),
             "details": printable.lines(details).replace("\n", "\n           "),
-            "created": self.moment(found.created_at),
+            "created": self.time(event.created_at),
         }
-        return "\n".join(f"{self.style(f'{name:<10}', dim=True)} {value}" for name, value in rows.items())
+        return "\n".join(f"{self.styled(f'{name:<10}', dim=True)} {value}" for name, value in fields.items())
 
 
-def shown(value: Any) -> str:
-    """Return a value as text on one line: JSON, if it is no text."""
+def value_text(value: Any) -> str:
+    """Return a value as one line of text: a string as it is, any other value as JSON."""
     return printable.one_line(value if isinstance(value, str) else msgspec.json.encode(value).decode())
 
 
-def csv_rows(found: Iterable[Found]) -> Iterator[str]:
-    """Yield events as CSV (RFC 4180); a cell that a spreadsheet would take for a formula begins with an apostrophe."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    rows = ([_cell(each, name) for name in FIELDS] for each in found)
+def csv_rows(events: Iterable[StoredEvent]) -> Iterator[str]:
+    """Yield events as CSV (RFC 4180); a cell that a spreadsheet would run as a formula begins with an apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    rows = ([_cell(event, name) for name in FIELDS] for event in events)
     yield ",".join(FIELDS) + "\r\n"
     for row in rows:
         writer.writerow(row)
-        yield out.getvalue()
-        out.seek(out.truncate(0))
+        yield buffer.getvalue()
+        buffer.seek(buffer.truncate(0))
 
 
-def _cell(found: Found, name: str) -> str:
-    value = getattr(found, name)
+def _cell(event: StoredEvent, name: str) -> str:
+    value = getattr(event, name)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     text = "" if value is None else bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
@@ -147,8 +143,8 @@ def _cell(found: Found, name: str) -> str:
     return printable.no_formula(text)
 
 
-def _short(value: Any) -> str:
-    text = shown(value) if value is not None else "null"
-    if len(text) > VALUE_CHARS:
-        return f"{text[:VALUE_CHARS]}…"
+def _shortened(value: Any) -> str:
+    text = value_text(value) if value is not None else "null"
+    if len(text) > MAX_VALUE_CHARS:
+        return f"{text[:MAX_VALUE_CHARS]}…"
     return f'"{text}"' if not text or (isinstance(value, str) and " " in text) else text

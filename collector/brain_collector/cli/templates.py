@@ -1,4 +1,4 @@
-"""Events as the lines that a user asks for: some fields with tabs between, or a template."""
+"""Output lines in a format that the user chooses: some fields separated by tabs, or a template."""
 
 import re
 from collections.abc import Callable
@@ -8,46 +8,46 @@ from typing import Any, Final
 import click
 import msgspec
 
-from brain_collector.cli.render import FIELDS, Found, shown
+from brain_collector.cli.help_layout import option
+from brain_collector.cli.render import FIELDS, StoredEvent, value_text
+from brain_collector.query.details_path import split_path
 
-Line = Callable[[Found], str]
-_PATH: Final = re.compile(r"(?:[^\\]|\\[.\\])+", re.DOTALL)
-_KEYS: Final = re.compile(r"(?:^|\.)((?:[^.\\]|\\.)*)")
+LineFormat = Callable[[StoredEvent], str]
 
 
-class Columns(click.ParamType[Line]):
-    """`a,b,details.user.id`, as what makes a line of an event: its values with tabs between."""
+class Columns(click.ParamType[LineFormat]):
+    """`id,message,details.user.id`: formats an event as these values, separated by tabs."""
 
     name = "fields"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Line:
-        """Return what makes the line."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> LineFormat:
+        """Return the function that formats an event."""
         if callable(value):
-            return value  # type: ignore[no-any-return] # it was converted before
+            return value  # type: ignore[no-any-return] # already converted
         try:
-            paths = [_path(name.strip()) for name in value.split(",")]
+            paths = [_field_path(name.strip()) for name in value.split(",")]
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
-        def line(found: Found) -> str:
-            event = msgspec.json.decode(found.line)
-            return "\t".join(_text(event, path) for path in paths)
+        def format_line(event: StoredEvent) -> str:
+            fields = msgspec.json.decode(event.json)
+            return "\t".join(_text_at(fields, path) for path in paths)
 
-        return line
+        return format_line
 
 
-class Template(click.ParamType[Line]):
-    """`{timestamp} {details.user.id:>8}`, as what makes a line of an event; literal text is kept as it is."""
+class Template(click.ParamType[LineFormat]):
+    """`{timestamp} {details.user.id:>8}`: formats an event by a template; other text is copied."""
 
     name = "template"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Line:
-        """Return what makes the line."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> LineFormat:
+        """Return the function that formats an event."""
         if callable(value):
-            return value  # type: ignore[no-any-return] # it was converted before
+            return value  # type: ignore[no-any-return] # already converted
         try:
             parts = [
-                (literal, None if name is None else _path(name), spec or "")
+                (literal, None if name is None else _field_path(name), spec or "")
                 for literal, name, spec, _ in Formatter().parse(value)
             ]
             for _, _, spec in parts:
@@ -55,26 +55,28 @@ class Template(click.ParamType[Line]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
-        def line(found: Found) -> str:
-            event = msgspec.json.decode(found.line)
+        def format_line(event: StoredEvent) -> str:
+            fields = msgspec.json.decode(event.json)
             return "".join(
-                literal + ("" if path is None else format(_text(event, path), spec)) for literal, path, spec in parts
+                literal + ("" if path is None else format(_text_at(fields, path), spec))
+                for literal, path, spec in parts
             )
 
-        return line
+        return format_line
 
 
-def _path(name: str) -> tuple[str, ...]:
-    r"""Take a path apart as the API does for a filter: dots between keys, `\.` for a dot within one."""
-    keys = tuple(re.sub(r"\\(.)", r"\1", key) for key in _KEYS.findall(name)) if _PATH.fullmatch(name) else ()
-    if not keys or "" in keys or keys[0] not in FIELDS or (len(keys) > 1 and keys[0] != "details"):
-        raise ValueError(f"{name[:40]!r} is no field; there are {', '.join(FIELDS)} and paths as details.user.id")
-    return keys
+def _field_path(name: str) -> tuple[str, ...]:
+    path = split_path(name) or ()
+    if not path or "" in path or path[0] not in FIELDS or (len(path) > 1 and path[0] != "details"):
+        raise ValueError(
+            f"{name[:40]!r} is not a field; use {', '.join(FIELDS)}, or a path into the details such as details.user.id"
+        )
+    return path
 
 
-def _text(event: Any, path: tuple[str, ...]) -> str:
-    """Return the value at a path on one line: text as it is, other values as JSON, none as nothing."""
-    value = event
+def _text_at(fields: Any, path: tuple[str, ...]) -> str:
+    """Return the value at a path on one line: a string as it is, other values as JSON, nothing if it is absent."""
+    value = fields
     for key in path:
         if isinstance(value, dict):
             value = value.get(key)
@@ -82,18 +84,18 @@ def _text(event: Any, path: tuple[str, ...]) -> str:
             value = value[int(key)] if -len(value) <= int(key) < len(value) else None
         else:
             value = None
-    return "" if value is None else shown(value)
+    return "" if value is None else value_text(value)
 
 
-FIELDS_OPTION: Final = click.option(
+FIELDS_OPTION: Final = option(
     "--fields",
     metavar="A,B,...",
     type=Columns(),
-    help="Only these fields, with tabs between, as id,message,details.user.id.",
+    help="Print only these fields, separated by tabs. Example: id,message,details.user.id",
 )
-TEMPLATE_OPTION: Final = click.option(
+TEMPLATE_OPTION: Final = option(
     "--template",
     metavar="TEXT",
     type=Template(),
-    help="A line of your own for each event, as '{timestamp} {severity:<8} {message}'.",
+    help="Print each event by this template. Example: '{timestamp} {severity:<8} {message}'",
 )

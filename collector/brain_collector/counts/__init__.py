@@ -1,5 +1,6 @@
-"""Exact numbers of events: the journal of deltas, its fold, totals and histogram buckets.
+"""Exact numbers of events: the journal of counts, its fold, totals and histogram buckets.
 
-A transaction that changes events journals the difference; a reader adds journal and folded counts in one statement.
-May import `query`, `storage` and the ground floor. Must not know who asks, nor how events are written.
+A transaction that changes events writes the differences to the journal (`journal`). A reader adds the journal to the
+folded counts in one statement (`totals`, `buckets`; `legs` is what they share, `spans` takes time ranges apart).
+May import `query`, `storage` and the shared files. Must not know who asks, nor how events are written.
 """

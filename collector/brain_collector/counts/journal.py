@@ -1,8 +1,8 @@
 """Exact counts: every write journals its deltas, one collector folds the journal, statistics add both.
 
-The journal (`event_deltas`) is written in the transaction that writes the events and never updated in
-place, so writers share no row. Folding moves it into hour and day rows (`event_counts`) in one
-statement; a reader's one statement sees a delta on one side or the other, never on both or neither.
+The journal (`event_deltas`) is written in the transaction that writes the events. Its rows are never updated, so
+writers share no row. Folding moves them into hour and day rows (`event_counts`) in one statement. A reader's single
+statement therefore sees each delta on one side or the other, never on both or neither.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from typing import Final
 from asyncpg import Connection
 
 Deltas = dict[tuple[datetime, str, str], int]
-"""What a write changes: (hour, event_type, severity) to a number of events, negative when they go."""
+"""The change of counts by a write: (hour, event_type, severity) to a number of events, negative for deleted ones."""
 
 _LOCK_JOB: Final = "SELECT name FROM jobs WHERE name = 'fold' FOR UPDATE SKIP LOCKED"
 
@@ -61,7 +61,7 @@ STATISTICS: Final = """
             ORDER BY "timestamp" DESC, id DESC LIMIT 1
         ) AS last
 """
-"""One statement, so one snapshot: day rows and journal, the last 24 hours, the newest event from `last_since` on."""
+"""Day rows and journal, the last 24 hours, and the newest event from `last_since` on: one statement, one snapshot."""
 
 
 def hour(moment: datetime) -> datetime:
@@ -70,21 +70,21 @@ def hour(moment: datetime) -> datetime:
 
 
 def deltas_of(types: Iterable[str], severities: Iterable[str], timestamps: list[datetime]) -> Deltas:
-    """Count new events by hour, type and severity. The three columns are of one length, at least 1."""
+    """Count new events by hour, type and severity. The three columns have the same length, at least 1."""
     first, last = hour(min(timestamps)), hour(max(timestamps))
     hours = repeat(first) if first == last else map(hour, timestamps)
     return Counter(zip(hours, types, severities, strict=False))  # strict: `repeat` never ends
 
 
 async def lag(connection: Connection) -> tuple[float, int]:
-    """Return the seconds since any collector folded, and the journal's rows (100,000 at most)."""
+    """Return the seconds since any collector last folded, and the number of rows in the journal (at most 100,000)."""
     row = await connection.fetchrow(_LAG)
     assert row is not None
     return row["seconds"], row["waiting"]
 
 
 async def fold(connection: Connection) -> bool:
-    """Fold the journal, unless another collector is at it; return whether this one did."""
+    """Fold the journal, unless another collector is folding it; return whether this one did."""
     async with connection.transaction():
         if await connection.fetchval(_LOCK_JOB) is None:
             return False

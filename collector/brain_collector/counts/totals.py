@@ -1,53 +1,24 @@
-"""Counts of some events: a filter of type, severity and time in, one statement out, exact at any size.
+"""The totals of a filter by type and severity: one statement, exact at any size."""
 
-Days and hours that lie whole in the time range come from the folded counts and the journal, what sticks out at the
-two ends from the events themselves. One statement is one snapshot.
-"""
+from datetime import datetime
+from typing import Any
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from sqlalchemy import ColumnElement, Select, func, literal_column, select, true, union
 
-import msgspec
-from sqlalchemy import ColumnElement, Select, Table, func, literal_column, select, true, union, union_all
-
-from brain_collector.counts.journal import hour
+from brain_collector.counts.legs import legs, whole_days, whole_hours
+from brain_collector.counts.spans import DAY, Spans, spans, start_of
 from brain_collector.query.filter import Filter, kinds
 from brain_collector.storage.tables import event_counts, event_deltas, system_events
 
-HOUR: Final = timedelta(hours=1)
-DAY: Final = timedelta(days=1)
-_hours, _days = event_counts.c.grain == "hour", event_counts.c.grain == "day"
-_EVER: Final = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
+def totals(filter: Filter, recent_since: datetime) -> Select[Any]:
+    """Return the query for rows of `event_type`, `severity`, `n`; each has the same `recent` and `last`.
 
-class Spans(msgspec.Struct, frozen=True):
-    """A time range in six moments that do not descend; the days are whole between the inner two.
-
-    Between `start` and `first_hour`, and between `last_hour` and `end`, is what sticks out over whole hours.
+    `recent` is the number of events from `recent_since` on, `last` the newest timestamp.
     """
-
-    start: datetime
-    first_hour: datetime
-    first_day: datetime
-    last_day: datetime
-    last_hour: datetime
-    end: datetime
-
-
-def spans(since: datetime | None, until: datetime | None) -> Spans:
-    """Take a time range apart; an end that is None is open."""
-    start, end = since or _EVER[0], until or _EVER[1]
-    first_hour = min(_up(start, HOUR), end)
-    last_hour = max(_down(end, HOUR), first_hour)
-    first_day = min(_up(first_hour, DAY), last_hour)
-    last_day = max(_down(last_hour, DAY), first_day)
-    return Spans(start, first_hour, first_day, last_day, last_hour, end)
-
-
-def totals(wanted: Filter, recent_since: datetime) -> Select[Any]:
-    """Return the query for rows of `event_type`, `severity`, `n`, and on each the same `recent` and `last`."""
-    since = recent_since if wanted.since is None else max(wanted.since, recent_since)
-    counted, recent = _counted(wanted), _counted(msgspec.structs.replace(wanted, since=since))
+    since = recent_since if filter.since is None else max(filter.since, recent_since)
+    counted = legs(spans(filter.since, filter.until), filter, _by_kind)
+    recent = legs(spans(since, filter.until), filter, _by_kind)
     n = func.sum(counted.c.n)
     return (
         select(
@@ -55,96 +26,61 @@ def totals(wanted: Filter, recent_since: datetime) -> Select[Any]:
             counted.c.severity,
             n.label("n"),
             select(func.coalesce(func.sum(recent.c.n), 0)).scalar_subquery().label("recent"),
-            _last(wanted).label("last"),
+            _last(filter).label("last"),
         )
         .group_by(counted.c.event_type, counted.c.severity)
         .having(n != 0)
     )
 
 
-def _counted(wanted: Filter) -> Any:
-    """Return rows of `event_type`, `severity`, `n` that add up to what is wanted."""
-    span = spans(wanted.since, wanted.until)
-    return union_all(
-        _sum(event_counts, wanted, span.first_day, span.last_day, _days),
-        _sum(event_counts, wanted, span.first_hour, span.first_day, _hours),
-        _sum(event_counts, wanted, span.last_day, span.last_hour, _hours),
-        _sum(event_deltas, wanted, span.first_hour, span.last_hour),
-        _rows(wanted, span.start, span.first_hour),
-        _rows(wanted, span.last_hour, span.end),
-    ).subquery()
+def _by_kind(columns: Any, _time: ColumnElement[datetime]) -> tuple[ColumnElement[Any], ...]:
+    return columns.event_type, columns.severity
 
 
-def _sum(table: Table, wanted: Filter, start: datetime, end: datetime, *grain: ColumnElement[bool]) -> Select[Any]:
-    kind = table.c.event_type, table.c.severity
-    within = table.c.bucket >= start, table.c.bucket < end
-    where = *grain, *within, *kinds(wanted, table.c)
-    return select(*kind, func.sum(table.c.n).label("n")).where(*where).group_by(*kind)
-
-
-def _rows(wanted: Filter, start: datetime, end: datetime) -> Select[Any]:
-    """Count the events themselves."""
-    kind = system_events.c.event_type, system_events.c.severity
-    return select(*kind, func.count().label("n")).where(*_between(start, end, wanted)).group_by(*kind)
-
-
-def _last(wanted: Filter) -> ColumnElement[Any]:
-    """Return the newest timestamp: what sticks out at the end is newer than the whole hours, they than the start."""
-    span = spans(wanted.since, wanted.until)
+def _last(filter: Filter) -> ColumnElement[Any]:
+    """Return the newest timestamp: first of the rest at the end, then of the whole hours, then of the rest before."""
+    span = spans(filter.since, filter.until)
     return func.coalesce(
-        _newest(_between(span.last_hour, span.end, wanted)).scalar_subquery(),
-        _newest_of_whole_hours(wanted, span),
-        _newest(_between(span.start, span.first_hour, wanted)).scalar_subquery(),
+        _newest(_between(span.last_hour, span.end, filter)).scalar_subquery(),
+        _newest_of_whole_hours(filter, span),
+        _newest(_between(span.start, span.first_hour, filter)).scalar_subquery(),
     )
 
 
-def _newest_of_whole_hours(wanted: Filter, span: Spans) -> Any:
-    """Go down the days that have such events by the counts, then the hours, then look for one of the events.
+def _newest_of_whole_hours(filter: Filter, span: Spans) -> Any:
+    """Walk down the days that have such events by the counts, then their hours, then look for an event.
 
-    A count above zero may be taken back by a later delta, so the first hour need not have any event left; but every
-    event stands in a count above zero.
+    A later delta may cancel a count above zero, so an hour that is found need not have an event left. But every event
+    is included in a count above zero, so none is missed.
     """
-    day = _buckets(wanted, _days, _down(span.first_hour, DAY), span.last_hour, "day").subquery("days")
-    start = func.greatest(day.c.bucket, span.first_hour)
-    end = func.least(day.c.bucket + literal_column("interval '1 day'"), span.last_hour)
-    whole = _buckets(wanted, _hours, start, end, "hour").lateral("hours")
-    next_hour = whole.c.bucket + literal_column("interval '1 hour'")
-    event = _newest(_between(whole.c.bucket, next_hour, wanted)).lateral("event")
-    found = select(event.c.timestamp).select_from(day.join(whole, true()).join(event, true()))
-    return found.order_by(day.c.bucket.desc(), whole.c.bucket.desc()).limit(1).scalar_subquery()
+    days = _buckets(filter, whole_days, start_of(span.first_hour, DAY), span.last_hour, "day").subquery("days")
+    start = func.greatest(days.c.bucket, span.first_hour)
+    end = func.least(days.c.bucket + literal_column("interval '1 day'"), span.last_hour)
+    hours = _buckets(filter, whole_hours, start, end, "hour").lateral("hours")
+    next_hour = hours.c.bucket + literal_column("interval '1 hour'")
+    event = _newest(_between(hours.c.bucket, next_hour, filter)).lateral("event")
+    timestamps = select(event.c.timestamp).select_from(days.join(hours, true()).join(event, true()))
+    return timestamps.order_by(days.c.bucket.desc(), hours.c.bucket.desc()).limit(1).scalar_subquery()
 
 
-def _buckets(wanted: Filter, grain: ColumnElement[bool], start: Any, end: Any, unit: str) -> Any:
-    """Return the days or hours in which something was counted."""
+def _buckets(filter: Filter, grain: ColumnElement[bool], start: Any, end: Any, unit: str) -> Any:
+    """Return the days or hours that have a count above zero."""
     folded, journal = event_counts.c, event_deltas.c
     journaled = func.date_trunc(literal_column(f"'{unit}'"), journal.bucket, literal_column("'UTC'"))
     return union(
         select(folded.bucket).where(
-            grain, folded.n > 0, folded.bucket >= start, folded.bucket < end, *kinds(wanted, folded)
+            grain, folded.n > 0, folded.bucket >= start, folded.bucket < end, *kinds(filter, folded)
         ),
         select(journaled.label("bucket")).where(
-            journal.n > 0, journaled >= start, journaled < end, *kinds(wanted, journal)
+            journal.n > 0, journaled >= start, journaled < end, *kinds(filter, journal)
         ),
     )
 
 
-def _newest(where: list[ColumnElement[bool]]) -> Select[Any]:
-    return select(system_events.c.timestamp).where(*where).order_by(system_events.c.timestamp.desc()).limit(1)
+def _newest(conditions: list[ColumnElement[bool]]) -> Select[Any]:
+    return select(system_events.c.timestamp).where(*conditions).order_by(system_events.c.timestamp.desc()).limit(1)
 
 
-def _between(start: Any, end: Any, wanted: Filter) -> list[ColumnElement[bool]]:
+def _between(start: Any, end: Any, filter: Filter) -> list[ColumnElement[bool]]:
     events = system_events.c
-    return [events.timestamp >= start, events.timestamp < end, *kinds(wanted, events)]
-
-
-def _down(moment: datetime, step: timedelta) -> datetime:
-    """Return the start of the hour or day, in UTC."""
-    return hour(moment) if step == HOUR else hour(moment).replace(hour=0)
-
-
-def _up(moment: datetime, step: timedelta) -> datetime:
-    """Return the first start of an hour or a day that is not before; at the end of the calendar, its end."""
-    whole = _down(moment, step)
-    if whole == moment:
-        return whole
-    return _EVER[1] if _EVER[1] - whole < step else whole + step
+    return [events.timestamp >= start, events.timestamp < end, *kinds(filter, events)]

@@ -1,5 +1,5 @@
-"""The demo: a collector, and an application that sends it events through every adapter of the SDK.
+"""The demo: a collector, and an application that sends events to it through every adapter of the SDK.
 
-May import everything, the SDK included: it is the only part of the collector that is an application.
-Nothing but the command line may import it.
+May import `server` and everything below it, and the SDK: it is the only part of the collector that is an application.
+Must not be imported by anything but the command line.
 """

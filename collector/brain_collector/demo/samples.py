@@ -1,4 +1,4 @@
-"""Events as services of a shop would log them, made up: a seed in, an endless row of events out."""
+"""Made-up events, such as the services of a shop would log: an endless sequence, repeatable by its seed."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _TRACEBACK: Final = (
     "TimeoutError: the payment provider did not answer in 5 s"
 )
 
-Kind = Callable[[random.Random], Event]
+EventMaker = Callable[[random.Random], Event]
 
 
 def _http_request(chance: random.Random) -> Event:
@@ -63,7 +63,7 @@ def _disk_full(chance: random.Random) -> Event:
     return Event("disk_full", "critical", f"{host} has no room left on /var", {"host": host, "free_bytes": 0}, "node")
 
 
-_KINDS: Final[dict[Kind, int]] = {
+_WEIGHTS: Final[dict[EventMaker, int]] = {
     _http_request: 700,
     _order_placed: 120,
     _job_done: 90,
@@ -75,8 +75,9 @@ _KINDS: Final[dict[Kind, int]] = {
 
 
 def samples(seed: int | None = None) -> Iterator[Event]:
-    """Yield events for ever; of a seed, the same ones each time."""
+    """Yield events without end; the same seed yields the same events."""
     chance = random.Random(seed)  # noqa: S311 - made-up events
-    kinds, weights = list(_KINDS), list(_KINDS.values())
+    makers, weights = list(_WEIGHTS), list(_WEIGHTS.values())
     while True:
-        yield chance.choices(kinds, weights)[0](chance)
+        make_event = chance.choices(makers, weights)[0]
+        yield make_event(chance)

@@ -1,6 +1,6 @@
-"""The demo's application: a shop that uses every adapter of the SDK. It runs in a process of its own.
+"""The demo's application: a shop that uses every adapter of the SDK, in its own process.
 
-It serves until its standard input ends, then prints its account of events as JSON.
+It serves until its standard input ends, then prints the statistics of its events as JSON.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ payments = structlog.get_logger()
 
 
 async def show(request: Request) -> JSONResponse:
-    """Show an item: the middleware alone makes an event of it."""
+    """Show an item; the middleware records the request."""
     item = ITEMS.get(int(request.path_params["id"]))
     return JSONResponse({"item": item}, status_code=200 if item else 404)
 
 
 async def buy(request: Request) -> JSONResponse:
-    """Sell an item, with an event of each kind on the way."""
+    """Sell an item, and record an event through each adapter."""
     item = ITEMS[int(request.path_params["id"])]
     with bound(customer=f"c-{random.randrange(20)}"):  # noqa: S311 - a made-up customer
         log_system_event("order_placed", "info", f"a {item} was ordered", {"item": item})
@@ -45,8 +45,8 @@ async def buy(request: Request) -> JSONResponse:
 
 
 async def crash(_request: Request) -> PlainTextResponse:
-    """Fail: the middleware makes an `error` event with the traceback, then lets the exception go its way."""
-    raise RuntimeError("the payment provider does not answer")
+    """Fail; the middleware records an `error` event with the traceback, and the exception propagates."""
+    raise RuntimeError("the payment provider does not respond")
 
 
 async def serve() -> None:
@@ -70,7 +70,7 @@ async def serve() -> None:
 
 
 def main() -> None:
-    """Send events by every adapter; at the end, print what became of them."""
+    """Send events through every adapter; at the end, print their statistics."""
     brain_events.init(source="demo-shop")
     structlog.configure(
         processors=[

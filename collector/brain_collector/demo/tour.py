@@ -1,4 +1,4 @@
-"""The demo's visitors: they walk through the shop, then what arrived in the collector is shown and checked."""
+"""The tour of the demo: requests to the shop, then the events that arrived in the collector, printed and checked."""
 
 import os
 import subprocess
@@ -16,25 +16,25 @@ SOURCE: Final = "demo-shop"
 
 
 class DemoError(CollectorError):
-    """The demo did not come to its end."""
+    """The demo failed."""
 
 
 def tour(url: str, api_key: str | None, visits: int, say: Callable[[str], None]) -> None:
-    """Run the shop against the collector at `url`, visit it, and say what arrived.
+    """Run the shop against the collector at `url`, send it requests, and print what arrived.
 
     Raises:
-        DemoError: the shop did not run, or not every event of it arrived exactly once.
+        DemoError: the shop failed, or an event did not arrive exactly once.
     """
-    say(f"The shop opens; {visits} visitors come by.")
-    emitted = _run_shop(url, api_key, visits)
+    say(f"A shop, the demo's application, receives {visits} requests ...")
+    counts = _run_shop(url, api_key, visits)
     with urllib3.PoolManager() as pool:
         get = _getter(pool, url, api_key)
         stats = get("/api/events/stats")
-        stored = _all_of_shop(get)
-        _show(stats, stored, say)
-    say(f"The shop logged {emitted['logged']} events: {emitted['delivered']} delivered, {len(stored)} in Postgres.")
-    if not emitted["logged"] == emitted["delivered"] == len(stored) == len({event["id"] for event in stored}):
-        raise DemoError(f"not every event arrived exactly once: {emitted}, {len(stored)} stored")
+        stored = _shop_events(get)
+        _print(stats, stored, say)
+    say(f"The shop recorded {counts['logged']} events: {counts['delivered']} delivered, {len(stored)} in Postgres.")
+    if not counts["logged"] == counts["delivered"] == len(stored) == len({event["id"] for event in stored}):
+        raise DemoError(f"some events did not arrive exactly once: the SDK counted {counts}, {len(stored)} are stored")
 
 
 def _run_shop(url: str, api_key: str | None, visits: int) -> dict[str, Any]:
@@ -46,14 +46,14 @@ def _run_shop(url: str, api_key: str | None, visits: int) -> dict[str, Any]:
         assert process.stdout is not None
         shop_url = process.stdout.readline().strip()
         if not shop_url:
-            raise DemoError(f"the shop did not start; try it by hand: {' '.join(SHOP)}")
-        _visit(shop_url, visits)
+            raise DemoError(f"the shop did not start; to see why, run: {' '.join(SHOP)}")
+        _send_requests(shop_url, visits)
         rest, _ = process.communicate()  # the end of its standard input closes the shop
-    found: dict[str, Any] = msgspec.json.decode(rest)
-    return found
+    counts: dict[str, Any] = msgspec.json.decode(rest)
+    return counts
 
 
-def _visit(shop_url: str, visits: int) -> None:
+def _send_requests(shop_url: str, visits: int) -> None:
     paths = [
         ("GET", "/items/1"),
         ("POST", "/items/2/buy"),
@@ -72,31 +72,32 @@ def _getter(pool: urllib3.PoolManager, url: str, api_key: str | None) -> Callabl
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
     def get(path: str) -> Any:
-        answer = pool.request("GET", url + path, headers=headers)
-        if answer.status != 200:
-            raise DemoError(f"GET {path} answered {answer.status}: {answer.data.decode(errors='replace')[:200]}")
-        found = msgspec.json.decode(answer.data)
-        return (found, answer.headers.get("Link", "")) if path.startswith("/api/events?") else found
+        response = pool.request("GET", url + path, headers=headers)
+        if response.status != 200:
+            text = response.data.decode(errors="replace")[:200]
+            raise DemoError(f"GET {path} returned {response.status}: {text}")
+        body = msgspec.json.decode(response.data)
+        return (body, response.headers.get("Link", "")) if path.startswith("/api/events?") else body
 
     return get
 
 
-def _all_of_shop(get: Callable[[str], Any]) -> list[dict[str, Any]]:
-    """Follow the Link header to the end."""
-    found: list[dict[str, Any]] = []
+def _shop_events(get: Callable[[str], Any]) -> list[dict[str, Any]]:
+    """Return all events of the shop; each page names the next one in its Link header."""
+    events: list[dict[str, Any]] = []
     path = f"/api/events?source={SOURCE}&limit=200"
     while path:
         page, link = get(path)
-        found += page
+        events += page
         path = link.partition("<")[2].partition(">")[0]
-    return found
+    return events
 
 
-def _show(stats: dict[str, Any], stored: list[dict[str, Any]], say: Callable[[str], None]) -> None:
-    say("\nWhat arrived, by type:")
+def _print(stats: dict[str, Any], stored: list[dict[str, Any]], say: Callable[[str], None]) -> None:
+    say("\nEvents that arrived, by type:")
     for event_type, n in sorted(stats["events_by_type"].items(), key=lambda item: -item[1]):
         say(f"  {n:6}  {event_type}")
-    say("\nThe latest of the shop:")
+    say("\nThe newest events of the shop:")
     for event in stored[:6]:
         message = event["message"].partition("\n")[0][:80]
         say(f"  {event['timestamp'][11:19]}  {event['severity']:<8} {event['event_type']:<16} {message}")

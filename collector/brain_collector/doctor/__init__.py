@@ -1,7 +1,7 @@
-"""The deep doctor: examine a collector's database and cache, read-only, and say what is wrong and what to do.
+"""The deep doctor: examines a collector's database and cache read-only, and reports what is wrong and what to do.
 
-`report` runs the checks: `postgres` (settings and standbys), `data` (counts, partitions, indexes), `capacity` (room and
-cache). May import every wing below `server`, and the drivers. Must not change anything.
+`report` runs the checks: `postgres` (settings and standbys), `data` (counts, partitions, indexes, jobs), `capacity`
+(connections, locks, disk, cache). May import every wing below `server`, and the drivers. Must not change anything.
 """
 
 from brain_collector.doctor.check import Bounds, Check

@@ -1,4 +1,4 @@
-"""What the doctor looks at, how far it goes, and what one check says."""
+"""The types of the doctor: the examination, its bounds, and the result of one check."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ Status = Literal["ok", "warning", "problem"]
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at: what was found, and what to do if it is not good."""
+    """The result of one check: its status, what was found, and what to do unless the status is ok."""
 
     name: str
     status: Status
@@ -24,7 +24,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """How far the doctor goes: days that are recounted (None: all), longest statement, oldest good transaction."""
+    """The bounds of an examination: days to recount (None: all), longest statement, oldest accepted transaction."""
 
     days: int | None = None
     timeout_s: float = 300.0
@@ -32,19 +32,19 @@ class Bounds(msgspec.Struct, frozen=True):
 
     @property
     def since(self) -> str:
-        """From when on events are recounted, the start of a day (UTC), as Postgres takes it."""
+        """The start of the day (UTC) from which events are recounted, in the form that Postgres takes."""
         if self.days is None:
             return EVER
         return f"{datetime.now(UTC).date() - timedelta(days=self.days)}T00:00:00Z"
 
     @property
     def span(self) -> str:
-        """The same for people."""
+        """The same as words for a message."""
         return "" if self.days is None else f" of the last {self.days} days"
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """What is looked at: a session as a collector's, by its settings; `data_dir` is that of an embedded server."""
+    """What the checks use: a session like a collector's and its settings; `data_dir` is that of an embedded server."""
 
     connection: asyncpg.Connection
     settings: Settings
@@ -54,5 +54,5 @@ class Examination(msgspec.Struct, frozen=True):
 
 
 def judged(name: str, status: Status, detail: str, advice: str) -> Check:
-    """Return a check whose advice is given only when it is needed."""
+    """Return a check that includes the advice only if the status is not ok."""
     return Check(name, status, detail, "" if status == "ok" else advice)

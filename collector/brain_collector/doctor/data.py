@@ -1,6 +1,6 @@
-"""The doctor's look at what is stored: counts against events, ids, partitions, indexes, jobs. It only reads.
+"""The checks of the stored data: counts against events, ids, partitions, indexes, jobs. They only read.
 
-A case goes in, checks come out. Every statement is one snapshot; counts and events are compared in one.
+Each statement runs in one snapshot, so counts and events are compared as of the same moment.
 """
 
 import re
@@ -14,7 +14,7 @@ from brain_collector.counts import journal
 from brain_collector.doctor.check import Check, Examination, Status, judged
 from brain_collector.storage import search_index
 
-SHOWN: Final = 20
+MAX_NAMED: Final = 20
 MIN_DAYS_AHEAD: Final = 2
 MAX_JOURNAL_ROWS: Final = 100_000
 MAX_UNINDEXED: Final = 1_000_000
@@ -25,7 +25,7 @@ INDEXES: Final = (
     "idx_system_events_severity", "idx_system_events_timestamp", "idx_system_events_type", "jobs_pkey",
     "rejected_lines_pkey", "system_events_pkey",
 )  # fmt: skip
-"""What the migrations make; partitions have those of `system_events`."""
+"""The indexes that the migrations create; partitions have those of `system_events`."""
 
 _RECOUNT: Final = """
     WITH counted AS (
@@ -86,7 +86,7 @@ _INVALID_INDEXES: Final = """
     ORDER BY 1
 """
 
-_GONE_INDEXES: Final = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL ORDER BY 1"
+_MISSING_INDEXES: Final = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL ORDER BY 1"
 
 _UNATTACHED_INDEXES: Final = """
     SELECT whole.indexrelid::regclass::text || ' on ' || part.relid::regclass::text
@@ -97,34 +97,36 @@ _UNATTACHED_INDEXES: Final = """
     ) ORDER BY 1
 """
 
+_CORRECTION: Final = "/manual/how-to/troubleshooting.html at any collector"
 _MAINTAINED: Final = "SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 FROM jobs WHERE name = 'maintain'"
 
 
-async def recount(case: Examination) -> list[Check]:
+async def recount(examination: Examination) -> list[Check]:
     """Compare the counts of each hour with its events, and those of each day with its hours."""
-    since = case.bounds.since
-    async with case.connection.transaction(isolation="repeatable_read", readonly=True):
-        hours = await case.connection.fetch(_RECOUNT, since)
-        days = await case.connection.fetch(_RECOUNT_DAYS, since)
-    events, n, span = hours[0]["events"], hours[0]["n"], case.bounds.span
+    since = examination.bounds.since
+    async with examination.connection.transaction(isolation="repeatable_read", readonly=True):
+        hours = await examination.connection.fetch(_RECOUNT, since)
+        days = await examination.connection.fetch(_RECOUNT_DAYS, since)
+    events, n, span = hours[0]["events"], hours[0]["n"], examination.bounds.span
     if n:
-        detail = f"{n} counts{span} differ from the {events} events that are there: {_listed(hours, 'events')}"
+        detail = f"{n} counts{span} differ from the {events} stored events: {_drift_text(hours, 'events')}"
         advice = (
-            "fewer events than counted: rows were lost, or deleted behind the collector's back: look in a backup; more:"
-            " rows were inserted behind its back. docs/operations.md has the statement that sets the counts right"
+            "fewer events than counted: rows were lost, or deleted outside the collector; compare with a backup. More "
+            "events: rows were inserted outside the collector. The manual has the statement that corrects the "
+            f"counts: {_CORRECTION}"
         )
-        found = [Check("recount", "problem", detail, advice)]
+        checks = [Check("recount", "problem", detail, advice)]
     else:
-        found = [Check("recount", "ok", f"the counts of every hour{span} are those of the {events} events")]
+        checks = [Check("recount", "ok", f"the counts of every hour{span} match the {events} events")]
     if days:
-        detail = f"{days[0]['n']} counts of days differ from those of their hours: {_listed(days, 'in its hours')}"
-        advice = "totals in statistics are wrong; docs/operations.md has the statement that sets days right"
-        return [*found, Check("recount days", "problem", detail, advice)]
-    return [*found, Check("recount days", "ok", f"the counts of every day{span} are those of its hours")]
+        detail = f"{days[0]['n']} counts of days differ from those of their hours: {_drift_text(days, 'in its hours')}"
+        advice = f"totals in statistics are wrong; the manual has the statement that corrects the days: {_CORRECTION}"
+        return [*checks, Check("recount days", "problem", detail, advice)]
+    return [*checks, Check("recount days", "ok", f"the counts of every day{span} match its hours")]
 
 
-def _listed(drift: list[asyncpg.Record], present: str) -> str:
-    """Name the rows that drift; a type may hold any characters, and is shown as Python writes it."""
+def _drift_text(drift: list[asyncpg.Record], present: str) -> str:
+    """Name the counts that differ; an event type may contain any characters, and is shown as a Python literal."""
     return "; ".join(
         f"{row['bucket']:%Y-%m-%dT%HZ} {row['event_type']!r} {row['severity']}: "
         f"{row['counted']} counted, {row['present']} {present}"
@@ -132,105 +134,110 @@ def _listed(drift: list[asyncpg.Record], present: str) -> str:
     )
 
 
-async def duplicates(case: Examination) -> list[Check]:
-    """Look for an id that is there twice: the primary key allows that under two timestamps."""
-    doubled = await case.connection.fetch(_DOUBLED, case.bounds.since)
+async def duplicates(examination: Examination) -> list[Check]:
+    """Find ids that are stored twice: the primary key allows that under two timestamps."""
+    doubled = await examination.connection.fetch(_DOUBLED, examination.bounds.since)
     if not doubled:
-        return [Check("duplicates", "ok", f"no id is there twice among the events{case.bounds.span}")]
+        return [Check("duplicates", "ok", f"no id is stored twice among the events{examination.bounds.span}")]
     ids = ", ".join(str(row["id"]) for row in doubled)
-    advice = f"look at them, WHERE id IN ({ids}); delete the copies by id and timestamp, then look at the recount again"
-    return [Check("duplicates", "problem", f"{doubled[0]['n']} ids are there more than once: {ids}", advice)]
+    advice = f"see these events, WHERE id IN ({ids}); delete the copies by id and timestamp, then run the recount again"
+    return [Check("duplicates", "problem", f"{doubled[0]['n']} ids are stored more than once: {ids}", advice)]
 
 
-async def partitions(case: Examination) -> list[Check]:
-    """Look at the days: enough ahead, none missing between, no DEFAULT partition."""
-    rows = {row["name"]: _BOUNDS.fullmatch(row["bounds"]) for row in await case.connection.fetch(_PARTITIONS)}
-    days = sorted((_moment(found[1]), _moment(found[2])) for found in rows.values() if found)
+async def partitions(examination: Examination) -> list[Check]:
+    """Check the partitions of days: enough in advance, none missing in between, no DEFAULT partition."""
+    rows = {row["name"]: _BOUNDS.fullmatch(row["bounds"]) for row in await examination.connection.fetch(_PARTITIONS)}
+    days = sorted((_moment(bounds[1]), _moment(bounds[2])) for bounds in rows.values() if bounds)
     ahead = (days[-1][1].date() - datetime.now(UTC).date()).days - 1 if days else -1
     detail = f"{len(rows)} partitions, {max(ahead, 0)} whole days ahead of today"
-    advice = "collectors make the days: start one, or see in its log why it does not; nothing is stored past the end"
+    advice = (
+        "collectors create the partitions: start one, or see in its log why it fails; later events cannot be stored"
+    )
     status: Status = "ok" if ahead >= MIN_DAYS_AHEAD else "warning" if ahead > 0 else "problem"
-    found = [judged("partitions", status, detail, advice)]
+    checks = [judged("partitions", status, detail, advice)]
     edges = [(_EARLIEST, _EARLIEST), *days]
     for (_, start), (end, _) in pairwise(edges):
         if start != end:
-            found.append(_hole(start, end))
+            checks.append(_gap(start, end))
     for name in (name for name, bounds in rows.items() if bounds is None):
-        n = await case.connection.fetchval(f"SELECT count(*) FROM (SELECT FROM {name} LIMIT 100000) AS part")  # noqa: S608 - quoted by regclass
-        detail = f"{name} is a DEFAULT partition, with {n} rows (100000 at most are counted)"
-        advice = "no collector makes days beside it: DETACH it, then insert its rows into system_events, then drop it"
-        found.append(Check("partitions", "problem", detail, advice))
-    return found
+        n = await examination.connection.fetchval(f"SELECT count(*) FROM (SELECT FROM {name} LIMIT 100000) AS part")  # noqa: S608 - quoted by regclass
+        detail = f"{name} is a DEFAULT partition, with {n} rows (at most 100000 are counted)"
+        advice = "collectors cannot create days beside it: DETACH it, insert its rows into system_events, then drop it"
+        checks.append(Check("partitions", "problem", detail, advice))
+    return checks
 
 
 def _moment(text: str | None) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC) if text else _EARLIEST
 
 
-def _hole(start: datetime, end: datetime) -> Check:
+def _gap(start: datetime, end: datetime) -> Check:
     first = "the beginning" if start == _EARLIEST else start.isoformat()
     bounds = f"FROM ({'MINVALUE' if start == _EARLIEST else repr(start.isoformat())}) TO ('{end.isoformat()}')"
     name = f"system_events_from_{'min' if start == _EARLIEST else f'{start:%Y%m%d}'}"
     advice = (
-        f"if it was dropped by mistake, bring its events back from a backup; to take new ones: CREATE TABLE {name} "
+        f"if it was dropped by mistake, restore its events from a backup; to accept new ones: CREATE TABLE {name} "
         f"(LIKE system_events INCLUDING ALL); ALTER TABLE system_events ATTACH PARTITION {name} FOR VALUES {bounds}"
     )
     detail = f"no partition from {first} to {end.isoformat()}: events of that time cannot be stored"
     return Check("partitions", "problem", detail, advice)
 
 
-async def indexes(case: Examination) -> list[Check]:
-    """Look for indexes that are not used because they are invalid, or are not there."""
-    fetch = case.connection.fetch
+async def indexes(examination: Examination) -> list[Check]:
+    """Find indexes that are invalid, missing, or not attached on a partition: Postgres does not use them."""
+    fetch = examination.connection.fetch
     invalid = [row[0] for row in await fetch(_INVALID_INDEXES)]
-    gone = [row[0] for row in await fetch(_GONE_INDEXES, list(INDEXES))]
+    missing = [row[0] for row in await fetch(_MISSING_INDEXES, list(INDEXES))]
     unattached = [row[0] for row in await fetch(_UNATTACHED_INDEXES)]
-    found = []
+    checks = []
     if invalid:
         advice = (
-            "if no migration is at work (look in pg_stat_progress_create_index): `brain-events migrate`, or one by one "
+            "if no migration is running (see pg_stat_progress_create_index): run `brain-events migrate`, or one by one "
             f"REINDEX INDEX CONCURRENTLY {invalid[0]}"
         )
-        found.append(Check("indexes", "problem", f"{len(invalid)} are invalid: {_some(invalid)}", advice))
-    if gone:
-        advice = "`brain-events migrate --sql` shows how they are made; CREATE INDEX on system_events holds up writers"
-        found.append(Check("indexes", "problem", f"{len(gone)} are not there: {_some(gone)}", advice))
+        checks.append(Check("indexes", "problem", f"{len(invalid)} invalid: {_names(invalid)}", advice))
+    if missing:
+        advice = "`brain-events migrate --sql` prints their definitions; CREATE INDEX on system_events blocks writers"
+        checks.append(Check("indexes", "problem", f"{len(missing)} missing: {_names(missing)}", advice))
     if unattached:
         advice = (
-            "on each of those partitions CREATE INDEX CONCURRENTLY as on system_events, then "
-            "ALTER INDEX <that of system_events> ATTACH PARTITION <the new one>"
+            "on each of these partitions, CREATE INDEX CONCURRENTLY with the definition of the index on system_events, "
+            "then ALTER INDEX <index of system_events> ATTACH PARTITION <new index>"
         )
-        found.append(
-            Check("indexes", "problem", f"{len(unattached)} are not on partitions: {_some(unattached)}", advice)
-        )
-    return found or [Check("indexes", "ok", "all are there and valid, on every partition")]
+        detail = f"{len(unattached)} missing on partitions: {_names(unattached)}"
+        checks.append(Check("indexes", "problem", detail, advice))
+    return checks or [Check("indexes", "ok", "all indexes exist and are valid, on every partition")]
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
 
 
-async def jobs(case: Examination) -> list[Check]:
-    """Look when background work was last done, by whichever collector."""
-    folded_s, waiting = await journal.lag(case.connection)
-    maintained_s = await case.connection.fetchval(_MAINTAINED)
-    settings = case.settings
+async def jobs(examination: Examination) -> list[Check]:
+    """Check when each background job last ran, on any collector."""
+    folded_s, waiting = await journal.lag(examination.connection)
+    maintained_s = await examination.connection.fetchval(_MAINTAINED)
+    settings = examination.settings
     fine = folded_s < 60 + 10 * settings.fold_interval_s and waiting < MAX_JOURNAL_ROWS
-    detail = f"the journal of counts was folded {folded_s:.0f} s ago, {waiting} rows are in it"
+    detail = f"the journal of counts was folded {folded_s:.0f} s ago; it holds {waiting} rows"
     if waiting >= MAX_JOURNAL_ROWS:
         detail += " or more"
-    advice = "does a collector run? Its log says why it does not fold; counts stay right, statistics get slower"
-    found = [judged("fold", "ok" if fine else "warning", detail, advice)]
+    advice = "check that a collector runs; its log says why folding fails. Counts stay exact, statistics get slower"
+    checks = [judged("fold", "ok" if fine else "warning", detail, advice)]
     fine = maintained_s < 60 + 3 * settings.maintain_interval_s
-    advice = "does a collector run? Its log says why it does not; days are made and old keys removed by it"
-    detail = f"partitions were looked after {maintained_s:.0f} s ago"
-    found.append(judged("maintain", "ok" if fine else "warning", detail, advice))
-    index = await search_index.lag(case.connection)
-    fine = index.seconds < 60 and index.waiting < MAX_UNINDEXED and index.older is None
-    detail = f"words were gathered {index.seconds:.0f} s ago, {index.waiting} events wait for it"
-    if index.older:
-        detail += f"; what was stored before the upgrade, from {index.older.isoformat()} down, is not done yet"
     advice = (
-        "searches are right, but slower; after an upgrade or a flood it takes a while, else the log says what hinders"
+        "check that a collector runs; its log says why maintenance fails. Maintenance creates partitions and removes "
+        "old idempotency keys"
     )
-    return [*found, judged("index", "ok" if fine else "warning", detail, advice)]
+    detail = f"maintenance ran {maintained_s:.0f} s ago"
+    checks.append(judged("maintain", "ok" if fine else "warning", detail, advice))
+    index = await search_index.lag(examination.connection)
+    fine = index.seconds < 60 and index.waiting < MAX_UNINDEXED and index.older is None
+    detail = f"the search index was updated {index.seconds:.0f} s ago; {index.waiting} events wait for it"
+    if index.older:
+        detail += f"; events from before the upgrade, older than {index.older.isoformat()}, are not indexed yet"
+    advice = (
+        "searches are correct, but slower. After an upgrade or a burst, indexing takes a while; otherwise see the "
+        "collector's log"
+    )
+    return [*checks, judged("index", "ok" if fine else "warning", detail, advice)]

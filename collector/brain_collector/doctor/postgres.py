@@ -1,4 +1,4 @@
-"""The doctor's look at what Postgres promises: which one it is, what it can lose, what our sessions get of it."""
+"""The checks of the Postgres server: version, durability, standbys, and the limits of a collector's session."""
 
 import time
 from datetime import UTC, datetime
@@ -7,8 +7,8 @@ from typing import Final
 import asyncpg
 
 from brain_collector.doctor.check import Check, Examination, Status, judged
-from brain_collector.jobs.scheduler import schema_problem
 from brain_collector.storage import migrate
+from brain_collector.storage.migrate import schema_problem
 
 OLDEST_MAJOR: Final = 15
 FAR_MS: Final = 50.0
@@ -22,7 +22,7 @@ _SERVER: Final = """
         OR (SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only') = 'on' AS read_only
 """
 
-_PROMISES: Final = """
+_DURABILITY: Final = """
     SELECT name, reset_val FROM pg_settings
     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksums', 'synchronous_standby_names')
 """
@@ -33,113 +33,133 @@ _STANDBYS: Final = """
 """
 
 
-async def server(case: Examination) -> list[Check]:
-    """Say which Postgres answers, whether it takes writes, how far away it is, and what time it has."""
-    row = await case.connection.fetchrow(_SERVER)
+async def server(examination: Examination) -> list[Check]:
+    """Report the server's version, whether it accepts writes, its latency and its clock."""
+    row = await examination.connection.fetchrow(_SERVER)
     assert row is not None
-    detail = f"PostgreSQL {row['version']} at {migrate.without_password(case.settings.dsn)}"
+    detail = f"PostgreSQL {row['version']} at {migrate.without_password(examination.settings.dsn)}"
     if row["read_only"]:
-        advice = "name all hosts and target_session_attrs=read-write in the address; collectors answer 503 meanwhile"
-        found = Check("postgres", "problem", f"{detail} is a standby, or read-only", advice)
+        advice = "name all hosts and target_session_attrs=read-write in the address; until then, collectors return 503"
+        check = Check("postgres", "problem", f"{detail} is a standby, or read-only", advice)
     elif row["major"] < OLDEST_MAJOR:
-        found = Check("postgres", "problem", f"{detail} is too old", f"upgrade it to {OLDEST_MAJOR} or later")
+        check = Check("postgres", "problem", f"{detail} is too old", f"upgrade it to {OLDEST_MAJOR} or later")
     else:
-        found = Check("postgres", "ok", detail)
-    took_s, ahead_s = min([await _round_trip(case.connection) for _ in range(5)])
-    return [found, _latency(took_s), _clock(ahead_s, took_s)]
+        check = Check("postgres", "ok", detail)
+    elapsed_s, ahead_s = min([await _round_trip(examination.connection) for _ in range(5)])
+    return [check, _latency(elapsed_s), _clock(ahead_s, elapsed_s)]
 
 
 async def _round_trip(connection: asyncpg.Connection) -> tuple[float, float]:
-    """Return how long it takes, and how far the database's clock is ahead of this machine's."""
-    sent, began_s = datetime.now(UTC), time.monotonic()
-    theirs = await connection.fetchval("SELECT clock_timestamp()")
-    took_s = time.monotonic() - began_s
-    return took_s, (theirs - sent).total_seconds() - took_s / 2
+    """Return the time of a round trip, and how far the server's clock is ahead of this machine's."""
+    sent, started_s = datetime.now(UTC), time.monotonic()
+    server_time = await connection.fetchval("SELECT clock_timestamp()")
+    elapsed_s = time.monotonic() - started_s
+    return elapsed_s, (server_time - sent).total_seconds() - elapsed_s / 2
 
 
-def _latency(took_s: float) -> Check:
-    status: Status = "warning" if took_s * 1000 > FAR_MS else "ok"
-    advice = "a commit takes several: run the collector near its database"
-    return judged("latency", status, f"a round trip takes {took_s * 1000:.1f} ms", advice)
+def _latency(elapsed_s: float) -> Check:
+    status: Status = "warning" if elapsed_s * 1000 > FAR_MS else "ok"
+    advice = "a commit takes several round trips: run the collector near its database"
+    return judged("latency", status, f"a round trip takes {elapsed_s * 1000:.1f} ms", advice)
 
 
-def _clock(ahead_s: float, took_s: float) -> Check:
-    status: Status = "warning" if abs(ahead_s) > MAX_SKEW_S + took_s else "ok"
-    detail = f"the database's is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
-    return judged("clock", status, detail, "correct the wrong one (timedatectl): collectors make days by their own")
+def _clock(ahead_s: float, elapsed_s: float) -> Check:
+    status: Status = "warning" if abs(ahead_s) > MAX_SKEW_S + elapsed_s else "ok"
+    detail = f"the clock of the server is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
+    return judged(
+        "clock",
+        status,
+        detail,
+        "correct the wrong clock (timedatectl): collectors create the partitions of days by their own clock",
+    )
 
 
-async def schema(case: Examination) -> list[Check]:
-    """Say whether this release can work with the schema; one that is newer is fine."""
-    problem = await schema_problem(case.connection)
+async def schema(examination: Examination) -> list[Check]:
+    """Report whether this release can use the schema; a newer schema is fine."""
+    problem = await schema_problem(examination.connection)
     if problem:
         return [
             Check(
                 "schema", "problem", problem.removesuffix(": run `brain-events migrate`"), "run `brain-events migrate`"
             )
         ]
-    return [Check("schema", "ok", f"at {await migrate.revision_of(case.connection)}, this release has {migrate.HEAD}")]
+    return [
+        Check(
+            "schema", "ok", f"at {await migrate.revision_of(examination.connection)}; this release needs {migrate.HEAD}"
+        )
+    ]
 
 
-async def durability(case: Examination) -> list[Check]:
-    """Look for settings by which what was acknowledged can be lost."""
-    has = {row["name"]: row["reset_val"] for row in await case.connection.fetch(_PROMISES)}
-    crash = (
-        "set it to on and restart Postgres: what was acknowledged can be lost, or the whole database, with the power"
-    )
-    found = [
-        judged(name, "ok" if has[name] == "on" else "problem", f"is {has[name]}", crash)
+async def durability(examination: Examination) -> list[Check]:
+    """Find settings that can lose acknowledged events."""
+    values = {row["name"]: row["reset_val"] for row in await examination.connection.fetch(_DURABILITY)}
+    crash = "set it to on and restart Postgres: a power failure can lose acknowledged events, or the entire database"
+    checks = [
+        judged(name, "ok" if values[name] == "on" else "problem", f"{name} is {values[name]}", crash)
         for name in ("fsync", "full_page_writes")
     ]
-    server, ours = has["synchronous_commit"], case.session["synchronous_commit"]
-    status: Status = "problem" if ours in WEAK else "warning" if server in WEAK else "ok"
+    server, session = values["synchronous_commit"], examination.session["synchronous_commit"]
+    status: Status = "problem" if session in WEAK else "warning" if server in WEAK else "ok"
     advice = (
-        "collectors raise it for themselves, other writers (psql, restores) get the server's: "
-        "ALTER DATABASE and ALTER ROLE ... RESET synchronous_commit, or on in postgresql.conf"
+        "collectors raise it for their own sessions; other writers (psql, restores) use the server's value: "
+        "ALTER DATABASE and ALTER ROLE ... RESET synchronous_commit, or set it to on in postgresql.conf"
     )
-    found.append(judged("sync commit", status, f"the server gives {server}, a collector's session has {ours}", advice))
-    sums = has["data_checksums"]
-    advice = "a disk that returns wrong bytes goes unnoticed: stop Postgres, pg_checksums --enable"
-    return [*found, judged("checksums", "ok" if sums == "on" else "warning", f"data_checksums is {sums}", advice)]
+    detail = f"synchronous_commit is {server} on the server, {session} in a collector's session"
+    checks.append(judged("sync commit", status, detail, advice))
+    checksums = values["data_checksums"]
+    advice = (
+        "without checksums, a disk that returns wrong bytes is not noticed: stop Postgres, run pg_checksums --enable"
+    )
+    status = "ok" if checksums == "on" else "warning"
+    return [*checks, judged("checksums", status, f"data_checksums is {checksums}", advice)]
 
 
-async def replication(case: Examination) -> list[Check]:
-    """Say who copies the data, and what is lost with the server."""
-    has = {row["name"]: row["reset_val"] for row in await case.connection.fetch(_PROMISES)}
-    wanted = has["synchronous_standby_names"]
-    rows = await case.connection.fetch(_STANDBYS)
+async def replication(examination: Examination) -> list[Check]:
+    """Report the standbys, and what the loss of the server would lose."""
+    values = {row["name"]: row["reset_val"] for row in await examination.connection.fetch(_DURABILITY)}
+    required = values["synchronous_standby_names"]
+    rows = await examination.connection.fetch(_STANDBYS)
     standbys = ", ".join(f"{row['name']} ({row['sync_state']}, {row['lag_s']:.1f} s behind)" for row in rows)
     synchronous = any(row["sync_state"] in {"sync", "quorum"} for row in rows)
-    if wanted and not synchronous:
-        detail = f"commits wait for {wanted!r}, which is not connected (connected: {standbys or 'none'})"
-        advice = "bring that standby back; until then collectors answer 503, and nothing is lost"
+    if required and not synchronous:
+        detail = f"commits wait for {required!r}, which is not connected (connected: {standbys or 'none'})"
+        advice = "restore that standby; until then, collectors return 503, and nothing is lost"
         return [Check("replication", "problem", detail, advice)]
     if not rows:
-        detail = "one server, no standby: a lost server loses everything since the last backup"
+        detail = "one server, no standby: losing the server loses all events since the last backup"
         return [Check("replication", "ok", detail)]
     if synchronous:
-        detail = f"synchronous: a lost server loses nothing once its standby is promoted; {standbys}"
+        detail = f"synchronous: losing the server loses nothing, once its standby is promoted; {standbys}"
     else:
-        detail = f"asynchronous: a lost server loses what had not been replicated, usually the last second; {standbys}"
+        detail = (
+            f"asynchronous: losing the server loses what was not replicated yet, usually the last second; {standbys}"
+        )
     late = max(row["lag_s"] for row in rows) > MAX_LAG_S
-    return [judged("replication", "warning" if late else "ok", detail, "see why it is late: its disk, the network")]
+    return [
+        judged(
+            "replication",
+            "warning" if late else "ok",
+            detail,
+            "find out why the standby is behind: its disk, or the network",
+        )
+    ]
 
 
-async def session(case: Examination) -> list[Check]:
-    """Look whether our sessions get the limits that they ask for: without them one that hangs holds up all."""
-    settings, has = case.settings, case.session
-    wanted = {
+async def session(examination: Examination) -> list[Check]:
+    """Check that a collector's session has the limits it requests: without them, one that hangs blocks all others."""
+    settings, values = examination.settings, examination.session
+    required = {
         "lock_timeout": settings.lock_deadline_s,
         "statement_timeout": settings.write_deadline_s,
         "idle_in_transaction_session_timeout": 2 * settings.write_deadline_s,
     }
     wrong = [
-        f"{name} is {has[name]} ms in place of {int(s * 1000)}"
-        for name, s in wanted.items()
-        if has[name] != str(int(s * 1000))
+        f"{name} is {values[name]} ms instead of {int(s * 1000)} ms"
+        for name, s in required.items()
+        if values[name] != str(int(s * 1000))
     ]
     if wrong:
-        advice = "a pooler or a login trigger takes them away: let these startup parameters through"
+        advice = "a pooler or a login trigger changes them: let these startup parameters pass"
         return [Check("session", "problem", "; ".join(wrong), advice)]
-    shown = ", ".join(f"{name} {has[name]} ms" for name in wanted)
-    return [Check("session", "ok", f"a collector's session has {shown}")]
+    limits = ", ".join(f"{name} {values[name]} ms" for name in required)
+    return [Check("session", "ok", f"a collector's session has {limits}")]

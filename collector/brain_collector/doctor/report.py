@@ -1,4 +1,4 @@
-"""Runs every check on a session like a collector's, and writes what is found: a line a check, or JSON."""
+"""Runs every check on a session like a collector's, and writes the results: a line a check, or JSON."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, connect, deadline, reason_of
 from brain_collector.storage.migrate import without_password
 
-Look = Callable[[Examination], Awaitable[list[Check]]]
+Checker = Callable[[Examination], Awaitable[list[Check]]]
 
 _SESSION: Final = "SELECT name, setting FROM pg_settings WHERE name LIKE '%\\_timeout' OR name = 'synchronous_commit'"
 _READ_ONLY: Final = "SET default_transaction_read_only = on; SET application_name = 'brain-events doctor'"
 
-LOOKS: Final[dict[str, Look]] = {
+CHECKERS: Final[dict[str, Checker]] = {
     "postgres": postgres.server,
     "durability": postgres.durability,
     "replication": postgres.replication,
@@ -29,7 +29,7 @@ LOOKS: Final[dict[str, Look]] = {
     "disk": capacity.disk,
     "wraparound": capacity.wraparound,
 }
-LOOKS_AT_DATA: Final[dict[str, Look]] = {
+DATA_CHECKERS: Final[dict[str, Checker]] = {
     "lock table": capacity.lock_table,
     "partitions": data.partitions,
     "indexes": data.indexes,
@@ -37,11 +37,11 @@ LOOKS_AT_DATA: Final[dict[str, Look]] = {
     "recount": data.recount,
     "duplicates": data.duplicates,
 }
-"""These need the schema."""
+"""Checks that need the schema."""
 
 
 async def run(settings: Settings, bounds: Bounds, out: TextIO, *, as_json: bool) -> int:
-    """Look at everything and write what is found; return 0 if nothing is a problem, else 1."""
+    """Run every check and write the results; return 0 if none is a problem, else 1."""
     checks = []
     async for check in examine(settings, bounds):
         checks.append(check)
@@ -59,14 +59,14 @@ async def run(settings: Settings, bounds: Bounds, out: TextIO, *, as_json: bool)
 
 
 async def examine(settings: Settings, bounds: Bounds) -> AsyncIterator[Check]:
-    """Yield what is found; a check that cannot be made is a problem, not silence."""
-    settings, data_dir = _found(settings)
+    """Yield the results; a check that fails to run is a problem."""
+    settings, data_dir = _with_addresses(settings)
     try:
         connection = await connect(settings, statement_timeout_s=settings.write_deadline_s)
     except (*GONE, asyncpg.PostgresError, ValueError) as error:
-        advice = "start it; is the address right, the password good, a firewall between?"
+        advice = "check that the server runs, the address, the password, and firewalls"
         if data_dir is not None:
-            advice = f"start the collector on {data_dir}, name another --data-dir, or a Postgres with --database-url"
+            advice = f"start the collector on {data_dir}, or use --data-dir or --database-url to name another database"
         yield Check("postgres", "problem", f"{without_password(settings.dsn)}: {reason_of(error)}", advice)
     else:
         try:
@@ -77,11 +77,11 @@ async def examine(settings: Settings, bounds: Bounds) -> AsyncIterator[Check]:
     yield await capacity.cache(settings)
 
 
-def _found(settings: Settings) -> tuple[Settings, Path | None]:
-    """Return the settings with addresses: without one, of the engines that a collector runs on its data directory."""
+def _with_addresses(settings: Settings) -> tuple[Settings, Path | None]:
+    """Return settings with a database address: by default those of the embedded engines in the data directory."""
     if settings.database_url is not None:
         return settings, None
-    from brain_collector.embedded import datadir, postgres, valkey  # noqa: PLC0415 - only where there is one
+    from brain_collector.embedded import datadir, postgres, valkey  # noqa: PLC0415 - only for an embedded database
 
     data_dir = Path(settings.data_dir or "").resolve()
     sockets = datadir.socket_path(data_dir)
@@ -94,24 +94,24 @@ async def _database(
 ) -> AsyncIterator[Check]:
     session = {row["name"]: row["setting"] for row in await connection.fetch(_SESSION)}
     await connection.execute(f"{_READ_ONLY}; SET statement_timeout = {int(bounds.timeout_s * 1000)}")
-    case = Examination(connection, settings, bounds, data_dir, session)
-    for name, look in LOOKS.items():
-        for check in await _made(name, look, case):
+    examination = Examination(connection, settings, bounds, data_dir, session)
+    for name, checker in CHECKERS.items():
+        for check in await _run_check(name, checker, examination):
             yield check
-    schema = await _made("schema", postgres.schema, case)
+    schema = await _run_check("schema", postgres.schema, examination)
     for check in schema:
         yield check
-    for name, look in LOOKS_AT_DATA.items() if schema[0].status == "ok" else ():
-        for check in await _made(name, look, case):
+    for name, checker in DATA_CHECKERS.items() if schema[0].status == "ok" else ():
+        for check in await _run_check(name, checker, examination):
             yield check
 
 
-async def _made(name: str, look: Look, case: Examination) -> list[Check]:
+async def _run_check(name: str, checker: Checker, examination: Examination) -> list[Check]:
     try:
-        async with deadline(case.connection.terminate, case.bounds.timeout_s + 5):
-            return await look(case)
+        async with deadline(examination.connection.terminate, examination.bounds.timeout_s + 5):
+            return await checker(examination)
     except (*GONE, asyncpg.PostgresError) as error:
-        advice = "look in the server's log; to see everything, the role needs pg_monitor"
+        advice = "see the server's log; the role may lack the rights of pg_monitor"
         if isinstance(error, asyncpg.QueryCanceledError):
-            advice = "look at less with --days, or longer with --timeout-s"
-        return [Check(name, "problem", f"could not be looked at: {reason_of(error)}", advice)]
+            advice = "recount fewer days with --days, or allow more time with --timeout-s"
+        return [Check(name, "problem", f"the check failed: {reason_of(error)}", advice)]

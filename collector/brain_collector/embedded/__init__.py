@@ -1,10 +1,10 @@
-"""PostgreSQL and Valkey inside the collector's own life: started before it serves, watched, stopped after it.
+"""PostgreSQL and Valkey as part of the collector: started before it serves, watched while it does, stopped after it.
 
     with embedded.running(Config(data_dir=Path(...))) as engines:
         serve(engines.database_url, engines.redis_url)      # and, as a task of its event loop: engines.watch()
 
-`postgres` and `valkey` say what is run, `supervisor` how, `datadir` where and under which user.
-May import the ground floor only. Must not know the collector: it gets a configuration and returns addresses.
+`postgres` and `valkey` describe the servers, `supervisor` runs them, `datadir` provides the directory and the user.
+May import the shared files only. Must not know the collector: it takes a configuration and returns addresses.
 """
 
 import asyncio
@@ -35,9 +35,9 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PREDECESSOR_PATIENCE_S = 60.0
-"""How long a server of a killed collector may take to finish its shutdown."""
+"""Maximum wait for the server of a killed collector to shut down."""
 MAX_FAILED_STARTS = 5
-"""With back-off, three seconds: backends that outlived a killed postmaster are gone by then."""
+"""With backoff this takes three seconds: backends that outlived a killed postmaster have ended by then."""
 VALKEY_PATIENCE_S = 5.0
 POLL_S = 0.02
 WATCH_INTERVAL_S = 0.1
@@ -46,19 +46,19 @@ WATCH_INTERVAL_S = 0.1
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     pg_bin: Path | None = None
-    """Directory of `postgres` and `initdb`; None looks for the wheel, then for a system's installation."""
+    """Directory of `postgres` and `initdb`. None: those of the wheel, else those of the system."""
     pg_user: str | None = None
-    """Who the engines run as when we are root."""
+    """User that the engines run as if this process is root."""
     pg_settings: Mapping[str, str] = {}
-    """Server settings beside, or instead of, those in `postgres.SETTINGS`."""
+    """Server settings that extend or override `postgres.SETTINGS`."""
     with_valkey: bool = True
     valkey_max_memory: str = "64mb"
     stop_patience_s: float = 10.0
-    """How long an engine may take to stop before it is made to."""
+    """Maximum time for an engine to stop by itself before it is forced to."""
 
 
 class Engines:
-    """The running engines. `redis_url` is None where Valkey is missing or does not start: use the in-process cache."""
+    """The running engines. `redis_url` is None if Valkey is missing or fails to start: use the in-process cache."""
 
     def __init__(self, sockets: Path, database: Supervised, cache: Supervised | None) -> None:
         self.database_url = postgres.url(sockets)
@@ -70,7 +70,7 @@ class Engines:
         return tuple(supervised.status for supervised in self._supervised)
 
     async def watch(self) -> None:
-        """Start again what dies, until cancelled; runs on the event loop of the main thread, and never raises."""
+        """Restart engines that end, until cancelled; runs on the event loop of the main thread, and never raises."""
         while True:
             for supervised in self._supervised:
                 supervised.step()
@@ -79,14 +79,14 @@ class Engines:
 
 @contextmanager
 def running(config: Config) -> Iterator[Engines]:
-    """Start the engines, wait until they answer, and stop them at the end. Call it from the main thread.
+    """Start the engines, wait until they accept connections, and stop them at the end. Call it from the main thread.
 
-    It blocks: half a second at the first start, a tenth at the next, as long as recovery takes after a crash.
+    It blocks: for half a second at the first start, a tenth at later ones, and for the recovery after a crash.
 
     Raises:
-        DataDirError: the directory is in use, out of reach, or holds another version's data.
-        EngineMissing: there is no PostgreSQL.
-        EngineFailed: PostgreSQL does not start; the message ends with what it said.
+        DataDirError: the directory is in use, not accessible, or holds data of another version.
+        EngineMissing: no PostgreSQL is installed.
+        EngineFailed: PostgreSQL does not start; the message ends with the last lines of its log.
     """
     with ExitStack() as stack:
         data_dir = stack.enter_context(datadir.opened(config.data_dir))
@@ -94,26 +94,26 @@ def running(config: Config) -> Iterator[Engines]:
         sockets = datadir.socket_dir(data_dir, owner)
         if sockets.parent != data_dir:
             stack.callback(_remove_if_empty, sockets)
-        cache = _begin_valkey(config, data_dir, sockets, owner, stack)  # comes up while PostgreSQL does
+        cache = _start_valkey(config, data_dir, sockets, owner, stack)  # starts in parallel with PostgreSQL
         program = postgres.program(data_dir, sockets, owner, bin_dir=config.pg_bin, settings=config.pg_settings)
         database = Supervised(program)
         stack.callback(database.stop, config.stop_patience_s)
         if cache:
             stack.callback(cache.ask_to_stop)
-        _await_postgres(database)
-        if cache and not _came_up(cache):
+        _wait_for_postgres(database)
+        if cache and not _wait_for_valkey(cache):
             cache.stop(config.stop_patience_s)
             cache = None
         yield Engines(sockets, database, cache)
 
 
-def _begin_valkey(config: Config, data_dir: Path, sockets: Path, owner: Owner, stack: ExitStack) -> Supervised | None:
+def _start_valkey(config: Config, data_dir: Path, sockets: Path, owner: Owner, stack: ExitStack) -> Supervised | None:
     if not config.with_valkey:
         return None
     try:
         program = valkey.program(data_dir, sockets, owner, max_memory=config.valkey_max_memory)
     except EngineMissing as error:
-        logger.warning("%s The cache stays in this process.", error)
+        logger.warning("%s Until then, the collector uses its in-process cache.", error)
         return None
     cache = Supervised(program)
     stack.callback(cache.stop, config.stop_patience_s)
@@ -121,30 +121,34 @@ def _begin_valkey(config: Config, data_dir: Path, sockets: Path, owner: Owner, s
     return cache
 
 
-def _await_postgres(database: Supervised) -> None:
-    """Wait for as long as the server lives (a recovery may be long), not for one that cannot live."""
-    program, give_up_at = database.program, time.monotonic() + PREDECESSOR_PATIENCE_S
+def _wait_for_postgres(database: Supervised) -> None:
+    """Wait as long as the server runs, since a recovery may be long; give up on one that cannot run."""
+    program, give_up_at_s = database.program, time.monotonic() + PREDECESSOR_PATIENCE_S
     while not database.ready:
         database.step()
         if database.status.waits_for:
-            raise EngineFailed(f"PostgreSQL does not start: {database.status.waits_for}.")
+            raise EngineFailed(f"PostgreSQL cannot start: {database.status.waits_for}.")
         if database.exits >= MAX_FAILED_STARTS:
-            raise EngineFailed(f"PostgreSQL does not start. The end of {program.log}:\n{last_lines(program.log)}")
-        if not database.status.running and time.monotonic() > give_up_at:
+            raise EngineFailed(
+                f"PostgreSQL does not start. The last lines of {program.log}:\n{last_lines(program.log)}"
+            )
+        if not database.status.running and time.monotonic() > give_up_at_s:
             raise EngineFailed(
                 f"An earlier PostgreSQL server still holds {program.log.parent} after {PREDECESSOR_PATIENCE_S:.0f} s. "
-                f"Its pid is the first line of postgres/postmaster.pid; stop it. The end of {program.log}:\n"
+                f"Stop it; its pid is the first line of postgres/postmaster.pid. The last lines of {program.log}:\n"
                 f"{last_lines(program.log)}"
             )
         time.sleep(POLL_S)
 
 
-def _came_up(cache: Supervised) -> bool:
-    give_up_at = time.monotonic() + VALKEY_PATIENCE_S
+def _wait_for_valkey(cache: Supervised) -> bool:
+    give_up_at_s = time.monotonic() + VALKEY_PATIENCE_S
     while not cache.ready:
         cache.step()
-        if cache.exits >= MAX_FAILED_STARTS or time.monotonic() > give_up_at:
-            logger.warning("Valkey does not start (see %s). The cache stays in this process.", cache.program.log)
+        if cache.exits >= MAX_FAILED_STARTS or time.monotonic() > give_up_at_s:
+            logger.warning(
+                "Valkey does not start (see %s). The collector uses its in-process cache.", cache.program.log
+            )
             return False
         time.sleep(POLL_S)
     return True

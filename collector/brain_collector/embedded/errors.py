@@ -1,9 +1,9 @@
-"""What can go wrong with the embedded engines, each with a message for the person at the terminal.
+"""The errors of the embedded engines; each message is written for the user at the terminal.
 
 EmbeddedError         a CollectorError: the command ends with its message
-├── DataDirError      the data directory is in use, out of reach, or from another version
-├── EngineMissing     no usable binary was found
-└── EngineFailed      the engine was started and did not come up
+├── DataDirError      the data directory is in use, not accessible, or of another version
+├── EngineMissing     no usable binary is installed
+└── EngineFailed      the engine was started, but does not accept connections
 """
 
 from brain_collector.errors import CollectorError
@@ -14,12 +14,12 @@ class EmbeddedError(CollectorError):
 
 
 class DataDirError(EmbeddedError):
-    """The data directory cannot be used: nothing in it was changed."""
+    """The data directory cannot be used; nothing in it was changed."""
 
 
-class EngineMissing(EmbeddedError):  # noqa: N818 - reads as what it is
+class EngineMissing(EmbeddedError):  # noqa: N818 - an outcome
     """No usable engine binary is installed."""
 
 
-class EngineFailed(EmbeddedError):  # noqa: N818 - reads as what it is
-    """An engine was started and did not come up; the message ends with the last lines of its log."""
+class EngineFailed(EmbeddedError):  # noqa: N818 - an outcome
+    """An engine was started, but does not accept connections; the message ends with the last lines of its log."""

@@ -1,8 +1,8 @@
-"""Keeps one program running as our direct child: starts it, notices its end, starts it again with back-off, stops it.
+"""Keeps one program running as a direct child: starts it, notices its end, restarts it with backoff, stops it.
 
-Nothing here blocks but `stop`: `step` is called every fraction of a second, at start by a plain loop, later by a
-task of the event loop. Polling ties the child to no event loop, no thread and no SIGCHLD handler, of which uvicorn,
-uvloop and the tests each have their own.
+Only `stop` blocks. `step` is called several times a second: at the start by a plain loop, later by a task of the event
+loop. Polling does not depend on an event loop, a thread or a SIGCHLD handler; uvicorn, uvloop and the tests each have
+their own.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ MAX_LOG_BYTES = 8 * 1024 * 1024
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 2.0
 SETTLED_AFTER_S = 10.0
-"""A program that ran this long starts again with the first back-off."""
+"""After running this long, a program is restarted with the first backoff."""
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """The user an engine runs as, and who owns its files."""
+    """The user that an engine runs as, and that owns its files."""
 
     name: str
     uid: int
@@ -39,11 +39,11 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run and how to tell that it works.
+    """A program to run, and how to prepare and check it.
 
-    `clear` makes way for a start: it returns False as long as a predecessor holds the data.
-    `ready` tells whether the process with that pid accepts connections.
-    `hindrance` says, after a failure, what would make the next start fail too; None: nothing is known.
+    `clear` prepares a start; it returns False while a predecessor still uses the data.
+    `ready` returns whether the process with this pid accepts connections.
+    `obstacle` returns, after a failure, the reason why the next start would fail too; None if there is none.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     stop_signal: signal.Signals
     clear: Callable[[], bool]
     ready: Callable[[int], bool]
-    hindrance: Callable[[], str | None] = lambda: None
+    obstacle: Callable[[], str | None] = lambda: None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,26 +68,26 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def spawn(argv: tuple[str, ...], log: Path, owner: Owner, stop_signal: signal.Signals) -> "subprocess.Popen[bytes]":
-    """Start `argv` as `owner` in a session of its own, told by the kernel to stop should we die (Linux)."""
-    # The parent-death signal comes when the *thread* that spawned ends: prctl(2).
+    """Start `argv` as `owner` in its own session; on Linux, the kernel stops it if this process dies."""
+    # The parent-death signal is sent when the *thread* that spawned the process ends: prctl(2).
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("engines are started from the main thread: their life hangs on the thread's")
+        raise RuntimeError("engines must be started from the main thread: they end with the thread that starts them")
     launch = (sys.executable, "-I", "-S", str(_LAUNCH))
     identity = (str(os.getpid()), str(int(stop_signal)), str(owner.uid), str(owner.gid))
     with open(log, "ab", opener=_open_private) as output:
-        return subprocess.Popen(  # noqa: S603 - our own argv, no shell
+        return subprocess.Popen(  # noqa: S603 - a fixed argv, no shell
             (*launch, *identity, *argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C"},  # PGPORT and its like are for clients
-            start_new_session=True,  # the terminal's Ctrl-C is for us alone
+            env={"PATH": os.defpath, "LC_ALL": "C"},  # PGPORT and other variables are for clients
+            start_new_session=True,  # the terminal's Ctrl-C goes to this process only
         )
 
 
 class Supervised:
-    """One program under supervision. Make it, `step` it until it is `ready`, keep stepping, `stop` it."""
+    """One program under supervision: call `step` until it is `ready`, keep calling it, then call `stop`."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -117,12 +117,12 @@ class Supervised:
         return self._process is not None and self._process.poll() is None and self.program.ready(self._process.pid)
 
     def step(self) -> None:
-        """Take note of an exit; start the program when its back-off is over and the way is clear."""
+        """Record an exit; start the program when its backoff is over and nothing prevents the start."""
         if self._process is not None:
             code = self._process.poll()
             if code is not None:
-                self._ended(code)
-        elif time.monotonic() >= self._start_due and not self._hindered() and self.program.clear():
+                self._record_exit(code)
+        elif time.monotonic() >= self._start_due and not self._is_blocked() and self.program.clear():
             self._start()
         bound_log(self.program.log)
 
@@ -131,7 +131,7 @@ class Supervised:
             self._process.send_signal(self.program.stop_signal)
 
     def stop(self, patience_s: float) -> None:
-        """Stop the program: politely, after `patience_s` at once (SIGQUIT), and at last by SIGKILL. Twice is safe."""
+        """Stop the program by its stop signal, after `patience_s` by SIGQUIT, then by SIGKILL; twice is safe."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -140,35 +140,35 @@ class Supervised:
             try:
                 self._last_exit = process.wait(wait_s)
             except subprocess.TimeoutExpired:
-                logger.warning("%s (pid %d) ignores %s", self.program.name, process.pid, number.name)
+                logger.warning("%s (pid %d) does not stop on %s", self.program.name, process.pid, number.name)
             else:
                 return
 
-    def _hindered(self) -> bool:
-        """After a failure, wait for what would make the next start fail too, and say so once."""
-        found = self.program.hindrance() if self._last_exit else None
-        if found and self._waits_for is None:
-            logger.error("%s is not started again yet: %s", self.program.name, found)
-        self._waits_for = found
-        return found is not None
+    def _is_blocked(self) -> bool:
+        """Return whether an obstacle would make the next start fail, after a failure; log it once."""
+        obstacle = self.program.obstacle() if self._last_exit else None
+        if obstacle and self._waits_for is None:
+            logger.error("%s is not restarted yet: %s", self.program.name, obstacle)
+        self._waits_for = obstacle
+        return obstacle is not None
 
     def _start(self) -> None:
         program = self.program
         self._started_at = time.monotonic()
         try:
             self._process = spawn(program.argv, program.log, program.owner, program.stop_signal)
-        except OSError as error:  # no memory or process slots just now: an exit like any other
+        except OSError as error:  # no memory or process slots at the moment: treated as an exit
             logger.warning("%s cannot be started: %s", program.name, error)
             self._back_off()
         else:
             self._starts += 1
 
-    def _ended(self, code: int) -> None:
+    def _record_exit(self, code: int) -> None:
         self._process, self._last_exit = None, code
         self.exits += 1
         self._back_off()
         logger.warning(
-            "%s ended with %d and is started again in %.1f s; its log: %s",
+            "%s ended with code %d and is restarted in %.1f s; its log: %s",
             self.program.name,
             code,
             self._start_due - time.monotonic(),
@@ -184,11 +184,11 @@ class Supervised:
 
 
 def bound_log(log: Path) -> None:
-    """Move what a log holds to `<name>.1` once it is over the limit; its writers append, so they go on at the top."""
+    """Move the content of a log that exceeds the limit to `<name>.1`; its writers append, so they start over."""
     try:
         if log.stat().st_size <= MAX_LOG_BYTES:
             return
-        with contextlib.suppress(OSError):  # no room for a copy is one more reason to make some
+        with contextlib.suppress(OSError):  # without space for a copy, truncating it is even more urgent
             shutil.copyfile(log, log.with_name(log.name + ".1"))
         os.truncate(log, 0)
     except OSError:
@@ -196,7 +196,7 @@ def bound_log(log: Path) -> None:
 
 
 def last_lines(log: Path, count: int = 8) -> str:
-    """The end of a log, to be shown beneath an error."""
+    """Return the end of a log, to show below an error."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])

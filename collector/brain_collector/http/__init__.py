@@ -1,5 +1,5 @@
-"""From sockets to requests: connections, limits on heads and bodies, admission, draining, the request log.
+"""From sockets to requests: the connection, its limits, admission of bodies, draining, and the request log.
 
-Holds the bounds that uvicorn lacks, and the context of each request (`scope`).
-May import the ground floor only. Must not know API keys, endpoints, or what is stored.
+Adds the bounds that uvicorn lacks. `scope` is the context of each request, which the layers above fill in.
+May import the shared files only. Must not know how access is decided, which endpoints there are, or what is stored.
 """

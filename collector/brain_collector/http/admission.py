@@ -1,7 +1,7 @@
-"""How many bytes the collector holds for requests that are not answered yet; what is too much waits, then is refused.
+"""A memory budget for all requests in progress: what does not fit waits for its turn, then is refused.
 
-So a collector that is asked for more than it can do does what it can: who is admitted is finished, who is not costs
-next to nothing, and nobody can make it work on refusals by asking faster.
+So an overloaded collector does what it can: an admitted request is finished, a refused one costs next to nothing, and
+no client gains by asking faster.
 """
 
 import asyncio
@@ -15,82 +15,80 @@ from brain_collector.settings import Settings
 
 
 class Budget:
-    """The bytes of all bodies between their first byte and their answer: received, inflated, decoded, being written."""
+    """The bytes of all bodies from their first byte to their response: received, inflated, decoded, being written."""
 
     def __init__(self, settings: Settings) -> None:
         self.max_bytes = settings.max_pending_bytes
-        self.held = 0
+        self.reserved = 0
         self._settings = settings
-        self._waiting: dict[asyncio.Future[None], int] = {}  # in order, with the bytes that each wants
+        self._queue: dict[asyncio.Future[None], int] = {}  # in order, with the bytes that each request needs
 
     @property
     def waiting(self) -> int:
-        """How many requests wait to be admitted."""
-        return len(self._waiting)
+        """The number of requests that wait for admission."""
+        return len(self._queue)
 
     @contextmanager
-    def share(self) -> Iterator["Reservation"]:
-        """Yield what one request takes its bytes through; they are given back at the end of the block."""
-        share = Reservation(self)
+    def reserve(self) -> Iterator["Reservation"]:
+        """Yield the reservation of one request; it is released at the end of the block."""
+        reservation = Reservation(self)
         try:
-            yield share
+            yield reservation
         finally:
-            share.resize(0)
+            reservation.resize(0)
 
-    def fits(self, n: int, taken: int = 0) -> bool:
-        """Tell whether who has `taken` may have n more. One alone always may: the limits of a body bound it."""
-        return self.held == taken or self.held + n <= self.max_bytes
+    def fits(self, n: int, held: int = 0) -> bool:
+        """Return whether a request that holds `held` bytes may take n more. A sole request always may."""
+        return self.reserved == held or self.reserved + n <= self.max_bytes
 
-    async def turn(self, n: int, left: "asyncio.Future[None]") -> None:
-        """Return when there is room for n bytes and it is this request's turn; the bytes are then taken.
+    async def wait_for(self, n: int, disconnected: "asyncio.Future[None]") -> None:
+        """Reserve n bytes, as soon as they fit and every earlier request has its turn.
 
         Raises:
-            Unavailable: it was not within `admission_wait_s`, or `max_waiting_requests` wait already.
-            ClientDisconnect: the client left, as `left` told.
+            Unavailable: They did not within `admission_wait_s`, or `max_waiting_requests` wait already.
+            ClientDisconnect: The client disconnected meanwhile.
         """
-        if not self._waiting and self.fits(n):
-            self.held += n
+        if not self._queue and self.fits(n):
+            self.reserved += n
             return
-        if len(self._waiting) >= self._settings.max_waiting_requests:
-            raise self.too_much()
+        if len(self._queue) >= self._settings.max_waiting_requests:
+            raise self.overloaded()
         admitted = asyncio.get_running_loop().create_future()
-        self._waiting[admitted] = n
-        has_turn = False
+        self._queue[admitted] = n
+        is_admitted = False
         try:
-            wait_s = self._settings.admission_wait_s
-            await asyncio.wait([admitted, left], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            has_turn = admitted.done() and not left.done()
+            timeout_s = self._settings.admission_wait_s
+            await asyncio.wait([admitted, disconnected], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            is_admitted = admitted.done() and not disconnected.done()
         finally:
-            if not has_turn:
-                self._give_up(admitted, n)
-        if left.done():
+            if not is_admitted:
+                self._leave_queue(admitted, n)
+        if disconnected.done():
             raise ClientDisconnect
-        if not has_turn:
-            raise self.too_much(has_waited=True)
+        if not is_admitted:
+            raise self.overloaded(has_waited=True)
 
-    def _give_up(self, admitted: "asyncio.Future[None]", n: int) -> None:
-        """Let the next have the place; it may have been admitted in the moment in which it gave up."""
-        still_waits = self._waiting.pop(admitted, None) is not None
-        self.give_back(0 if still_waits else n)
+    def _leave_queue(self, admitted: "asyncio.Future[None]", n: int) -> None:
+        """Let the next request have the turn; this one may have been admitted at the moment it gave up."""
+        was_queued = self._queue.pop(admitted, None) is not None
+        self.release(0 if was_queued else n)
 
-    def give_back(self, n: int) -> None:
-        """Admit, for n bytes that are free again, who waits for them."""
-        self.held -= n
-        while self._waiting:
-            admitted, wanted = next(iter(self._waiting.items()))
-            if not self.fits(wanted):
+    def release(self, n: int) -> None:
+        """Return n bytes, and admit the requests that they are enough for."""
+        self.reserved -= n
+        while self._queue:
+            admitted, needed = next(iter(self._queue.items()))
+            if not self.fits(needed):
                 return
-            del self._waiting[admitted]
-            self.held += wanted
+            del self._queue[admitted]
+            self.reserved += needed
             admitted.set_result(None)
 
-    def too_much(self, *, has_waited: bool = False) -> Unavailable:
-        """Return the refusal; who has not waited for it waits for its answer."""
-        after_s = self._settings.retry_after_s
-        return Unavailable(
-            f"{self.held:,} bytes of other requests are being worked on; "
-            f"send it again in {after_s} s, with the same Idempotency-Key",
-            retry_after_s=after_s,
+    def overloaded(self, *, has_waited: bool = False) -> Unavailable:
+        """Return the refusal; a request that has not waited for it waits for its response."""
+        return Unavailable.send_again(
+            f"{self.reserved:,} bytes of other requests are being processed",
+            self._settings.retry_after_s,
             answer_after_s=0.0 if has_waited else self._settings.admission_wait_s,
         )
 
@@ -100,25 +98,33 @@ class Reservation:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self.taken = 0
+        self.held = 0
 
-    async def admit(self, n: int, left: "asyncio.Future[None]") -> None:
-        """Take the first n bytes, once there is room for them; `left` is done when the client is gone.
+    async def wait_for(self, n: int, disconnected: "asyncio.Future[None]") -> None:
+        """Reserve the first n bytes, once they fit; `disconnected` is done when the client is gone.
 
         Raises:
-            Unavailable, ClientDisconnect: see `Budget.turn`.
+            Unavailable, ClientDisconnect: see `Budget.wait_for`.
         """
-        await self._budget.turn(n, left)
-        self.taken += n
+        await self._budget.wait_for(n, disconnected)
+        self.held += n
+
+    def grow_to(self, n: int) -> None:
+        """Hold at least n bytes.
+
+        Raises:
+            Unavailable: see `resize`.
+        """
+        self.resize(max(n, self.held))
 
     def resize(self, n: int) -> None:
-        """Have n bytes from now on.
+        """Hold n bytes from now on.
 
         Raises:
-            Unavailable: others hold too much for more. Nobody waits with bytes in hand that another may wait for.
+            Unavailable: Others hold too much. No request waits while it holds bytes that another may wait for.
         """
-        more = n - self.taken
-        if more > 0 and not self._budget.fits(more, self.taken):
-            raise self._budget.too_much()
-        self._budget.give_back(-more)
-        self.taken = n
+        more = n - self.held
+        if more > 0 and not self._budget.fits(more, self.held):
+            raise self._budget.overloaded()
+        self._budget.release(-more)
+        self.held = n

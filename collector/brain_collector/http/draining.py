@@ -4,30 +4,19 @@ So load balancers take it out before it stops, and clients send nothing down a c
 """
 
 import asyncio
-from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brain_collector.errors import Unavailable
-from brain_collector.http.client_connection import line_of
 from brain_collector.http.problem import response
-
-_DRAINING: Final = "brain_collector.draining"
-
-
-class Stopping:
-    """Whether this collector has been told to stop."""
-
-    def __init__(self) -> None:
-        self.begun = False
+from brain_collector.http.scope import Stopping, context_of
 
 
 def is_draining(connection: HTTPConnection) -> bool:
     """Tell whether the collector that answers this request is about to stop."""
-    stopping: Stopping | None = connection.scope.get(_DRAINING)
-    return stopping is not None and stopping.begun
+    return context_of(connection.scope).stopping.begun
 
 
 class Draining:
@@ -40,10 +29,11 @@ class Draining:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Mark the request, and its answer as it is when it begins: stopping may begin in between."""
-        scope[_DRAINING] = self._stopping
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        context = context_of(scope)
+        context.stopping = self._stopping
 
         is_begun = False
 
@@ -62,11 +52,9 @@ class Draining:
             if not self._stopping.begun:
                 raise
             if is_begun:  # nor did this one
-                line_of(scope).cut()
+                context.connection.cut()
                 return
             await response(self._refusal())(scope, receive, send_and_close)
 
     def _refusal(self) -> Unavailable:
-        after_s = self._retry_after_s
-        said = f"the collector stops; send it again in {after_s} s, with the same Idempotency-Key"
-        return Unavailable(said, retry_after_s=after_s)
+        return Unavailable.send_again("the collector stops", self._retry_after_s)

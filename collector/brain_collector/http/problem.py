@@ -13,20 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.errors import Problem, ProblemBody
-from brain_collector.http.client_connection import line_of
+from brain_collector.http.scope import context_of
+from brain_collector.http.security_headers import SECURITY_HEADERS
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 MEDIA_TYPE: Final = "application/problem+json"
 
 logger: Final = logging.getLogger(__name__)
-
-SECURITY_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""On every answer, unless it sets its own."""
 
 
 def raw(problem: Problem, request_id: str) -> bytes:
@@ -59,7 +52,7 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 async def _drop_body(request: Request, seconds: float) -> None:
     """Let time pass, or the client go away; what it still sends is read and dropped, so that it can read the answer."""
-    line_of(request.scope).forgo_body()
+    context_of(request.scope).connection.decline_body()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while (await request.receive())["type"] != "http.disconnect":

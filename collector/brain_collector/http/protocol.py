@@ -18,13 +18,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed, Unavailable
-from brain_collector.http.body import ARRIVED
 from brain_collector.http.buffered_transport import BufferedTransport
-from brain_collector.http.client_connection import LINE
 from brain_collector.http.connection_limit import Admission, ConnectionLimit
 from brain_collector.http.head_limits import HeadLimits
 from brain_collector.http.problem import raw, response
-from brain_collector.http.request_log import REQUEST_ID, RequestLog, request_id_of
+from brain_collector.http.request_log import RequestLog, request_id_of
+from brain_collector.http.scope import begin_request, context_of
 from brain_collector.http.websocket_protocol import WebSocketProtocol, is_asked_for
 from brain_collector.settings import Settings
 
@@ -71,7 +70,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_message = False  # the head is complete, the body is not
         self._heard = False  # the parser called back
         self._head = HeadLimits(settings)
-        self.left: asyncio.Future[None] = self.loop.create_future()
+        self.disconnected: asyncio.Future[None] = self.loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
@@ -92,7 +91,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._door.leave(self)
-        self.left.set_result(None)
+        self.disconnected.set_result(None)
         self._stop_timer()
         self._stop_waiting_for_reader()
         self._unset_keepalive_if_required()
@@ -159,7 +158,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head.check(self.parser.get_http_version(), self.headers)
         self._stop_timer()
         self._door.works(self)
-        cast("dict[str, Any]", self.scope)[LINE] = self
+        begin_request(cast("Scope", self.scope), self)
         super().on_headers_complete()
         self._begun, self._in_message = False, True
         if self.cycle is not None:
@@ -174,7 +173,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._heard = True
         self._in_message = False
-        cast("Scope", self.scope)[ARRIVED] = True
+        context_of(cast("Scope", self.scope)).is_body_complete = True
         super().on_message_complete()
         if self.parser.should_upgrade() and self._should_upgrade():
             return
@@ -238,9 +237,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.flow.write_paused:
             self.cut()
 
-    # -- for the application (`line.Line`)
+    # -- for the application (`ClientConnection`)
 
-    def forgo_body(self) -> None:
+    def decline_body(self) -> None:
         self.cycle.waiting_for_100_continue = False
 
     def cut(self) -> None:
@@ -317,8 +316,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Return the id of the request at hand, as far as it has come."""
         if not (self._begun or self._in_message):
             return request_id_of(Headers())
-        given = cast("dict[str, Any]", self.scope).get(REQUEST_ID)
-        return given or request_id_of(Headers(raw=self.headers))
+        return context_of(cast("Scope", self.scope)).request_id or request_id_of(Headers(raw=self.headers))
 
     def _crowd(self) -> Unavailable:
         retry_after_s = self._settings.retry_after_s

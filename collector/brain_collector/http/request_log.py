@@ -12,6 +12,7 @@ from structlog.contextvars import bind_contextvars
 from uvicorn.protocols.utils import ClientDisconnected
 
 from brain_collector.http.problem import REQUEST_ID_HEADER
+from brain_collector.http.scope import context_of
 from brain_collector.metrics import REQUEST_SECONDS, REQUESTS, Metrics
 
 MAX_PATH_CHARS: Final = 200
@@ -20,8 +21,6 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OP
 ANSWERS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 """What has the headers of an answer. A WebSocket is accepted with status `SWITCHED`."""
 SWITCHED: Final = 101
-REQUEST_ID: Final = "brain_collector.request_id"
-"""Where a scope has it."""
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger: Final = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class RequestLog:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        scope[REQUEST_ID] = request_id = request_id_of(Headers(scope=scope))
+        context_of(scope).request_id = request_id = request_id_of(Headers(scope=scope))
         bind_contextvars(request_id=request_id)  # the context is the request's own: uvicorn runs each in a task
         began_s = time.perf_counter()
         status = "none"

@@ -7,14 +7,15 @@ the lines at fault through `validate`.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from brain_collector.errors import BodyTooLarge, BodyUndecodable, EventInvalid
+from brain_collector.ingest.rows import Rows
 from brain_collector.ingest.validate import (
     ADJUSTED_SOURCE,
     ADJUSTED_TIMESTAMP,
@@ -45,37 +46,6 @@ _BACKSLASH: Final = 92
 _MANY_DIGITS: Final = re.compile(rb"[0.]{%d}" % MAX_DIGITS)
 _DIGITS_TO_0: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _DOUBTFUL: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class Rows(NamedTuple):
-    """Valid events as columns, all of one length. `details` is JSON text."""
-
-    types: list[str]
-    severities: list[str]
-    messages: list[str]
-    details: list[str | None]
-    sources: list[str | None]
-    timestamps: list[datetime]
-
-    def take(self, keep: Iterable[int]) -> "Rows":
-        """Return only the rows at the indexes `keep`."""
-        chosen = list(keep)
-        types, severities, messages, details, sources, timestamps = self
-        return Rows(
-            [types[index] for index in chosen],
-            [severities[index] for index in chosen],
-            [messages[index] for index in chosen],
-            [details[index] for index in chosen],
-            [sources[index] for index in chosen],
-            [timestamps[index] for index in chosen],
-        )
-
-
-def joined(parts: list[Rows]) -> Rows:
-    """Return the rows of all parts, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    return Rows(*(list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True)))
 
 
 class Decoded(NamedTuple):

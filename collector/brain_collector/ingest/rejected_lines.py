@@ -57,7 +57,7 @@ class RejectedLine(NamedTuple):
     line: bytes
 
 
-class RejectedLines:
+class RejectedLineWriter:
     """Takes refused lines and writes them. `flush` is one step of its task."""
 
     def __init__(self, settings: Settings, on_dropped: Callable[[int], None]) -> None:

@@ -1,7 +1,7 @@
 """One group of batches in, one committed transaction out: keys, then events, then the journal of counts.
 
-Keys come first, in order, so that two collectors never wait for each other in a circle. A batch whose key
-is taken is left out; its answer is the one that was stored with the key.
+Keys are inserted first, in order, so that two collectors never deadlock. A batch whose key is taken is left out; its
+answer is the one that was stored with the key.
 """
 
 from collections import Counter
@@ -15,12 +15,12 @@ import asyncpg
 from asyncpg import Connection
 
 from brain_collector.counts.journal import Deltas
-from brain_collector.ingest.decode import Rows
+from brain_collector.ingest.rows import Rows
 
 SMALL_GROUP_ROWS: Final = 200  # one statement beats COPY up to here
 
-REFUSED: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
-"""What says that Postgres will not store one of the rows."""
+NOT_STORABLE: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
+"""The errors with which Postgres rejects one of the rows."""
 
 _KEY_COLUMNS: Final = "(key, digest, answer, first_id, n, min_ts, max_ts)"
 _KEY_ARRAYS: Final = (
@@ -58,47 +58,43 @@ _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
 
 
 class Batch(NamedTuple):
-    """What is written under one key.
+    """What is written under one idempotency key: a row of `batches`, and its events.
 
-    Key and ids are drawn once and kept over retries, so that a transaction whose COMMIT was lost on the way
-    back is recognised and not stored twice.
+    Key and ids are drawn once and kept over retries, so that a transaction whose COMMIT was not acknowledged is
+    recognised and not stored twice.
     """
 
     key: UUID
     digest: int
-    answer: str | None
+    answer: bytes | None
     first_id: int
     rows: Rows
     deltas: Deltas
 
     @property
-    def n(self) -> int:
-        """How many rows it has."""
-        return len(self.rows.types)
-
-    @property
     def key_row(self) -> tuple[Any, ...]:
         """Its row in `batches`."""
-        moments = self.rows.timestamps
-        return (self.key, self.digest, self.answer, self.first_id, self.n, min(moments), max(moments))
+        answer = None if self.answer is None else self.answer.decode()
+        timestamps = self.rows.timestamps
+        return (self.key, self.digest, answer, self.first_id, self.rows.n, min(timestamps), max(timestamps))
 
     def event_rows(self) -> Iterator[tuple[Any, ...]]:
         """Its rows in `system_events`, ids in order."""
-        return zip(range(self.first_id, self.first_id + self.n), *self.rows, strict=True)
+        return zip(range(self.first_id, self.first_id + self.rows.n), *self.rows, strict=True)
 
 
 class Outcome(NamedTuple):
-    """What stands under a batch's key now: stored by this batch, or before it (then another `first_id`)."""
+    """What is stored under a batch's key now: by this batch, or by an earlier one (then `first_id` differs)."""
 
     digest: int
-    answer: str | None
+    answer: bytes | None
     first_id: int
     created_at: datetime
 
 
 async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
-    """Write the batches whose keys are free in one transaction; return what stands under each key afterwards."""
-    small = sum(batch.n for batch in batches) <= SMALL_GROUP_ROWS
+    """Write the batches whose keys are free in one transaction; return what is stored under each key afterwards."""
+    small = sum(batch.rows.n for batch in batches) <= SMALL_GROUP_ROWS
     won = await (_commit_small(connection, batches) if small else _commit_large(connection, batches))
     outcomes = {
         batch.key: Outcome(batch.digest, batch.answer, batch.first_id, won[batch.key])
@@ -108,7 +104,8 @@ async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Out
     lost = [batch.key for batch in batches if batch.key not in won]
     if lost:
         for row in await connection.fetch(_SELECT_KEYS, lost):
-            outcomes[row["key"]] = Outcome(row["digest"], row["answer"], row["first_id"], row["received_at"])
+            answer = None if row["answer"] is None else row["answer"].encode()
+            outcomes[row["key"]] = Outcome(row["digest"], answer, row["first_id"], row["received_at"])
     return outcomes
 
 
@@ -119,7 +116,7 @@ async def _commit_large(connection: Connection, batches: list[Batch]) -> dict[UU
         if winners:
             events = chain.from_iterable(batch.event_rows() for batch in winners)
             await connection.copy_records_to_table("system_events", records=events, columns=_EVENT_COLUMNS)
-            deltas = [(*bucket, n) for bucket, n in merged(batch.deltas for batch in winners).items()]
+            deltas = [(*bucket, n) for bucket, n in _merged(batch.deltas for batch in winners).items()]
             await connection.copy_records_to_table("event_deltas", records=deltas, columns=_DELTA_COLUMNS)
     return won
 
@@ -131,31 +128,31 @@ async def _commit_small(connection: Connection, batches: list[Batch]) -> dict[UU
     return _received(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
 
 
-async def find_refused(connection: Connection, rows: Rows) -> dict[int, str]:
-    """Return the index of every row that Postgres will not store, and why. Nothing is stored.
+async def find_rejected(connection: Connection, rows: Rows) -> dict[int, str]:
+    """Return the index of every row that Postgres will not store, and the reason. Nothing is stored.
 
-    Halves are tried under savepoints, so that n rows with one bad cost about 2 log2(n) tries.
+    Halves are tried under savepoints, so that n rows with one rejected row cost about 2 log2(n) attempts.
     """
-    refused: dict[int, str] = {}
+    rejected: dict[int, str] = {}
     probe = connection.transaction()
     await probe.start()
     try:
-        open_ranges = [(0, len(rows.types))]
+        open_ranges = [(0, rows.n)]
         while open_ranges:
             start, end = open_ranges.pop()
             try:
                 async with connection.transaction():
                     part = zip(range(start, end), *(column[start:end] for column in rows), strict=True)
                     await connection.copy_records_to_table("system_events", records=part, columns=_EVENT_COLUMNS)
-            except REFUSED as error:
+            except NOT_STORABLE as error:
                 if end - start == 1:
-                    refused[start] = str(error)
+                    rejected[start] = str(error)
                 else:
                     middle = (start + end) // 2
                     open_ranges += [(start, middle), (middle, end)]
     finally:
         await probe.rollback()
-    return refused
+    return rejected
 
 
 async def next_id_block(connection: Connection) -> int:
@@ -163,7 +160,7 @@ async def next_id_block(connection: Connection) -> int:
     return int(await connection.fetchval(_NEXT_ID_BLOCK))
 
 
-def merged(all_deltas: Iterable[Deltas]) -> Deltas:
+def _merged(all_deltas: Iterable[Deltas]) -> Deltas:
     """Add up the deltas of several submissions."""
     total: Counter[tuple[datetime, str, str]] = Counter()
     for deltas in all_deltas:

@@ -26,7 +26,7 @@ REPLACEMENT: Final = "\ufffd"
 ADJUSTED_TEXT: Final = "_adjusted_text"
 ADJUSTED_TIMESTAMP: Final = "_adjusted_timestamp"
 ADJUSTED_SOURCE: Final = "_adjusted_source"
-"""What details say of an event that is not stored as it was sent; they are part of the API (docs/api.md)."""
+"""What details say of an event that is not stored as it was sent; part of the API (docs/reference/http-api.md)."""
 
 EXPONENTS: Final = range(-324, 309)
 """Of every double (IEEE 754), the least being 5e-324."""

@@ -1,17 +1,15 @@
 """The one write path: submissions in, acknowledgements after COMMIT out (group commit).
 
-A handler submits its rows and waits. A few writer tasks each take what has come in, up to `group_rows`,
-and write it in one transaction. Nothing is queued but requests that wait for their answer: when the
-database is away they are told so at once.
+A handler submits its rows and waits. A few writer tasks each take a group of what has come in (`gathering`) and write
+it in one transaction (`transaction`). Nothing is queued but requests that wait for their response: when the database
+is down they are refused at once.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -19,9 +17,17 @@ import asyncpg
 
 from brain_collector.counts.journal import deltas_of
 from brain_collector.errors import IdempotencyKeyReused, Unavailable
-from brain_collector.ingest.decode import joined
+from brain_collector.ingest.gathering import Gathering
+from brain_collector.ingest.rows import joined
 from brain_collector.ingest.submission import RowsRejected, Stored, Submission
-from brain_collector.ingest.transaction import REFUSED, Batch, Outcome, commit, find_refused, next_id_block
+from brain_collector.ingest.transaction import (
+    NOT_STORABLE,
+    Batch,
+    Outcome,
+    commit,
+    find_rejected,
+    next_id_block,
+)
 from brain_collector.metrics import COMMIT_SECONDS, DUPLICATES, GROUP_ROWS, RETRIES, Metrics
 from brain_collector.settings import ID_BLOCK, Settings
 from brain_collector.storage import partitions
@@ -30,59 +36,57 @@ from brain_events.wire import new_key
 
 ATTEMPTS: Final = 4
 DRAIN_S: Final = 0.5
-FEW_ROWS: Final = 20
-GATHER_S: Final = 0.01
-"""How long a request of few rows waits for the transaction of others: one of twice the size costs less than two."""
 
 logger: Final = logging.getLogger(__name__)
-_AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_CONFLICTS: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+_Batches = list[tuple[Batch, list[Submission]]]
+"""What a transaction writes, and the senders of each batch."""
 
 
 class Watcher(Protocol):
-    """Who wants to know how the database fares."""
+    """Observes whether the database takes writes."""
 
     def database_up(self, began_s: float) -> None:
-        """A transaction that began at that time (monotonic) went through."""
+        """A transaction that began at that time (monotonic) was committed."""
 
     def database_down(self, reason: str, began_s: float) -> None:
-        """It did not: the database is away, full or overloaded."""
+        """It was not: the database is down, full or overloaded."""
 
 
 class Writer:
-    """Takes submissions and writes them. Run `run()` in as many tasks as there shall be transactions side by side."""
+    """Takes submissions and writes them. Run `run()` in as many tasks as there should be parallel transactions."""
 
     def __init__(
         self,
         settings: Settings,
         watcher: Watcher,
         invalidate: Callable[[], Awaitable[None]],
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._watcher = watcher
         self._invalidate = invalidate
-        self._metrics = metrics or Metrics()
-        self._queue: asyncio.Queue[Submission | None] = asyncio.Queue()
-        self._few_at_a_time = asyncio.Lock()
-        self._had_company = False  # the last group was of several submissions: another may be, if it waits for them
+        self._metrics = metrics
+        self._gathering = Gathering(settings.group_rows)
         self._next_id = self._end_id = 0
         self._links: list[Link] = []
-        self._draining = False  # out of patience: what cannot be written at once fails
+        self._is_draining = False  # what cannot be written at once fails
 
     @property
     def waiting(self) -> int:
-        """How many submissions no task has taken yet."""
-        return self._queue.qsize()
+        """The number of submissions that no task has taken yet."""
+        return self._gathering.waiting
 
     async def submit(self, submission: Submission) -> Stored:
-        """Return once the rows are committed, or were before under the same key.
+        """Return once the rows are committed, now or before under the same idempotency key.
 
         Raises:
-            Unavailable: not committed within `write_deadline_s`.
-            IdempotencyKeyReused: the key was used with another body.
-            RowsRejected: Postgres would take none of the rows.
+            Unavailable: Not committed within `write_deadline_s`.
+            IdempotencyKeyReused: The key was used with another body.
+            RowsRejected: Postgres would store none of the rows.
         """
-        self._queue.put_nowait(submission)
+        self._gathering.put(submission)
         timer = asyncio.get_running_loop().call_later(self._settings.write_deadline_s, self._give_up, submission)
         try:
             return await submission.stored
@@ -90,205 +94,147 @@ class Writer:
             timer.cancel()
 
     def _give_up(self, submission: Submission) -> None:
-        """Let its sender go: a submission that has not been begun by then need not be."""
+        """Release its sender: a submission that no writer has begun by then is not written."""
         submission.settle(self._unavailable(f"no commit within {self._settings.write_deadline_s:g} s"))
 
     async def run(self) -> None:
-        """Write groups until `close`; what was submitted before it is still written, if Postgres answers in time."""
+        """Write groups until `close`; what was submitted before it is still written, if Postgres responds in time."""
         link = Link(self._settings)
         self._links.append(link)
-        held: list[Submission] = []
-        closing = False
+        repeated: list[Submission] = []
+        is_closing = False
         try:
-            while held or not closing:
-                first: Sequence[Submission | None] = held or [await self._queue.get()]
-                async with self._gathering(first[0]):
-                    group, held, closing = self._take(first, closing=closing)
-                    self._had_company = len(group) > 1
-                    waiting = [submission for submission in group if not submission.stored.done()]
-                    if waiting:
-                        await self._write(link, waiting)
+            while repeated or not is_closing:
+                async with self._gathering.next_group(repeated, is_closing=is_closing) as group:
+                    repeated, is_closing = group.repeated, group.is_last
+                    pending = [submission for submission in group.submissions if not submission.stored.done()]
+                    if pending:
+                        await self._write(link, pending)
         finally:
             await link.close()
 
     def close(self) -> None:
-        """Let every writer end once it has written what is there."""
-        for _ in range(self._settings.writers):
-            self._queue.put_nowait(None)
+        """Let every writer end once it has written what is waiting."""
+        self._gathering.close(self._settings.writers)
 
     def drain(self) -> None:
-        """Give what is there `DRAIN_S` to be written; what is not by then fails at once."""
+        """Allow `DRAIN_S` to write what is waiting; what is not written by then fails at once."""
         asyncio.get_running_loop().call_later(DRAIN_S, self._abort)
 
     def _abort(self) -> None:
-        self._draining = True
+        self._is_draining = True
         for link in self._links:
             link.abort()
-
-    @asynccontextmanager
-    async def _gathering(self, first: Submission | None) -> AsyncIterator[None]:
-        """Let requests of few rows gather behind the transaction that writes others of them, but not for long."""
-        if first is None or len(first.rows.types) > FEW_ROWS:
-            yield
-            return
-        alone = False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GATHER_S):
-                alone = await self._few_at_a_time.acquire()
-                if self._had_company:
-                    await self._all_in()
-        try:
-            yield
-        finally:
-            if alone:
-                self._few_at_a_time.release()
-
-    async def _all_in(self) -> None:
-        """Let the loop bring in the requests that are here already, until it brings no more.
-
-        Most are from clients whom the transaction before has answered. Without this, the first of them is written by
-        itself, and the others take turns in two groups of half the size.
-        """
-        n = -1
-        while n < (n := self._queue.qsize()):
-            await asyncio.sleep(0)  # reads what the sockets have
-            await asyncio.sleep(0)  # begins the requests in it
-
-    def _take(
-        self, first: Sequence[Submission | None], *, closing: bool
-    ) -> tuple[list[Submission], list[Submission], bool]:
-        """Take what is there, up to `group_rows`; a second submission under a key of the group is held back."""
-        group: list[Submission] = []
-        repeated: list[Submission] = []
-        keys: set[UUID] = set()
-        rows = 0
-        incoming: deque[Submission | None] = deque(first)
-        while incoming:
-            submission = incoming.popleft()
-            if submission is None:
-                return group, repeated, True
-            if submission.key in keys:
-                repeated.append(submission)
-            else:
-                keys.update([submission.key] if submission.key else [])
-                group.append(submission)
-                rows += len(submission.rows.types)
-            # Once closing, what is left in the queue is for the other writers: the word to end, one for each.
-            if not (incoming or closing) and rows < self._settings.group_rows and not self._queue.empty():
-                incoming.append(self._queue.get_nowait())
-        return group, repeated, closing
 
     async def _write(self, link: Link, group: list[Submission]) -> None:
         """Write a group and settle every submission of it, whatever happens."""
         began_s = time.monotonic()
         try:
-            await self._write_whole(link, group)
-        except (*REFUSED, asyncpg.LockNotAvailableError) as error:
-            if len(group) > 1:  # one of them is to blame; the others shall not suffer for it
+            await self._write_in_one(link, group)
+        except (*NOT_STORABLE, asyncpg.LockNotAvailableError) as error:
+            if len(group) > 1:  # one of them is the cause; the others must not suffer for it
                 for submission in group:
                     await self._write(link, [submission])
-            elif isinstance(error, REFUSED):
-                await self._write_accepted(link, group[0])
+            elif isinstance(error, NOT_STORABLE):
+                await self._write_storable(link, group[0])
             else:
-                self._fail(group, "a lock is held by another request with the same Idempotency-Key, or by a migration")
+                self._fail(group, "another request with the same Idempotency-Key, or a migration, holds a lock")
         except (*GONE, asyncpg.PostgresError) as error:
-            self._gone(group, error, began_s)
+            self._database_lost(group, error, began_s)
         except Exception as error:
             logger.exception("a group of %d submissions could not be written", len(group))
             for submission in group:
                 submission.settle(error)
 
-    async def _write_whole(self, link: Link, group: list[Submission]) -> None:
-        """Write the group in one transaction; start it again, with the same keys and ids, when its outcome is open.
+    async def _write_in_one(self, link: Link, group: list[Submission]) -> None:
+        """Write the group in one transaction; retry it, with the same keys and ids, while its outcome is unknown.
 
         Raises:
-            LockNotAvailableError, REFUSED: nothing of the group is stored, so it may be written otherwise.
+            LockNotAvailableError, NOT_STORABLE: Nothing of the group is stored, so it may be written otherwise.
         """
-        batches: list[tuple[Batch, list[Submission]]] = []
-        open_outcome = False  # a transaction of this group may have been, or may yet be, committed
-        give_up_at = time.monotonic() + self._settings.write_deadline_s / 2
+        batches: _Batches = []
+        is_outcome_unknown = False  # a transaction of this group may have been, or may yet be, committed
+        give_up_at_s = time.monotonic() + self._settings.write_deadline_s / 2
         for attempt in range(ATTEMPTS):
-            if self._draining:
+            if self._is_draining:
                 break
             was_open = link.is_open
-            began_s = time.monotonic()
             try:
                 async with link.use() as connection:
-                    batches = batches or [await self._unit(connection, part) for part in _parts(group)]
-                    began_s = time.perf_counter()
+                    batches = batches or [await self._batch(connection, part) for part in _by_key(group)]
+                    began_s = time.monotonic()
                     outcomes = await commit(connection, [batch for batch, _ in batches])
-            except _AGAIN:
+            except _CONFLICTS:
                 self._metrics.add(RETRIES, "conflict")
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
-            except asyncpg.CheckViolationError:  # no partition for its day: they are made ahead, unless all slept
+            except asyncpg.CheckViolationError:  # its day has no partition: they are made ahead, unless all slept
                 self._metrics.add(RETRIES, "partition")
                 async with link.use() as connection:
                     await partitions.ensure(connection, self._settings)
             except asyncpg.LockNotAvailableError:
-                if not open_outcome:
+                if not is_outcome_unknown:
                     raise
-                break  # it waited for its own first try: new keys would store it twice
+                break  # it waited for its own first attempt: new keys would store it twice
             except GONE:
-                open_outcome = True
-                if not was_open or attempt or time.monotonic() > give_up_at:
+                is_outcome_unknown = True
+                if not was_open or attempt or time.monotonic() > give_up_at_s:
                     raise
                 self._metrics.add(RETRIES, "connection")
             else:
-                self._metrics.observe(COMMIT_SECONDS, time.perf_counter() - began_s)
-                self._metrics.observe(GROUP_ROWS, sum(batch.n for batch, _ in batches))
+                self._metrics.observe(COMMIT_SECONDS, time.monotonic() - began_s)
+                self._metrics.observe(GROUP_ROWS, sum(batch.rows.n for batch, _ in batches))
                 return await self._acknowledge(batches, outcomes, began_s)
         self._fail(group, "the transaction could not be completed")
         return None
 
-    async def _acknowledge(
-        self, batches: list[tuple[Batch, list[Submission]]], outcomes: dict[UUID, Outcome], began_s: float
-    ) -> None:
+    async def _acknowledge(self, batches: _Batches, outcomes: dict[UUID, Outcome], began_s: float) -> None:
         self._watcher.database_up(began_s)
-        await self._invalidate()  # before any answer: who reads after it, reads its own write
+        await self._invalidate()  # before any response: its client reads its own write
         for batch, submissions in batches:
-            found = outcomes.get(batch.key)
-            if found is None:
+            outcome = outcomes.get(batch.key)
+            if outcome is None:
                 self._fail(submissions, "the Idempotency-Key is just being forgotten")
-            elif found.digest != batch.digest:
-                submissions[0].settle(IdempotencyKeyReused(f"{batch.key} came before with another body; use a new key"))
+            elif outcome.digest != batch.digest:
+                reused = f"{batch.key} was used before with another body; use a new key"
+                submissions[0].settle(IdempotencyKeyReused(reused))
             else:
-                duplicate = found.first_id != batch.first_id
-                if duplicate:
+                is_duplicate = outcome.first_id != batch.first_id
+                if is_duplicate:
                     self._metrics.add(DUPLICATES)
-                _settle(submissions, found, duplicate=duplicate)
+                _settle(submissions, outcome, is_duplicate=is_duplicate)
 
-    async def _write_accepted(self, link: Link, submission: Submission) -> None:
-        """Find the rows that Postgres will not take, and write the others."""
+    async def _write_storable(self, link: Link, submission: Submission) -> None:
+        """Find the rows that Postgres will not store, and write the others."""
         began_s = time.monotonic()
         try:
             async with link.use() as connection:
-                refused = await find_refused(connection, submission.rows)
-            if refused:
-                await self._write(link, [submission.without(refused)])
+                rejected = await find_rejected(connection, submission.rows)
+            if rejected:
+                await self._write(link, [submission.without(rejected)])
             else:
-                self._fail([submission], "Postgres refused a row, and then did not")
+                self._fail([submission], "Postgres rejected a row, and then did not")
         except RowsRejected as error:
             submission.settle(error)
         except GONE as error:
-            self._gone([submission], error, began_s)
+            self._database_lost([submission], error, began_s)
 
-    async def _unit(
+    async def _batch(
         self, connection: asyncpg.Connection, submissions: list[Submission]
     ) -> tuple[Batch, list[Submission]]:
         first = submissions[0]
-        rows = joined([each.rows for each in submissions])
+        rows = joined([submission.rows for submission in submissions])
         batch = Batch(
             key=first.key or new_key(),
             digest=first.digest,
-            answer=first.answer() if first.key else None,
-            first_id=await self._draw_ids(connection, len(rows.types)),
+            answer=first.answer(),
+            first_id=await self._draw_ids(connection, rows.n),
             rows=rows,
             deltas=deltas_of(rows.types, rows.severities, rows.timestamps),
         )
         return batch, submissions
 
     async def _draw_ids(self, connection: asyncpg.Connection, n: int) -> int:
-        """Return the first of n ids in a row; what is left of a block that is too short stays a gap."""
+        """Return the first of n consecutive ids; the rest of a block that is too short remains a gap."""
         if self._end_id - self._next_id < n:
             start = await next_id_block(connection)
             self._next_id, self._end_id = start, start + ID_BLOCK
@@ -296,29 +242,27 @@ class Writer:
         self._next_id += n
         return first
 
-    def _gone(self, group: list[Submission], error: Exception, began_s: float) -> None:
+    def _database_lost(self, group: list[Submission], error: Exception, began_s: float) -> None:
         self._watcher.database_down(reason_of(error), began_s)
         self._fail(group, f"the database is not available ({reason_of(error)})")
 
-    def _fail(self, group: list[Submission], why: str) -> None:
+    def _fail(self, group: list[Submission], reason: str) -> None:
         for submission in group:
-            submission.settle(self._unavailable(why))
+            submission.settle(self._unavailable(reason))
 
-    def _unavailable(self, why: str) -> Unavailable:
-        after_s = self._settings.retry_after_s
-        return Unavailable(f"{why}; send it again in {after_s} s, with the same Idempotency-Key", retry_after_s=after_s)
+    def _unavailable(self, reason: str) -> Unavailable:
+        return Unavailable.send_again(reason, self._settings.retry_after_s)
 
 
-def _parts(group: list[Submission]) -> list[list[Submission]]:
-    """Split a group into what shares a key: all keyless single events together, everything else by itself."""
-    singles = [submission for submission in group if submission.key is None and len(submission.rows.types) == 1]
-    others = [[submission] for submission in group if submission.key is not None or len(submission.rows.types) > 1]
+def _by_key(group: list[Submission]) -> list[list[Submission]]:
+    """Split a group into batches: all single events without a key together, everything else by itself."""
+    singles = [submission for submission in group if submission.key is None and submission.rows.n == 1]
+    others = [[submission] for submission in group if submission.key is not None or submission.rows.n > 1]
     return [singles, *others] if singles else others
 
 
-def _settle(submissions: list[Submission], found: Outcome, *, duplicate: bool) -> None:
-    first_id = found.first_id
+def _settle(submissions: list[Submission], outcome: Outcome, *, is_duplicate: bool) -> None:
+    first_id = outcome.first_id
     for submission in submissions:
-        answer = found.answer if duplicate and found.answer is not None else submission.answer()
-        submission.settle(Stored(first_id, found.created_at, answer, duplicate))
-        first_id += len(submission.rows.types)
+        submission.settle(Stored(first_id, outcome.created_at, outcome.answer, is_duplicate, submission.rejected))
+        first_id += submission.rows.n

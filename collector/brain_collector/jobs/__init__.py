@@ -1,5 +1,6 @@
-"""Background work: the scheduler, its loop, and one file a job.
+"""Background work: `scheduler` lists the jobs, `loop` repeats them, and each has a file.
 
-One collector at a time does a job, `kill -9` at any point is safe, and a lost database only postpones it.
-May import every wing below it. Must not know HTTP, nor be waited for by a request.
+`fold`, `index` and the pruning of `maintenance` are done by one collector at a time, which holds a lock; `monitor`,
+`survey` and `canary_check` look, on every collector. `kill -9` at any point is safe, a lost database only postpones.
+May import every wing below it but `http` and `access`. Must not be waited for by a request.
 """

@@ -1,5 +1,5 @@
-"""What is asked for: filters, search terms, cursors; parsed, compared and turned into SQL conditions.
+"""Queries as values: `filter`, `search_terms`, `cursor`; parsed, compared, turned into SQL conditions.
 
-May import the ground floor and SQLAlchemy's expression language. Must not run a statement, nor know where the
-parameters came from.
+May import `storage.tables`, SQLAlchemy's expression language and the shared files. Must not run a statement, nor know
+where the parameters came from.
 """

@@ -1,5 +1,5 @@
-"""Answers from the database: single events, pages, searches, histograms, facets, exports, rejected lines.
+"""Single events, pages, searches, histograms, facets, exports and rejected lines; and changes by id.
 
-Statements have deadlines and use a pool of their own, so that reads cannot hold up writes.
-May import `counts`, `query`, `storage` and the ground floor. Must not know HTTP or the cache.
+Statements have deadlines and use a connection pool of their own, so that reads cannot block writes.
+May import `counts`, `query`, `storage` and the shared files. Must not know HTTP or the cache.
 """

@@ -1,6 +1,7 @@
-"""All events of a filter, page by page: nothing is open in the database between two pages, however slow the client is.
+"""Exports: all events of a filter, page by page, with no open cursor or transaction between two pages.
 
-Each page continues behind the last event of the one before, so what comes in or goes meanwhile moves nothing.
+Each page resumes after the last event of the previous one, so events that are stored or deleted meanwhile neither
+repeat nor skip others, and a slow client holds nothing in the database.
 """
 
 import csv
@@ -15,7 +16,7 @@ from brain_collector.errors import Unavailable
 from brain_collector.printable import no_formula
 from brain_collector.query.cursor import Position
 from brain_collector.query.filter import Filter
-from brain_collector.read import search
+from brain_collector.read import pages
 from brain_collector.read.store import Store
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
@@ -25,14 +26,14 @@ Format = Literal["ndjson", "json", "csv"]
 FIRST_PAGE: Final = 100
 LARGEST_PAGE: Final = 2_000
 PAGE_BYTES: Final = 2 * 2**20
-"""About how large a page is, by the size of the events in the one before."""
+"""Approximate size of a page, estimated from the events of the previous one."""
 COLUMNS: Final = ("id", "timestamp", "severity", "event_type", "source", "message", "details", "created_at")
 
 _encode: Final = msgspec.json.encode
 
 
 class Exports:
-    """The exports under way, which are a few at most."""
+    """Limits the number of concurrent exports and reads their pages."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -41,16 +42,16 @@ class Exports:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Be one of the exports under way.
+        """Count as one of the running exports.
 
         Raises:
-            Unavailable: there are as many as may be.
+            Unavailable: the maximum is reached.
         """
         if self._running >= self._settings.max_exports:
             after_s = self._settings.retry_after_s
             raise Unavailable(
-                f"{self._running} exports are under way, as many as may be (BRAIN_COLLECTOR_MAX_EXPORTS); "
-                f"try again in {after_s} s",
+                f"the maximum of {self._settings.max_exports} concurrent exports is reached "
+                f"(BRAIN_COLLECTOR_MAX_EXPORTS); try again in {after_s} s",
                 retry_after_s=after_s,
             )
         self._running += 1
@@ -59,29 +60,29 @@ class Exports:
         finally:
             self._running -= 1
 
-    async def pages(self, wanted: Filter, limit: int, after: Position | None) -> AsyncIterator[list[Event]]:
-        """Yield up to `limit` events, newest first, behind a position; at least one page, which may be empty.
+    async def pages(self, filter: Filter, limit: int, after: Position | None) -> AsyncIterator[list[Event]]:
+        """Yield up to `limit` events, newest first, after a position; at least one page, which may be empty.
 
         Raises:
-            Problem: as `Store.page` does, on any page.
+            Problem: as `read.pages.page` does, on any page.
         """
         size = FIRST_PAGE
         while True:
-            found, after = await search.page(self._store, wanted, limit=min(size, limit), after=after)
-            yield found
-            limit -= len(found)
+            events, after = await pages.page(self._store, filter, limit=min(size, limit), after=after)
+            yield events
+            limit -= len(events)
             if after is None or not limit:
                 return
-            if found:
-                size = max(1, min(LARGEST_PAGE, PAGE_BYTES * len(found) // sum(map(_bytes_about, found))))
+            if events:
+                size = max(1, min(LARGEST_PAGE, PAGE_BYTES * len(events) // sum(map(_estimated_bytes, events))))
 
 
-def _bytes_about(event: Event) -> int:
+def _estimated_bytes(event: Event) -> int:
     return 200 + len(event.message) + memoryview(event.details).nbytes
 
 
 def lines(events: list[Event], form: Format, *, first: bool) -> bytes:
-    """Return a page as it travels; `first`: it begins the document."""
+    """Return a page encoded in a format; `first`: it begins the document."""
     if form == "ndjson":
         return b"".join(_encode(event) + b"\n" for event in events)
     if form == "json":
@@ -96,7 +97,7 @@ def lines(events: list[Event], form: Format, *, first: bool) -> bytes:
 
 
 def end(form: Format) -> bytes:
-    """Return what ends the document."""
+    """Return the end of the document."""
     return b"]\n" if form == "json" else b""
 
 

@@ -1,7 +1,7 @@
-"""Counts of events over time and by value: of hours and days from the kept counts, of all else from the events.
+"""Counts of events over time and by value: from the kept counts where possible, otherwise from the events.
 
-What has to be counted from the events is counted newest first, a piece of the time range a statement, for as long as
-the time lasts: a range that is too large is answered in part, and says from when on.
+Events are counted newest first, one part of the time range per statement, until the time budget is spent. A range that
+is too large gets a partial result, which says from which time on it is complete.
 """
 
 import time
@@ -9,156 +9,114 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, cast, func, literal_column, null, select, union_all
+from sqlalchemy import Select, func, select
 
-from brain_collector.counts.totals import DAY, HOUR, spans, totals
+from brain_collector.counts.buckets import By, buckets, buckets_of_events, is_kept
+from brain_collector.counts.spans import HOUR
+from brain_collector.counts.totals import totals
 from brain_collector.errors import QueryTooBroad
-from brain_collector.query.filter import Filter, conditions, kinds
+from brain_collector.query.filter import Filter, conditions
 from brain_collector.read import search
 from brain_collector.read.store import Store
 from brain_collector.storage.id_ranges import among
-from brain_collector.storage.tables import event_counts, event_deltas, system_events
+from brain_collector.storage.tables import system_events
 
-By = Literal["severity", "event_type", "source", "none"]
-
-MOST_GROUPS: Final = 100_000
-"""Most groups (a bucket and a value) that one statement may find."""
-FIRST_PIECE: Final = timedelta(hours=1)
-FIRST_SEARCH: Final = timedelta(minutes=1)
+MAX_GROUPS: Final = 100_000
+"""Maximum number of groups (a bucket and a value) that one statement may return."""
+FIRST_PART: Final = timedelta(hours=1)
+FIRST_SEARCH_PART: Final = timedelta(minutes=1)
 GROWTH: Final = 4
 BUDGET_S: Final = 2.0
-"""How long pieces are begun; the last one ends with the read deadline."""
-_AHEAD: Final = timedelta(days=2)
+"""Time budget: no further part is begun after it; the last one may take up to the read deadline."""
+_MAX_AHEAD: Final = timedelta(days=2)
 """No event is further ahead of the clock."""
-_MOST: Final = timedelta(days=10_000 * 366)
+_MAX_PART: Final = timedelta(days=10_000 * 366)
 _REMEDY: Final = "narrow it with `from` and `to`"
-_EPOCH: Final[ColumnElement[Any]] = literal_column("timestamptz '1970-01-01 00:00:00Z'")
 
 
 class Counted(NamedTuple):
-    """Counts by group; `since` is the moment from which on they are whole."""
+    """Counts by group; they are complete from `since` on."""
 
     groups: Counter[tuple[Any, ...]]
     since: datetime
 
 
-async def histogram(store: Store, wanted: Filter, *, step_s: int, by: By) -> Counted:
-    """Return counts by (start of the bucket in seconds of the Unix epoch, value). The filter has both its ends.
+async def histogram(store: Store, filter: Filter, *, step_s: int, by: By) -> Counted:
+    """Return counts by (start of the bucket in seconds of the Unix epoch, value). The filter has `since` and `until`.
 
     Raises:
-        QueryTooBroad: there are more than `MOST_GROUPS` groups.
-        Unavailable: the database is.
+        QueryTooBroad: there are more than `MAX_GROUPS` groups.
+        Unavailable: the database is unavailable.
     """
-    assert wanted.since
-    if step_s % HOUR.seconds == 0 and by != "source" and is_kept(wanted):
-        rows = await store.search(_limited(_kept(wanted, step_s, by)), _REMEDY)
-        return Counted(_added(Counter(), rows), wanted.since)
-    return await _pieces(store, wanted, lambda piece: _buckets_of_events(piece, step_s, by))
+    assert filter.since
+    if step_s % HOUR.seconds == 0 and by != "source" and is_kept(filter):
+        rows = await store.search(_limited(buckets(filter, step_s, by)), _REMEDY)
+        return Counted(_add(Counter(), rows), filter.since)
+    return await _count_in_parts(store, filter, lambda part: buckets_of_events(part, step_s, by))
 
 
-async def values(store: Store, wanted: Filter) -> tuple[Counter[tuple[Any, ...]] | None, Counted]:
-    """Return counts by (type, severity), None unless they are kept; then by (type, severity, source) from the events.
+async def values(store: Store, filter: Filter) -> tuple[Counter[tuple[Any, ...]] | None, Counted]:
+    """Return the kept counts by (type, severity), None if there are none; and counts by (type, severity, source).
 
-    Raises: as for `histogram`.
+    The latter are counted from the events, so they may be partial. Raises as `histogram` does.
     """
     kept = None
-    if is_kept(wanted):
-        found = await store.search(totals(wanted, datetime.now(UTC)), _REMEDY)
-        kept = Counter({(row.event_type, row.severity): int(row.n) for row in found})
+    if is_kept(filter):
+        rows = await store.search(totals(filter, datetime.now(UTC)), _REMEDY)
+        kept = Counter({(row.event_type, row.severity): int(row.n) for row in rows})
     events = system_events.c
     columns = events.event_type, events.severity, events.source
-    return kept, await _pieces(
+    return kept, await _count_in_parts(
         store,
-        wanted,
-        lambda piece: select(*columns, func.count().label("n")).where(*conditions(piece)).group_by(*columns),
+        filter,
+        lambda part: select(*columns, func.count().label("n")).where(*conditions(part)).group_by(*columns),
     )
 
 
-def is_kept(wanted: Filter) -> bool:
-    """Tell whether counts are kept of what the filter asks for."""
-    return msgspec.structs.replace(wanted, event_types=(), severities=(), since=None, until=None) == Filter()
+async def _count_in_parts(store: Store, filter: Filter, query: Callable[[Filter], Select[Any]]) -> Counted:
+    """Count part by part, backwards from the newest; parts grow while they are fast.
 
-
-async def _pieces(store: Store, wanted: Filter, query: Callable[[Filter], Select[Any]]) -> Counted:
-    """Count piece by piece, from the newest back, each the larger the faster it goes; rare words, where they may be."""
-    assert wanted.since
-    assert wanted.until
-    if wanted.words is not None and (boxes := await search.all_places(store, wanted, wanted.words)) is not None:
-        with suppress(QueryTooBroad):  # large events; piece by piece, some of them are counted
-            rows = await store.search(_limited(query(wanted).where(among(boxes))), _REMEDY) if boxes else []
-            return Counted(_added(Counter(), rows), wanted.since)
+    Words that are rare are counted with one statement, in the ranges of ids that may hold them.
+    """
+    assert filter.since
+    assert filter.until
+    if filter.words is not None and (ranges := await search.all_candidates(store, filter, filter.words)) is not None:
+        with suppress(QueryTooBroad):  # large events; part by part, some of them are counted
+            rows = await store.search(_limited(query(filter).where(among(ranges))), _REMEDY) if ranges else []
+            return Counted(_add(Counter(), rows), filter.since)
     groups: Counter[tuple[Any, ...]] = Counter()
-    end = max(min(wanted.until, datetime.now(UTC) + _AHEAD), wanted.since)
-    span = FIRST_PIECE if wanted.words is None else FIRST_SEARCH
-    give_up_at_s = time.monotonic() + BUDGET_S
-    while end > wanted.since:
-        start = wanted.since if end - wanted.since <= span else end - span
+    end = max(min(filter.until, datetime.now(UTC) + _MAX_AHEAD), filter.since)
+    span = FIRST_PART if filter.words is None else FIRST_SEARCH_PART
+    last_start_s = time.monotonic() + BUDGET_S
+    while end > filter.since:
+        start = filter.since if end - filter.since <= span else end - span
         began_s = time.monotonic()
-        piece = msgspec.structs.replace(wanted, since=start, until=end)
+        part = msgspec.structs.replace(filter, since=start, until=end)
         try:
-            rows = await store.search(_limited(query(piece)), _REMEDY)
+            rows = await store.search(_limited(query(part)), _REMEDY)
         except QueryTooBroad:
             break
-        groups = _added(groups, rows)
+        groups = _add(groups, rows)
         end = start
         now_s = time.monotonic()
-        if now_s > give_up_at_s:
+        if now_s > last_start_s:
             break
         if now_s - began_s < BUDGET_S / 10:
-            span = min(span * GROWTH, _MOST)
+            span = min(span * GROWTH, _MAX_PART)
     return Counted(groups, end)
 
 
 def _limited(query: Select[Any]) -> Select[Any]:
-    return query.limit(MOST_GROUPS + 1)
+    return query.limit(MAX_GROUPS + 1)
 
 
-def _added(groups: Counter[tuple[Any, ...]], rows: Iterable[Any]) -> Counter[tuple[Any, ...]]:
+def _add(groups: Counter[tuple[Any, ...]], rows: Iterable[Any]) -> Counter[tuple[Any, ...]]:
     """Add rows whose last column is a count."""
     for *group, n in rows:
         groups[tuple(group)] += int(n)
-    if len(groups) > MOST_GROUPS:
-        raise QueryTooBroad(f"there are more than {MOST_GROUPS:,} groups to count; take a larger `step`, or narrow it")
+    if len(groups) > MAX_GROUPS:
+        raise QueryTooBroad(f"there are more than {MAX_GROUPS:,} groups to count; use a larger `step`, or {_REMEDY}")
     return groups
-
-
-def _start(moment: Any, step_s: int) -> ColumnElement[int]:
-    """Return the start of the bucket in seconds: Postgres' calendar begins before Python's."""
-    step = func.make_interval(0, 0, 0, 0, 0, 0, step_s)
-    return cast(func.extract("epoch", func.date_bin(step, moment, _EPOCH)), BigInteger)
-
-
-def _buckets_of_events(wanted: Filter, step_s: int, by: By) -> Select[Any]:
-    start, value = _start(system_events.c.timestamp, step_s).label("start"), _value(system_events.c, by).label("value")
-    return select(start, value, func.count().label("n")).where(*conditions(wanted)).group_by("start", "value")
-
-
-def _kept(wanted: Filter, step_s: int, by: By) -> Select[Any]:
-    """Take whole hours (days, if the buckets are) from the counts and the journal, what sticks out from the events."""
-    span = spans(wanted.since, wanted.until)
-    days = (span.first_day, span.last_day) if step_s % (DAY.days * 86_400) == 0 else (span.last_hour, span.last_hour)
-    parts = [
-        _sums(event_counts, wanted, step_s, by, days[0], days[1], event_counts.c.grain == "day"),
-        _sums(event_counts, wanted, step_s, by, span.first_hour, days[0], event_counts.c.grain == "hour"),
-        _sums(event_counts, wanted, step_s, by, days[1], span.last_hour, event_counts.c.grain == "hour"),
-        _sums(event_deltas, wanted, step_s, by, span.first_hour, span.last_hour),
-        _buckets_of_events(msgspec.structs.replace(wanted, since=span.start, until=span.first_hour), step_s, by),
-        _buckets_of_events(msgspec.structs.replace(wanted, since=span.last_hour, until=span.end), step_s, by),
-    ]
-    found = union_all(*parts).subquery("found")
-    n = func.sum(found.c.n)
-    return select(found.c.start, found.c.value, n).group_by(found.c.start, found.c.value).having(n != 0)
-
-
-def _sums(table: Any, wanted: Filter, step_s: int, by: By, start: Any, end: Any, *grain: Any) -> Select[Any]:
-    bucket, value = _start(table.c.bucket, step_s).label("start"), _value(table.c, by).label("value")
-    within = table.c.bucket >= start, table.c.bucket < end
-    where = *grain, *within, *kinds(wanted, table.c)
-    return select(bucket, value, func.sum(table.c.n).label("n")).where(*where).group_by("start", "value")
-
-
-def _value(columns: Any, by: By) -> ColumnElement[Any]:
-    return cast(null(), Text()) if by == "none" else columns[by]

@@ -1,4 +1,4 @@
-"""Looking at the quarantine: filters in, refused lines out; and emptying it."""
+"""Lists and deletes rejected lines, by a filter."""
 
 from datetime import datetime
 from typing import Final
@@ -16,37 +16,37 @@ _columns: Final = rejected_lines.c
 
 
 class RejectionFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What rejections are narrowed to. The time range is half open: from `since`, to before `until`."""
+    """A filter of rejected lines. The time range includes `since` and excludes `until`."""
 
     code: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
 
-async def page(store: Store, wanted: RejectionFilter, *, limit: int, after: Position | None) -> list[Rejection]:
-    """Return up to `limit` refused lines, newest first, after a position."""
-    query = select(rejected_lines).where(*_conditions(wanted))
+async def page(store: Store, filter: RejectionFilter, *, limit: int, after: Position | None) -> list[Rejection]:
+    """Return up to `limit` rejected lines, newest first, after a position."""
+    query = select(rejected_lines).where(*_conditions(filter))
     if after is not None:
         query = query.where(tuple_(_columns.received_at, _columns.id) < (after.timestamp, after.id))
     query = query.order_by(_columns.received_at.desc(), _columns.id.desc()).limit(limit)
     return [_rejection(*row) for row in await store.fetch(query)]
 
 
-async def purge(store: Store, wanted: RejectionFilter) -> int:
-    """Delete what the filter finds; return how many."""
-    gone = delete(rejected_lines).where(*_conditions(wanted)).returning(_columns.id).cte("gone")
-    (row,) = await store.fetch(select(func.count()).select_from(gone))
+async def purge(store: Store, filter: RejectionFilter) -> int:
+    """Delete the lines that match the filter; return their number."""
+    deleted = delete(rejected_lines).where(*_conditions(filter)).returning(_columns.id).cte("deleted")
+    (row,) = await store.fetch(select(func.count()).select_from(deleted))
     return int(row[0])
 
 
-def _conditions(wanted: RejectionFilter) -> list[ColumnElement[bool]]:
+def _conditions(filter: RejectionFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if wanted.code is not None:
-        conditions.append(_columns.code == wanted.code)
-    if wanted.since is not None:
-        conditions.append(_columns.received_at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(_columns.received_at < wanted.until)
+    if filter.code is not None:
+        conditions.append(_columns.code == filter.code)
+    if filter.since is not None:
+        conditions.append(_columns.received_at >= filter.since)
+    if filter.until is not None:
+        conditions.append(_columns.received_at < filter.until)
     return conditions
 
 

@@ -1,123 +1,115 @@
-"""Search: events that hold words, newest first, from the blocks that may have them (`indexer.py` makes those).
+"""Search: the events that hold some words, newest first, from the ranges of ids that may have them.
 
-Blocks come in the order of their newest event. What is found is shown as soon as no later block can hold anything
-newer, so a page costs a few blocks however many events there are. When the time is spent, the page ends early: at a
-position, where the next one goes on.
+The ranges are the blocks of the search index (`storage/search_index.py`) and the batches that are not indexed yet. They
+are read in the order of their newest event. An event is returned as soon as no later range can hold a newer one, so a
+page costs a few ranges however many events there are. When its time budget is spent, a page ends early, at a position
+from which the next page resumes.
 """
 
 import asyncio
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, DateTime, Text, TextClause, bindparam, text
 
 from brain_collector.errors import QueryTooBroad, Unavailable
-from brain_collector.query.cursor import Position
+from brain_collector.query.cursor import Page, Position, position_of
 from brain_collector.query.filter import Filter, in_order, matching
 from brain_collector.query.search_terms import Words, mark
 from brain_collector.read.store import Store, to_event
 from brain_collector.schema import Event
-from brain_collector.storage.id_ranges import MAX_BOXES, Box, among, cut, joined
+from brain_collector.storage.id_ranges import MAX_RANGES, IdRange, among, cut, joined
 
 BUDGET_S: Final = 2.0
-"""How long boxes are begun with."""
-MOST_BUDGETS: Final = 4
-"""How many of these a page may take that has not got past the one before."""
+"""Time budget of a page: no further ranges are read after it."""
+MAX_BUDGETS: Final = 4
+"""Time budgets that a page may spend before it has made any progress."""
 RETRY_AFTER_S: Final = 10
-MOST_BOXES: Final = 2_000
-"""Most that are asked for at once."""
-MOST_IDS: Final = 1_000
-"""Most ids of waiting batches in a box, with at most `GAP_IDS` of others between, and times at most `SPAN` apart."""
-GAP_IDS: Final = 50
-SPAN: Final = timedelta(hours=1)
-FIRST_BOXES: Final = 2
-"""How many are looked into first: of a common word, that is enough."""
-FEW_BOXES: Final = 64
-"""Most that are counted in with one statement; beyond, it is counted by time."""
-_LAST: Final = Position(datetime.max.replace(tzinfo=UTC), 2**63 - 1)
-_EVER: Final = datetime.min.replace(tzinfo=UTC)
+MAX_CANDIDATES: Final = 2_000
+"""Maximum number of ranges that one statement returns."""
+MAX_BATCH_IDS: Final = 1_000
+"""Maximum number of ids in a range of batches, which has gaps of up to `MAX_GAP` ids and spans up to `MAX_SPAN`."""
+MAX_GAP: Final = 50
+MAX_SPAN: Final = timedelta(hours=1)
+FIRST_RANGES: Final = 2
+"""Number of ranges that are read first: enough for a common word."""
+FEW_RANGES: Final = 64
+"""Maximum number of ranges that are counted with one statement; beyond it, events are counted by time."""
+_LATEST: Final = Position(datetime.max.replace(tzinfo=UTC), 2**63 - 1)
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _REMEDY: Final = "narrow it with `from` and `to`"
 
-# One statement, so one snapshot: an event is in a block, or in a batch that no block was made of yet.
+# One statement, so one snapshot: an event is in a block, or in a batch that is not indexed yet.
 _WITHIN: Final = "max_ts >= :since AND min_ts <= :until AND (min_ts, first_id) < (:after_ts, :after_id)"
-_BOXES: Final = """
-    WITH progress AS MATERIALIZED (SELECT * FROM search_progress), boxes AS (
+_CANDIDATES: Final = """
+    WITH progress AS MATERIALIZED (SELECT * FROM search_progress), ranges AS (
         (SELECT first_id, last_id, min_ts, max_ts, true AS is_block FROM search_blocks
          WHERE ({holds}) AND {within}
-         ORDER BY max_ts DESC, last_id DESC LIMIT {most})
+         ORDER BY max_ts DESC, last_id DESC LIMIT {limit})
         UNION ALL
         (SELECT first_id, first_id + n - 1, min_ts, max_ts, false FROM batches, progress
          WHERE batches.xid >= progress.xid::text::xid8
              AND (batches.xid::text::bigint, first_id + n - 1) > (progress.xid, progress.id) AND {within}
-         ORDER BY max_ts DESC, first_id + n DESC LIMIT {most})
+         ORDER BY max_ts DESC, first_id + n DESC LIMIT {limit})
     )
-    SELECT boxes.*, progress.older_ts, progress.older_id FROM progress LEFT JOIN boxes ON true
-    ORDER BY max_ts DESC NULLS LAST, last_id DESC LIMIT {most}
+    SELECT ranges.*, progress.older_ts, progress.older_id FROM progress LEFT JOIN ranges ON true
+    ORDER BY max_ts DESC NULLS LAST, last_id DESC LIMIT {limit}
 """
 
 
-class Page(NamedTuple):
-    """Events, and where the next page goes on; None after the last one."""
+class Candidates(NamedTuple):
+    """The ranges that may hold the words; if there is an `edge`, further events may be behind it.
 
-    events: list[Event]
-    after: Position | None
-
-
-class Places(NamedTuple):
-    """Boxes that may hold what is wanted; what is not in them comes behind `edge`, if there is one.
-
-    `is_building`: it is there because the index is.
+    `is_building`: the edge is where the index that is being built ends.
     """
 
-    boxes: list[Box]
+    ranges: list[IdRange]
     edge: Position | None
     is_building: bool
 
 
-async def page(store: Store, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> Page:
-    """Return up to `limit` events, newest first. With words, they may be fewer although there is a next page.
-
-    Raises:
-        QueryTooBroad: it took too long.
-        Unavailable: the database is; or the search in what was there before there was one.
-    """
-    if wanted.words is not None:
-        return await _search(store, wanted, wanted.words, limit, after)
-    found = await store.page(wanted, limit=limit + 1, offset=offset, after=after)
-    return Page(found[:limit], _place(found[limit - 1]) if len(found) > limit else None)
-
-
-async def places(store: Store, wanted: Filter, words: Words, after: Position | None = None) -> Places:
-    """Return where the words may be, what has the newest event first."""
-    rows = await store.search(_query(wanted, words, after or _LAST), _REMEDY)
-    found = [(Box(row.first_id, row.last_id, row.min_ts, row.max_ts), row.is_block) for row in rows if row.first_id]
-    edges = [_behind(found[-1][0])] if len(found) == MOST_BOXES else []
+async def candidates(store: Store, filter: Filter, words: Words, after: Position | None = None) -> Candidates:
+    """Return the ranges that may hold the words, in the descending order of their newest event."""
+    rows = await store.search(_query(filter, words, after or _LATEST), _REMEDY)
+    found = [row for row in rows if row.first_id]  # without any, there is one row with the progress alone
+    blocks = [_range_of(row) for row in found if row.is_block]
+    batches = [_range_of(row) for row in found if not row.is_block]
+    edges = [_behind(_range_of(found[-1]))] if len(found) == MAX_CANDIDATES else []
     building = Position(rows[0].older_ts, rows[0].older_id) if rows[0].older_ts else None
-    if building and building.timestamp >= (wanted.since or _EVER):
+    if building and building.timestamp >= (filter.since or _EARLIEST):
         edges.append(building)
     edge = max(edges, default=None)
-    waiting = joined((box for box, is_block in found if not is_block), most_ids=MOST_IDS, gap=GAP_IDS, span=SPAN)
-    boxes = [box for box, is_block in found if is_block] + [part for run in waiting for part in cut(run, MOST_IDS)]
-    return Places(sorted(boxes, key=_behind, reverse=True), edge, edge is not None and edge == building)
+    runs = joined(batches, max_ids=MAX_BATCH_IDS, max_gap=MAX_GAP, max_span=MAX_SPAN)
+    ranges = blocks + [part for run in runs for part in cut(run, MAX_BATCH_IDS)]
+    return Candidates(sorted(ranges, key=_behind, reverse=True), edge, edge is not None and edge == building)
 
 
-async def all_places(store: Store, wanted: Filter, words: Words) -> list[Box] | None:
-    """Return every box that may hold the words, None if they are many or not all known."""
-    boxes, edge, _ = await places(store, wanted, words)
-    return boxes if edge is None and len(boxes) <= FEW_BOXES else None
+def _range_of(row: Any) -> IdRange:
+    return IdRange(row.first_id, row.last_id, row.min_ts, row.max_ts)
 
 
-async def _search(store: Store, wanted: Filter, words: Words, limit: int, after: Position | None) -> Page:
-    """Go through the boxes until the page is full or the time is spent; all down to `edge` is found by then."""
-    boxes, last_edge, is_building = await places(store, wanted, words, after)
+async def all_candidates(store: Store, filter: Filter, words: Words) -> list[IdRange] | None:
+    """Return every range that may hold the words, or None if there are many or not all are known."""
+    ranges, edge, _ = await candidates(store, filter, words)
+    return ranges if edge is None and len(ranges) <= FEW_RANGES else None
+
+
+async def search(store: Store, filter: Filter, words: Words, limit: int, after: Position | None) -> Page:
+    """Read ranges until the page is full or its time is spent; then all matches down to `edge` are known.
+
+    Raises:
+        QueryTooBroad: a page that makes no progress spent all its time.
+        Unavailable: the page needs events that are not indexed yet.
+    """
+    ranges, last_edge, is_building = await candidates(store, filter, words, after)
     began_s = time.monotonic()
-    found: list[Event] = []
-    start, size, edge = 0, FIRST_BOXES, last_edge
-    while start < len(boxes):
-        query = in_order(matching(wanted, after).where(among(boxes[start : start + size]))).limit(limit + 1)
-        asked_s = time.monotonic()
+    events: list[Event] = []
+    start, size, edge = 0, FIRST_RANGES, last_edge
+    while start < len(ranges):
+        query = in_order(matching(filter, after).where(among(ranges[start : start + size]))).limit(limit + 1)
+        query_began_s = time.monotonic()
         try:
             rows = await store.search(query, _REMEDY)
         except QueryTooBroad:
@@ -125,73 +117,71 @@ async def _search(store: Store, wanted: Filter, words: Words, limit: int, after:
                 raise
             size = 1
             continue
-        found = _newest(found, map(to_event, rows))[: limit + 1]
-        start, is_slow = start + size, time.monotonic() - asked_s > BUDGET_S / 4
-        size = max(1, size // 2) if is_slow else min(MAX_BOXES, 4 * size)
-        ahead = [last_edge, *map(_behind, boxes[start : start + 1])]
-        edge = max(filter(None, ahead), default=None)
-        if edge == last_edge or len(_known(found, edge)) > limit or _is_late(began_s, edge, after):
+        events = _merged(events, map(to_event, rows))[: limit + 1]
+        start, is_slow = start + size, time.monotonic() - query_began_s > BUDGET_S / 4
+        size = max(1, size // 2) if is_slow else min(MAX_RANGES, 4 * size)
+        unread = ranges[start] if start < len(ranges) else None
+        edge = max((each for each in (last_edge, unread and _behind(unread)) if each), default=None)
+        if edge == last_edge or len(_before(events, edge)) > limit or _is_time_spent(began_s, edge, after):
             break
-    known = _known(found, edge)
-    shown = []
+    known = _before(events, edge)
+    marked = []
     for event in known[:limit]:
-        shown.append(mark(event, words))
-        await asyncio.sleep(0)  # large events, many words: others have their turn
+        marked.append(mark(event, words))
+        await asyncio.sleep(0)  # large events with many words: let other tasks run
     if len(known) > limit:
-        return Page(shown, _place(shown[-1]))
-    if edge is not None and not shown and edge == last_edge and is_building:
+        return Page(marked, position_of(marked[-1]))
+    if edge is not None and not marked and edge == last_edge and is_building:
         raise Unavailable(
-            f"events before {edge.timestamp.isoformat()} cannot be searched yet, their words are being gathered; "
-            "try again later, or search with `from`",
+            f"events before {edge.timestamp.isoformat()} cannot be searched yet: they are still being indexed; "
+            "try again later, or limit the search with `from`",
             retry_after_s=RETRY_AFTER_S,
         )
     if edge is not None and after is not None and edge >= after:
         raise _too_broad()
-    return Page(shown, edge)
+    return Page(marked, edge)
 
 
-def _is_late(began_s: float, edge: Position | None, after: Position | None) -> bool:
-    """Tell whether the time is spent; a page that got nowhere has some more, as the next one would get no further."""
+def _is_time_spent(began_s: float, edge: Position | None, after: Position | None) -> bool:
+    """Return whether the time is spent. A page without progress gets more: the next one would get no further."""
     spent_s = time.monotonic() - began_s
-    is_further = edge is None or after is None or edge < after
-    if spent_s > MOST_BUDGETS * BUDGET_S and not is_further:
+    has_progress = edge is None or after is None or edge < after
+    if spent_s > MAX_BUDGETS * BUDGET_S and not has_progress:
         raise _too_broad()
-    return is_further and spent_s > BUDGET_S
+    return has_progress and spent_s > BUDGET_S
 
 
 def _too_broad() -> QueryTooBroad:
-    return QueryTooBroad(f"too many events of one time may hold these words; {_REMEDY}, or by type, severity or source")
+    return QueryTooBroad(
+        f"too many events with the same timestamp may hold these words; {_REMEDY}, or by type, severity or source"
+    )
 
 
-def _newest(found: list[Event], more: Iterable[Event]) -> list[Event]:
+def _merged(events: list[Event], more: Iterable[Event]) -> list[Event]:
     """Return both in order, each event once."""
-    each = {event.id: event for event in (*found, *more)}
-    return sorted(each.values(), key=_place, reverse=True)
+    by_id = {event.id: event for event in (*events, *more)}
+    return sorted(by_id.values(), key=position_of, reverse=True)
 
 
-def _known(found: list[Event], edge: Position | None) -> list[Event]:
-    """Return what is newer than all that was not looked at."""
-    return found if edge is None else [event for event in found if _place(event) >= edge]
+def _before(events: list[Event], edge: Position | None) -> list[Event]:
+    """Return the events that are newer than everything that was not read."""
+    return events if edge is None else [event for event in events if position_of(event) >= edge]
 
 
-def _place(event: Event) -> Position:
-    return Position(event.timestamp, event.id)
+def _behind(each: IdRange) -> Position:
+    """Return a position that all events of the range come after."""
+    return Position(each.until, each.last_id + 1)
 
 
-def _behind(box: Box) -> Position:
-    """Return the position that the events of this box come behind."""
-    return Position(box.until, box.last_id + 1)
-
-
-def _query(wanted: Filter, words: Words, after: Position) -> TextClause:
-    groups = [" ".join(word for term in group for word in term.words) for group in words.wanted]
+def _query(filter: Filter, words: Words, after: Position) -> TextClause:
+    groups = [" ".join(word for term in group for word in term.words) for group in words.required]
     holds = " OR ".join(f"words @> word_hashes(to_tsvector('simple', :words_{n}))" for n in range(len(groups)))
     times = {
-        "since": wanted.since or _EVER,
-        "until": min(wanted.until or after.timestamp, after.timestamp),
+        "since": filter.since or _EARLIEST,
+        "until": min(filter.until or after.timestamp, after.timestamp),
         "after_ts": after.timestamp,
     }
-    sql = text(_BOXES.format(holds=holds if all(groups) else "true", within=_WITHIN, most=MOST_BOXES))
+    sql = text(_CANDIDATES.format(holds=holds if all(groups) else "true", within=_WITHIN, limit=MAX_CANDIDATES))
     return sql.bindparams(
         *(bindparam(name, moment, DateTime(timezone=True)) for name, moment in times.items()),
         bindparam("after_id", after.id, BigInteger()),

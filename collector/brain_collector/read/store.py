@@ -1,4 +1,8 @@
-"""Reads, and changes of single events: filters in, rows out. All SQL of the API that the writer does not run."""
+"""The store: events by id, pages and statistics; changes of single events; and the pool that all reads use.
+
+Other modules of `read/` and `tail/` build their own statements and run them here, through `search` and `fetch`.
+Deadlines, retries on dead connections and the translation of database errors into those of the API are in this file.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -27,8 +31,8 @@ from brain_collector.storage.search_index import ADD_CHANGED
 from brain_collector.storage.tables import event_deltas, system_events
 
 _columns: Final = system_events.c
-SEARCHED: Final = frozenset({"event_type", "message", "source", "details"})
-"""What a search looks at."""
+INDEXED: Final = frozenset({"event_type", "message", "source", "details"})
+"""The columns that the search index covers."""
 PAGE_SPAN: Final = timedelta(days=1)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 CLOSE_S: Final = 1.0
@@ -38,7 +42,7 @@ Check = Callable[[Event], None]
 
 
 class Store:
-    """Answers from Postgres. Every method may raise `Unavailable`, and what takes a filter `QueryTooBroad`."""
+    """Reads from Postgres. Every method may raise `Unavailable`; methods with a filter may raise `QueryTooBroad`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -54,41 +58,41 @@ class Store:
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def close(self) -> None:
-        """Close every connection; a Postgres that hangs is not waited for."""
+        """Close every connection, without waiting for a Postgres that hangs."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._engine.dispose()
 
     @property
     def connections_in_use(self) -> int:
-        """How many of the pool's connections are at work."""
+        """The number of connections of the pool that are in use."""
         pool = self._engine.pool
         return pool.checkedout() if isinstance(pool, AsyncAdaptedQueuePool) else 0
 
     async def ping(self) -> None:
-        """Return when Postgres answers."""
+        """Wait for a response from Postgres."""
         await self.fetch(text("SELECT 1"))
 
-    async def page(self, wanted: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
+    async def page(self, filter: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
         """Return up to `limit` events, newest first, after `offset` events or after a position."""
-        for narrowed in _from_its_end(wanted, after):  # the last of them is the whole filter
+        for narrowed in _last_day_first(filter, after):  # the last one is the filter itself
             query = newest_first(narrowed, limit=limit, offset=offset, after=after)
-            found = await self.search(query, "narrow it with `from` and `to`")
-            if len(found) == limit:
+            rows = await self.search(query, "narrow it with `from` and `to`")
+            if len(rows) == limit:
                 break
-        return [to_event(row) for row in found]
+        return [to_event(row) for row in rows]
 
     async def get(self, event_id: int) -> Event | None:
-        """Return one event."""
+        """Return an event, or None if there is none with this id."""
         rows = await self.fetch(select(system_events).where(_columns.id == event_id))
         return to_event(rows[0]) if rows else None
 
     async def update(self, event_id: int, changes: dict[str, Any], check: Check | None = None) -> Event | None:
-        """Change columns of one event, and the counts with it; return it as it is then.
+        """Change columns of an event and the counts with it; return the changed event, or None if there is none.
 
-        `check` sees the event as it is, under its lock, before anything is changed; what it raises is raised.
+        `check` gets the current event, under its lock, before anything is changed. Its exceptions end the update.
         """
-        await self.ping()  # a dead pool shows here, where trying again is safe
+        await self.ping()  # finds dead connections while a retry is still safe
         async with self._connection(reading=False) as connection:
             before = await _lock(connection, event_id, check)
             if before is None:
@@ -96,15 +100,15 @@ class Store:
             change = update(system_events).values(changes).returning(system_events)
             query = (change if changes else select(system_events)).where(_same(before))
             after = (await connection.execute(query)).one()
-            if SEARCHED.intersection(changes):
+            if INDEXED.intersection(changes):
                 await connection.execute(text(ADD_CHANGED).bindparams(id=after.id, timestamp=after.timestamp))
             await _journal(connection, (before, -1), (after, +1))
             await connection.commit()
             return to_event(after)
 
     async def delete(self, event_id: int, check: Check | None = None) -> bool:
-        """Delete one event, and take it off the counts; return whether it was there. `check` is as for `update`."""
-        await self.ping()  # a dead pool shows here, where trying again is safe
+        """Delete an event and subtract it from the counts; return whether it existed. `check` is as for `update`."""
+        await self.ping()  # finds dead connections while a retry is still safe
         async with self._connection(reading=False) as connection:
             before = await _lock(connection, event_id, check)
             if before is None:
@@ -114,18 +118,18 @@ class Store:
             await connection.commit()
             return True
 
-    async def statistics(self, wanted: Filter | None = None) -> Stats:
-        """Return exact counts, as of one snapshot; of a filter, its types, severities and time range are heeded."""
+    async def statistics(self, filter: Filter | None = None) -> Stats:
+        """Return exact counts of one snapshot. Of a filter only types, severities and the time range are used."""
         since = datetime.now(UTC) - timedelta(hours=24)
-        if wanted is not None and wanted != Filter():
-            rows = await self.search(totals(wanted, since), "let `from` and `to` lie on full hours")
+        if filter is not None and filter != Filter():
+            rows = await self.search(totals(filter, since), "choose full hours for `from` and `to`")
             groups = [(row.event_type, row.severity, int(row.n)) for row in rows]
             recent, last = (int(rows[0].recent), rows[0].last) if rows else (0, None)
         else:
             row = await self._statistics(since, since)
             if row.last is None:
                 row = await self._statistics(since, _EARLIEST)
-            groups = [(found["event_type"], found["severity"], found["n"]) for found in msgspec.json.decode(row.groups)]
+            groups = [(group["event_type"], group["severity"], group["n"]) for group in msgspec.json.decode(row.groups)]
             recent, last = row.recent, row.last
         by_severity: dict[str, int] = {}
         by_type: dict[str, int] = {}
@@ -135,16 +139,19 @@ class Store:
         return Stats(sum(by_type.values()), by_severity, by_type, recent, last)
 
     async def _statistics(self, since: datetime, last_since: datetime) -> Any:
-        """Return the row; to look for the newest event in every partition takes a quarter of the time."""
+        """Return the row. The newest event is looked for from `last_since` on.
+
+        To look for it in every partition would take a quarter of the statement's time.
+        """
         bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1), "last_since": last_since}
         (row,) = await self.fetch(text(STATISTICS).bindparams(**bounds))
         return row
 
     async def search(self, query: Any, remedy: str) -> list[Any]:
-        """Run a read that a client can make too large; the time-out is then the client's to remedy.
+        """Run a read that a client can make too large: a time-out is then an error of the client, with its `remedy`.
 
         Raises:
-            QueryTooBroad: it took too long.
+            QueryTooBroad: the query took too long.
         """
         try:
             return await self.fetch(query)
@@ -152,7 +159,7 @@ class Store:
             raise QueryTooBroad(f"the query took longer than {self._settings.read_deadline_s:g} s; {remedy}") from None
 
     async def fetch(self, query: Any) -> list[Any]:
-        """Run one statement; once more when the connection turns out to be a dead one of the pool's."""
+        """Run one statement; retry once if the connection from the pool was dead."""
         for attempt in (1, 2):
             try:
                 async with self._connection(reading=True) as connection:
@@ -164,10 +171,10 @@ class Store:
 
     @asynccontextmanager
     async def _connection(self, *, reading: bool) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection for at most `read_deadline_s`, and say what went wrong in the API's terms."""
-        grace_s = 1.0  # the server's own statement time-out comes first, unless it hangs
+        """Yield a connection for at most `read_deadline_s`; turn errors of the database into errors of the API."""
+        grace_s = 1.0  # the statement time-out of the server comes first, unless the server hangs
         try:
-            # SQLAlchemy's own questions to its first server are bounded by nothing else.
+            # Nothing else bounds the queries that SQLAlchemy sends when it first connects.
             async with asyncio.timeout(2 * self._settings.connect_deadline_s + grace_s):
                 connection = await (self._reading if reading else self._engine).connect()
             driver = (await connection.get_raw_connection()).driver_connection
@@ -179,13 +186,13 @@ class Store:
                     await connection.invalidate()
                     raise
                 finally:
-                    await connection.close()  # within the deadline: what it rolls back can hang too
+                    await connection.close()  # within the deadline: its rollback can hang too
         except DBAPIError as error:
             raise self._translated(error) from error
         except PoolTimeout:
-            raise self._unavailable("every database connection is busy") from None
+            raise self._unavailable("all database connections are in use") from None
         except GONE as error:
-            raise self._unavailable(f"the database is not available ({reason_of(error)})") from error
+            raise self._unavailable(f"the database is unavailable ({reason_of(error)})") from error
 
     def _translated(self, error: DBAPIError) -> Exception:
         cause = error.orig.__cause__ if error.orig is not None else None
@@ -193,8 +200,8 @@ class Store:
             why = f"the database took longer than {self._settings.read_deadline_s:g} s"
             return _TooSlow(why, retry_after_s=self._settings.retry_after_s)
         if isinstance(cause, asyncpg.DataError):
-            return ParameterInvalid(f"Postgres refuses a value: {cause}")
-        why = f"the database is not available ({reason_of(cause or error)})"
+            return ParameterInvalid(f"Postgres does not accept a value: {cause}")
+        why = f"the database is unavailable ({reason_of(cause or error)})"
         after_s = self._settings.retry_after_s
         return (_StaleConnection if error.connection_invalidated else Unavailable)(why, retry_after_s=after_s)
 
@@ -203,22 +210,25 @@ class Store:
 
 
 class _TooSlow(Unavailable):
-    """The statement time-out ended it."""
+    """The statement time-out ended the query."""
 
 
 class _StaleConnection(Unavailable):
-    """The connection had died in the pool; another may do."""
+    """The connection had died in the pool; another one may work."""
 
 
 async def _lock(connection: AsyncConnection, event_id: int, check: Check | None) -> Any:
-    """Find the partition first, so that only its lock is taken, then lock the row; return what the counts depend on."""
-    moment = await connection.scalar(select(_columns.timestamp).where(_columns.id == event_id))
-    if moment is None:
+    """Lock an event and return the columns that the counts depend on, or None if there is no such event.
+
+    The partition is found first, so that only its lock is taken.
+    """
+    timestamp = await connection.scalar(select(_columns.timestamp).where(_columns.id == event_id))
+    if timestamp is None:
         return None
-    counted = select(_columns.id, _columns.timestamp, _columns.event_type, _columns.severity)
-    query = counted if check is None else select(system_events)
-    place = and_(_columns.id == event_id, _columns.timestamp == moment)
-    row = (await connection.execute(query.where(place).with_for_update())).one_or_none()
+    counted_columns = select(_columns.id, _columns.timestamp, _columns.event_type, _columns.severity)
+    query = counted_columns if check is None else select(system_events)
+    same = and_(_columns.id == event_id, _columns.timestamp == timestamp)
+    row = (await connection.execute(query.where(same).with_for_update())).one_or_none()
     if row is not None and check is not None:
         check(to_event(row))
     return row
@@ -243,16 +253,16 @@ async def _journal(connection: AsyncConnection, *changes: tuple[Any, int]) -> No
         await connection.execute(insert(event_deltas), rows)
 
 
-def _from_its_end(wanted: Filter, after: Position | None) -> list[Filter]:
-    """Return the filter for the last day that a page may begin on, then the filter itself.
+def _last_day_first(filter: Filter, after: Position | None) -> list[Filter]:
+    """Return the filter for the last day before the position, then the filter itself.
 
-    A page that is full with the first is the page. It is usual, and for a day Postgres plans two partitions, not all.
+    Usually the last day fills the page, and for one day Postgres plans two partitions instead of all.
     """
-    ends = [moment for moment in (wanted.until, after and after.timestamp) if moment]
+    ends = [moment for moment in (filter.until, after and after.timestamp) if moment]
     end = min(ends, default=datetime.now(UTC))
-    if wanted.ids or end - _EARLIEST < PAGE_SPAN or (wanted.since and wanted.since >= end - PAGE_SPAN):
-        return [wanted]
-    return [msgspec.structs.replace(wanted, since=end - PAGE_SPAN), wanted]
+    if filter.ids or end - _EARLIEST < PAGE_SPAN or (filter.since and filter.since >= end - PAGE_SPAN):
+        return [filter]
+    return [msgspec.structs.replace(filter, since=end - PAGE_SPAN), filter]
 
 
 def to_event(row: Any) -> Event:

@@ -1,5 +1,5 @@
-"""Writes the generated pages of the documentation out of the lists in the code.
+"""Makes the generated pages of the manual from the lists in the code: one module per page, each with `render()`.
 
-Each file is a command (`python -m brain_collector.reference.<name>`); tests compare its output with docs/.
-May import everything. Nothing may import it.
+`python -m brain_collector.reference docs/reference` writes them all; tests compare them with the code.
+May import everything. Must not be imported by anything.
 """

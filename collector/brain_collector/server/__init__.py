@@ -1,5 +1,5 @@
 """Puts the collector together and runs it: engines, application, lifespan, uvicorn.
 
-The only place where tasks start and end, and where the wings meet.
-May import every wing but `cli`, `demo` and `doctor`. Must not contain a decision that a wing could make.
+The only place where long-lived tasks start and end, and where the wings meet.
+May import every wing but `cli`, `demo`, `doctor` and `reference`. Must not make a decision that a wing could make.
 """

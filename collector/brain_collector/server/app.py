@@ -13,16 +13,18 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from brain_collector.access.guard import LOOPBACK, Guard
+from brain_collector.access.guard import LOOPBACK, Guard, Rule
 from brain_collector.access.keyring import Keyring
 from brain_collector.api import (
     batch,
     dashboard,
+    event_counts,
     event_list,
     events,
     health,
     histogram,
     keys,
+    manual,
     openapi,
     rejections,
     session,
@@ -34,9 +36,11 @@ from brain_collector.api import metrics as metrics_api
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.api.resources import Resources
 from brain_collector.errors import Problem, SettingsError
-from brain_collector.http.draining import Draining, Stopping
+from brain_collector.http.draining import Draining
 from brain_collector.http.problem import on_crash, on_http_exception, on_problem
 from brain_collector.http.request_log import RequestLog
+from brain_collector.http.scope import Stopping
+from brain_collector.http.security_headers import SecurityHeaders
 from brain_collector.metrics import Metrics
 from brain_collector.server.lifespan import Engines, opened
 from brain_collector.settings import Settings
@@ -45,6 +49,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *events.OPERATIONS,
     *batch.OPERATIONS,
     *event_list.OPERATIONS,
+    *event_counts.OPERATIONS,
     *histogram.OPERATIONS,
     *export_api.OPERATIONS,
     *stream.OPERATIONS,
@@ -55,7 +60,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *session.OPERATIONS,
     *metrics_api.OPERATIONS,
 )
-"""Every operation there is. Routes, OpenAPI and the scope that each needs are made from it."""
+"""Every operation there is. Routes, OpenAPI and the rules of the guard are made from it."""
 
 
 class State(TypedDict):
@@ -66,21 +71,27 @@ class State(TypedDict):
 
 def create_app(
     settings: Settings,
+    metrics: Metrics,
     engines: Engines | None = None,
     stopping: Stopping | None = None,
     page_directory: Path = dashboard.DIRECTORY,
-    metrics: Metrics | None = None,
+    manual_directory: Path = manual.DIRECTORY,
 ) -> Starlette:
-    """Return the application; `stopping` is where it learns that it is about to stop, `metrics` where it counts.
+    """Return the application.
 
-    The page is the one that was built into `page_directory`.
+    Args:
+        settings: See `Settings`.
+        metrics: What it counts into.
+        engines: The embedded engines, if any.
+        stopping: Tells it that it is about to stop.
+        page_directory: Where the dashboard was built.
+        manual_directory: Where the manual was built.
 
     Raises:
-        SettingsError: it would be open to the network without a key.
+        SettingsError: It would be reachable from the network without an API key.
     """
     refuse_to_be_open(settings)
     keyring = Keyring(settings)
-    metrics = metrics or Metrics()
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[State]:
@@ -88,16 +99,22 @@ def create_app(
             yield {"resources": resources}
 
     return Starlette(
-        routes=[*_routes(), *openapi.routes(OPERATIONS), *dashboard.routes(page_directory)],
+        routes=[
+            *_routes(),
+            *openapi.routes(OPERATIONS),
+            *dashboard.routes(page_directory),
+            *manual.routes(manual_directory),
+        ],
         middleware=[
             Middleware(RequestLog, metrics=metrics),
             Middleware(Draining, stopping=stopping or Stopping(), retry_after_s=settings.retry_after_s),
+            Middleware(SecurityHeaders),
             Middleware(
                 Guard,
                 settings=settings,
                 keyring=keyring,
-                operations=sorted(OPERATIONS, key=_order),
-                open_paths=dashboard.PATHS,
+                rules=RULES,
+                open_paths=(*dashboard.PATHS, *manual.PATHS),
             ),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},
@@ -144,3 +161,6 @@ class _Dispatch:
 def _order(operation: Operation) -> tuple[bool, str]:
     """Fixed paths before those with a parameter, which would match them too."""
     return "{" in operation.path, operation.path
+
+
+RULES: Final = tuple(Rule(each.method, each.path, each.scope) for each in sorted(OPERATIONS, key=_order))

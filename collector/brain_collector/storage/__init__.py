@@ -1,4 +1,4 @@
-"""Postgres itself: connections, tables, migrations, partitions, ids, the search index, renumbering.
+"""Postgres: `connection`, `tables`, `migrate`, `partitions`, `search_index`, `id_ranges`, `renumber` after a restore.
 
-May import the ground floor only, and the drivers. Must not know a request, a rule or what events mean.
+May import the shared files, the drivers and Alembic. Must not know requests, nor what an event means to anyone.
 """

@@ -1,4 +1,4 @@
-"""One connection to Postgres that opens when needed, and can be left when Postgres hangs."""
+"""Connections to Postgres that are opened when needed and can be abandoned when Postgres hangs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,28 +21,30 @@ GONE: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.UndefinedTableError,  # never migrated, or not far enough
 )
-"""What says that the database as a whole cannot serve now."""
+"""Errors that mean that the database as a whole cannot serve now."""
 
+DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
+"""Every error of the database: it cannot serve, or it refused a statement."""
 
 _RAISE_SYNCHRONOUS_COMMIT: Final = """
     SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
 """
-"""An acknowledged event is on disk, here and on synchronous standbys; a server that waits for more is left at that."""
+"""An acknowledged event is on disk, here and on synchronous standbys. A stricter setting of the server is kept."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why the database cannot serve, in a line for people."""
+    """Return why the database cannot serve, as one line for people."""
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError):
-        return "it has no schema, or an old one: run `brain-events migrate`"
+        return "its schema is missing or too old: run `brain-events migrate`"
     if isinstance(error, TimeoutError | Overdue):
-        return "it does not answer in time"
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(said.split())
+        return "it does not respond in time"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())
 
 
 async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.Connection:
-    """Open a connection whose session gives up by itself: on locks, on statements, on idling in a transaction."""
+    """Open a connection whose session has time-outs: for locks, for statements, for an idle transaction."""
     connection = await asyncpg.connect(
         settings.dsn,
         timeout=settings.connect_deadline_s,
@@ -63,40 +65,40 @@ async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.
 
 
 class Overdue(asyncpg.ConnectionDoesNotExistError):
-    """Postgres hung; the connection was ended from outside."""
+    """The deadline passed, and the connection was terminated."""
 
 
 @asynccontextmanager
 async def deadline(terminate: Callable[[], None], seconds: float) -> AsyncIterator[Callable[[], None]]:
-    """Bound the time that the block may wait for Postgres; yields what ends it sooner.
+    """Bound the time that the block may wait for Postgres; yield a function that ends the block sooner.
 
-    A hung server is left only by `terminate`: asyncio.timeout around a transaction waits for the server to confirm,
-    and so does asyncpg's own `timeout`. And `terminate` alone does not wake a COPY that waits for room in the send
-    buffer, so the task is cancelled after it.
+    Only `terminate` abandons a server that hangs: asyncio.timeout around a transaction waits for the server to
+    confirm, and so does asyncpg's own `timeout`. But `terminate` does not wake a COPY that waits for space in the send
+    buffer, so the task is cancelled too.
 
     Raises:
-        Overdue: the time was up; the connection is gone.
+        Overdue: the deadline passed; the connection is terminated.
     """
     task = asyncio.current_task()
     assert task is not None
     overdue = False
 
-    def leave() -> None:
+    def abort() -> None:
         nonlocal overdue
         if not overdue:
             overdue = True
             terminate()
             task.cancel()
 
-    timer = asyncio.get_running_loop().call_later(seconds, leave)
+    timer = asyncio.get_running_loop().call_later(seconds, abort)
     try:
-        yield leave
+        yield abort
     except BaseException as error:
-        if overdue and task.uncancel() == 0:  # whatever it surfaced as; a cancellation by others goes on
-            raise Overdue(f"no answer within {seconds:g} s") from error
+        if overdue and task.uncancel() == 0:  # whatever error it surfaced as; a cancellation by others continues
+            raise Overdue(f"no response within {seconds:g} s") from error
         raise
     else:
-        if overdue:  # it was done just then: swallow our own cancellation before it strikes elsewhere
+        if overdue:  # the block ended just then: consume our own cancellation before it is raised elsewhere
             task.uncancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
@@ -105,19 +107,22 @@ async def deadline(terminate: Callable[[], None], seconds: float) -> AsyncIterat
 
 
 class Link:
-    """A connection of one task, opened at first use and again after it broke. `deadline_s`: `write_deadline_s`."""
+    """The connection of one task: opened at its first use, and again after it broke.
+
+    `deadline_s` bounds each use; the default is `write_deadline_s`.
+    """
 
     def __init__(self, settings: Settings, *, deadline_s: float | None = None) -> None:
         self._settings = settings
         self._deadline_s = deadline_s or settings.write_deadline_s
         self._connection: asyncpg.Connection | None = None
-        self._leave: Callable[[], None] | None = None
+        self._abort: Callable[[], None] | None = None
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield the connection for at most the deadline; after an error of it, the next use opens a new one."""
+        """Yield the connection for at most the deadline; after a connection error, the next use opens a new one."""
         try:
-            async with deadline(self._terminate, self._deadline_s) as self._leave:
+            async with deadline(self._terminate, self._deadline_s) as self._abort:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await connect(
                         self._settings, statement_timeout_s=self._settings.write_deadline_s
@@ -126,17 +131,17 @@ class Link:
         except asyncpg.PostgresError as error:
             if isinstance(error, GONE):
                 self._terminate()
-            raise  # else the server refused a statement; the connection is as good as before
+            raise  # otherwise the server refused a statement, and the connection still works
         except BaseException:
             self._terminate()
             raise
         finally:
-            self._leave = None
+            self._abort = None
 
     def abort(self) -> None:
-        """Break off whatever is under way."""
-        if self._leave is not None:
-            self._leave()
+        """Abort the current use, if there is one."""
+        if self._abort is not None:
+            self._abort()
 
     def _terminate(self) -> None:
         if self._connection is not None:
@@ -144,11 +149,11 @@ class Link:
 
     @property
     def is_open(self) -> bool:
-        """Whether the next use will find the connection open: it may be stale all the same."""
+        """Whether the connection is open, as far as this side knows."""
         return self._connection is not None and not self._connection.is_closed()
 
     async def close(self) -> None:
-        """Close politely, or at once when Postgres does not answer."""
+        """Close the connection gracefully, or terminate it if Postgres does not respond."""
         if self._connection is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""Events that lie close together, as ranges of ids and of times: what Postgres finds by the primary key of few days."""
+"""Ranges of ids and times around events: Postgres finds them by the primary key, in the partitions of a few days."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -9,12 +9,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from brain_collector.storage.tables import system_events
 
-MAX_BOXES: Final = 8
-"""Most of them in one statement: each is planned for every partition."""
+MAX_RANGES: Final = 8
+"""Maximum number of ranges in one statement: each is planned for every partition."""
 
 
-class Box(NamedTuple):
-    """Ids from the first to the last, with times from `since` to `until`; both ends are in it."""
+class IdRange(NamedTuple):
+    """The ids from `first_id` to `last_id` with times from `since` to `until`, both ends included."""
 
     first_id: int
     last_id: int
@@ -23,37 +23,45 @@ class Box(NamedTuple):
 
 
 def joined(
-    boxes: Iterable[Box], *, most_ids: int | None = None, gap: int = 0, span: timedelta = timedelta.max
-) -> Iterator[Box]:
-    """Join boxes with at most `gap` ids between, up to `most_ids` and `span` in one; return them ordered by ids."""
-    run: Box | None = None
-    for box in sorted(boxes):
-        if run is None:
-            run = box
+    ranges: Iterable[IdRange], *, max_ids: int | None = None, max_gap: int = 0, max_span: timedelta = timedelta.max
+) -> Iterator[IdRange]:
+    """Join ranges that have at most `max_gap` ids between them; yield them in the order of ids.
+
+    A joined range has at most `max_ids` ids and spans at most `max_span`.
+    """
+    current: IdRange | None = None
+    for each in sorted(ranges):
+        if current is None:
+            current = each
             continue
-        both = Box(run.first_id, max(run.last_id, box.last_id), min(run.since, box.since), max(run.until, box.until))
-        is_small = most_ids is None or both.last_id - both.first_id < most_ids
-        if is_small and box.first_id - run.last_id - 1 <= gap and both.until - both.since <= span:
-            run = both
+        both = IdRange(
+            current.first_id,
+            max(current.last_id, each.last_id),
+            min(current.since, each.since),
+            max(current.until, each.until),
+        )
+        is_small = max_ids is None or both.last_id - both.first_id < max_ids
+        if is_small and each.first_id - current.last_id - 1 <= max_gap and both.until - both.since <= max_span:
+            current = both
         else:
-            yield run
-            run = box
-    if run is not None:
-        yield run
+            yield current
+            current = each
+    if current is not None:
+        yield current
 
 
-def cut(box: Box, most_ids: int) -> Iterator[Box]:
-    """Take a box apart into ones of at most so many ids."""
-    for first in range(box.first_id, box.last_id + 1, most_ids):
-        yield box._replace(first_id=first, last_id=min(first + most_ids - 1, box.last_id))
+def cut(whole: IdRange, max_ids: int) -> Iterator[IdRange]:
+    """Cut a range into ranges of at most `max_ids` ids."""
+    for first in range(whole.first_id, whole.last_id + 1, max_ids):
+        yield whole._replace(first_id=first, last_id=min(first + max_ids - 1, whole.last_id))
 
 
-def among(boxes: Iterable[Box]) -> ColumnElement[bool]:
-    """Return what holds for the events of these boxes."""
+def among(ranges: Iterable[IdRange]) -> ColumnElement[bool]:
+    """Return the condition that an event lies in one of the ranges."""
     events = system_events.c
     return or_(
         *(
-            and_(events.id.between(box.first_id, box.last_id), events.timestamp.between(box.since, box.until))
-            for box in boxes
+            and_(events.id.between(each.first_id, each.last_id), events.timestamp.between(each.since, each.until))
+            for each in ranges
         )
     )

@@ -1,4 +1,4 @@
-"""Schema migrations: find the revisions, in a checkout or in an installed wheel, and run them through Alembic."""
+"""Schema migrations: finds the revisions, in a checkout or an installed wheel, and runs them with Alembic."""
 
 import logging
 import random
@@ -24,17 +24,17 @@ logger: Final = logging.getLogger(__name__)
 
 
 class MigrationError(CollectorError):
-    """The schema could not be migrated; nothing of that migration was kept."""
+    """A migration failed; nothing of it was kept."""
 
 
-class LocksBusy(MigrationError):  # noqa: N818 - an outcome, tried again
-    """A lock could not be had in time."""
+class LocksBusy(MigrationError):  # noqa: N818 - an outcome that is retried
+    """A lock could not be acquired in time."""
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """How a migration gets its locks beside live traffic: short waits, many of them.
+    """How a migration acquires its locks beside live traffic: by many short attempts.
 
-    While it waits for a lock, all who come after it wait too; `lock_s` is below a collector's `lock_deadline_s`.
+    While it waits for a lock, all later statements wait too, so `lock_s` is below a collector's `lock_deadline_s`.
     """
 
     lock_s: float = 1.0
@@ -42,17 +42,17 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 def upgrade(dsn: str, revision: str = "head", patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
-    """Bring the schema up to `revision`. Two callers at once take turns; the second finds nothing to do."""
+    """Upgrade the schema to `revision`. Concurrent callers take turns; the second one has nothing to do."""
     _run(command.upgrade, dsn, revision, patience)
 
 
 def downgrade(dsn: str, revision: str, patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
-    """Take the schema down to `revision`; `base` removes everything, events included."""
+    """Downgrade the schema to `revision`; `base` removes everything, including all events."""
     _run(command.downgrade, dsn, revision, patience)
 
 
 def _run(step: Callable[[Config, str], None], dsn: str, revision: str, patience: Patience) -> None:
-    """Run a command of Alembic; revisions that got their locks are kept, the one that did not is tried again."""
+    """Run an Alembic command; finished revisions are kept, and one that could not acquire its locks is retried."""
     for attempt in range(1, patience.attempts + 1):
         try:
             with _named_errors(dsn):
@@ -60,24 +60,24 @@ def _run(step: Callable[[Config, str], None], dsn: str, revision: str, patience:
         except LocksBusy as error:
             if attempt == patience.attempts:
                 raise MigrationError(
-                    f"{error} in {attempt} attempts of {patience.lock_s:g} s; something holds a lock for long: look "
-                    "for old transactions in pg_stat_activity, end them (pg_terminate_backend), and run this again"
+                    f"{error} in {attempt} attempts of {patience.lock_s:g} s; another session holds a lock: find old "
+                    "transactions in pg_stat_activity, end them with pg_terminate_backend, and run this again"
                 ) from None
-            wait_s = random.uniform(0.2, 1.0)  # noqa: S311 - jitter, no secret
+            wait_s = random.uniform(0.2, 1.0)  # noqa: S311 - jitter, not a secret
             logger.warning("%s; attempt %d of %d in %.1f s", error, attempt + 1, patience.attempts, wait_s)
             time.sleep(wait_s)
     return None
 
 
 def sql(output: TextIO, revision: str = "head") -> None:
-    """Write the SQL of an upgrade from nothing to `revision`, for those who run it by hand."""
+    """Write the SQL of an upgrade from an empty database to `revision`, to be run by hand."""
     config = _config("")
     config.output_buffer = output
     command.upgrade(config, revision, sql=True)
 
 
 async def current(dsn: str) -> str | None:
-    """Return the revision the database is at; None when it has never been migrated."""
+    """Return the revision of the database, or None if it was never migrated."""
     with _named_errors(dsn):
         connection = await asyncpg.connect(dsn, timeout=10)
         try:
@@ -87,30 +87,39 @@ async def current(dsn: str) -> str | None:
 
 
 async def revision_of(connection: asyncpg.Connection) -> str | None:
-    """Return the revision that an open connection finds; None when there is none."""
+    """Return the revision of the database of an open connection, or None if it was never migrated."""
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
         return None
-    found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-    return found
+    revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return revision
+
+
+async def schema_problem(connection: asyncpg.Connection) -> str | None:
+    """Return what is wrong with the schema, if anything. A newer one is fine: migrations keep this release running."""
+    revision = await revision_of(connection)
+    if revision == HEAD or (revision is not None and revision not in KNOWN):
+        return None
+    state = "has no schema" if revision is None else f"is at revision {revision}"
+    return f"the database {state}, this collector needs {HEAD}: run `brain-events migrate`"
 
 
 @contextmanager
 def _named_errors(dsn: str) -> Iterator[None]:
-    """Say in one line what Alembic, the driver or the network takes many for."""
+    """Turn the errors of Alembic, the driver and the network into a `MigrationError` of one line."""
     try:
         yield
     except CommandError as error:
         raise MigrationError(f"{error}; the revisions are {', '.join(sorted(KNOWN))}, base and head") from None
     except (*GONE, asyncpg.PostgresError, DBAPIError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, DBAPIError) and error.__cause__ else error
-        cause = cause.__cause__ or cause  # SQLAlchemy has an error of its own between its and the driver's
+        cause = cause.__cause__ or cause  # SQLAlchemy puts an error of its own between its outer one and the driver's
         if isinstance(cause, asyncpg.LockNotAvailableError | asyncpg.DeadlockDetectedError):
-            raise LocksBusy(f"cannot migrate {without_password(dsn)}: no lock was to be had") from None
+            raise LocksBusy(f"cannot migrate {without_password(dsn)}: could not acquire the lock") from None
         raise MigrationError(f"cannot migrate {without_password(dsn)}: {reason_of(cause)}") from None
 
 
 def without_password(dsn: str) -> str:
-    """Return a database's address as it may be shown."""
+    """Return the address of a database without its password."""
     return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1@", dsn)
 
 
@@ -130,6 +139,6 @@ def _migrations_dir() -> Path:
 MIGRATIONS: Final = _migrations_dir()
 _scripts: Final = ScriptDirectory.from_config(_config(""))
 KNOWN: Final = frozenset(script.revision for script in _scripts.walk_revisions())
-"""Every revision that this code has."""
+"""Every revision that this version knows."""
 HEAD: Final = str(_scripts.get_current_head())
-"""The newest of them, which this code needs."""
+"""The newest revision, which this version requires."""

@@ -1,7 +1,7 @@
-"""Day partitions of `system_events`: made ahead of time, without a gap, and without blocking a writer.
+"""Day partitions of `system_events`: created ahead of time, without gaps, and without blocking writers.
 
-There is no DEFAULT partition and none is made while a writer waits: both block every writer behind
-one open read. One fixed partition takes all that is older than the first day.
+There is no DEFAULT partition, and no partition is created while a writer waits for it: both would make every writer
+wait behind one open read. One fixed partition holds everything that is older than the first day.
 """
 
 import re
@@ -28,28 +28,28 @@ _ATTACH: Final = "ALTER TABLE system_events ATTACH PARTITION {name} FOR VALUES F
 
 
 async def ensure(connection: Connection, settings: Settings) -> list[str]:
-    """Make every missing day up to `days_ahead` from today (UTC); return the names of those made.
+    """Create every missing day up to `days_ahead` after today (UTC); return the names of the new partitions.
 
-    Callers on several collectors take turns. ATTACH needs no lock that a
-    writer or a reader holds; the connection's `lock_timeout` bounds the wait for other changes of schema.
+    Several collectors take turns. ATTACH needs no lock that conflicts with readers or writers; the connection's
+    `lock_timeout` bounds the wait for other changes of the schema.
     """
-    made = []
+    created = []
     async with connection.transaction():
         await connection.execute(_LOCK_JOB)
         day = await end(connection)
         while day <= datetime.now(UTC) + timedelta(days=settings.days_ahead):
-            made.append(await _make(connection, day))
+            created.append(await _create(connection, day))
             day += timedelta(days=1)
         await connection.execute(_NOTE)
-    return made
+    return created
 
 
 async def end(connection: Connection) -> datetime:
-    """Return where the last partition ends."""
+    """Return the end of the last partition."""
     return max(map(_upper_bound, [row[0] for row in await connection.fetch(_UPPER_BOUNDS)]))
 
 
-async def _make(connection: Connection, day: datetime) -> str:
+async def _create(connection: Connection, day: datetime) -> str:
     name = f"system_events_p{day:%Y%m%d}"
     await connection.execute(_CREATE.format(name=name))
     end_of_day = day + timedelta(days=1)
@@ -58,6 +58,6 @@ async def _make(connection: Connection, day: datetime) -> str:
 
 
 def _upper_bound(bounds: str) -> datetime:
-    found = re.search(r"TO \('([^']+)'\)$", bounds)
-    assert found is not None, bounds
-    return datetime.fromisoformat(found[1]).astimezone(UTC)
+    match = re.search(r"TO \('([^']+)'\)$", bounds)
+    assert match is not None, bounds
+    return datetime.fromisoformat(match[1]).astimezone(UTC)

@@ -1,7 +1,7 @@
-"""A database that was restored into another cluster, where the numbers of its transactions have not been given out yet.
+"""Renumbering after a restore into another cluster, which has not assigned the stored transaction ids yet.
 
-The order of arrival, and the search index with it, go by these numbers; so what was stored before the restore is given
-numbers that are before all of the new cluster's.
+The commit order, and with it the search index, relies on these ids. So batches from before the restore get ids that
+are lower than all of the new cluster's.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ _IS_RESTORED: Final = """
     ) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
 """
 
-# 3 is the first transaction of a cluster, which makes itself with the first hundreds of them.
+# 3 is the first transaction id of a cluster; initdb itself uses the first few hundred.
 _RENUMBER: Final = """
     UPDATE batches SET xid = (
         SELECT CASE
@@ -35,12 +35,12 @@ _SET_PROGRESS: Final = "UPDATE search_progress SET xid = 3, id = 922337203685477
 
 
 async def is_restored(connection: Connection) -> bool:
-    """Tell whether anything has a number that this cluster has not given out yet."""
+    """Return whether any batch has a transaction id that this cluster has not assigned yet."""
     return bool(await connection.fetchval(_IS_RESTORED))
 
 
 async def renumber(connection: Connection) -> None:
-    """Renumber what was restored, all of it or nothing; it takes a second for some 100,000 batches."""
+    """Renumber all restored batches in one transaction; 100,000 batches take about a second."""
     async with connection.transaction():
         await connection.execute(_LOCK)
         while await connection.execute(_RENUMBER) != "UPDATE 0":

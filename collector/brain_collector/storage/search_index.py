@@ -1,8 +1,8 @@
-"""Makes the blocks that a search goes by: which words are in which events, some hundred events a block.
+"""The search index: blocks of some hundred adjacent events, each with the hashes of the words in them.
 
-Ingest writes none of it. What arrived is followed through `batches`, in the order of `arrival.py`; what was there
-before there was a search, from its newest event down. One collector at a time is at it; blocks and the note of how far
-they go are one transaction.
+Ingest does not write it. New events are followed through `batches`, in commit order (`tail/commit_order.py`); events
+that are older than the index are added from the newest one down. One collector at a time builds it; blocks and
+progress are committed together.
 """
 
 from datetime import datetime, timedelta
@@ -10,18 +10,18 @@ from typing import Final, NamedTuple
 
 from asyncpg import Connection, Record
 
-from brain_collector.storage.id_ranges import Box, cut, joined
+from brain_collector.storage.id_ranges import IdRange, cut, joined
 
 BLOCK_IDS: Final = 256
 STEP_IDS: Final = 2_048
-"""About how many events are taken at once, and how many may wait: a search looks through those itself."""
+"""Approximate number of events of one step, and of events that may wait unindexed: searches scan these."""
 LEAST_IDS: Final = 16
 GAP_IDS: Final = 16
 SPAN: Final = timedelta(hours=1)
 
 LOCK: Final = "hashtext('brain-events search index')"
-"""The key of the advisory lock of who is at it. The row of the job will not do: to lock it takes the number of a
-transaction, and no stream gets past that before it ends."""
+"""The key of the builder's advisory lock. Locking the job's row would assign a transaction id, and no stream gets past
+that id before the transaction ends."""
 _TRY_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({LOCK})"
 
 _NOTE: Final = "UPDATE jobs SET done_at = clock_timestamp() WHERE name = 'index'"
@@ -47,12 +47,12 @@ _ARRIVED: Final = """
     )
     ORDER BY xid, first_id
 """
-"""Batches in order, $1 events of them, the last one cut; none as long as there are fewer.
+"""The next $1 events as batches in order, the last one cut; no rows while there are fewer events.
 
-Those that wait for an hour are taken though they are few: `batches` are forgotten one day.
+After an hour fewer events are taken too: rows of `batches` are deleted some day.
 """
 
-# The hashes are those of `word_hashes`, which takes 10 us more an event.
+# The hashes equal those of `word_hashes`, which takes 10 us more per event.
 _ADD: Final = """
     INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
     SELECT box.first_id, box.last_id, box.min_ts, box.max_ts, ARRAY(
@@ -65,7 +65,7 @@ _ADD: Final = """
         AS box (first_id, last_id, min_ts, max_ts)
     ORDER BY box.max_ts
 """
-"""Put in order, all of it is there before the first block is inserted: only then has the transaction a number."""
+"""ORDER BY computes all rows before the first insert, and only the insert assigns the transaction id."""
 
 _ARRIVED_UNTIL: Final = "UPDATE search_progress SET xid = $1, id = $2"
 
@@ -93,7 +93,7 @@ _ADD_OLDER: Final = """
     SET older_ts = (SELECT "timestamp" FROM last), older_id = (SELECT id FROM last)
     WHERE (SELECT count(*) FROM made) IS NOT NULL
 """
-"""The blocks are made before anything is updated, for the same reason."""
+"""The blocks are computed before anything is written, for the same reason."""
 
 _OLDER: Final = "SELECT older_ts, older_id FROM search_progress WHERE older_ts IS NOT NULL"
 
@@ -114,14 +114,14 @@ ADD_CHANGED: Final = """
     SELECT id, id, "timestamp", "timestamp", word_hashes(event_words(event_type, message, source, details))
     FROM system_events WHERE id = :id AND "timestamp" = :timestamp
 """
-"""Adds the words that a changed event has now, in the transaction that changes it."""
+"""Adds the new words of a changed event, in the transaction that changes it."""
 
 
 class Lag(NamedTuple):
-    """How far the index is.
+    """The state of the index.
 
-    The seconds since any collector was at it; the events that wait, of up to 100,000 batches; and the moment before
-    which what was there before the search is not in it.
+    The seconds since any collector last worked on it; the number of events that wait, in up to 100,000 batches; and the
+    time before which older events are not indexed yet.
     """
 
     seconds: float
@@ -130,17 +130,14 @@ class Lag(NamedTuple):
 
 
 async def lag(connection: Connection) -> Lag:
-    """Return how far it is."""
+    """Return the state of the index."""
     row = await connection.fetchrow(_LAG)
     assert row is not None
     return Lag(*row)
 
 
 async def step(connection: Connection, ids: int) -> bool:
-    """Look through `ids` events and make their blocks, unless another collector is at it.
-
-    Returns whether there may be more to do.
-    """
+    """Index the next `ids` events, unless another collector is indexing; return whether there may be more to do."""
     async with connection.transaction():
         if not await connection.fetchval(_TRY_LOCK):
             return False
@@ -155,8 +152,8 @@ async def step(connection: Connection, ids: int) -> bool:
 
 
 async def _add(connection: Connection, arrived: list[Record]) -> None:
-    batches = (Box(row["first_id"], row["last_id"], row["min_ts"], row["max_ts"]) for row in arrived)
+    batches = (IdRange(row["first_id"], row["last_id"], row["min_ts"], row["max_ts"]) for row in arrived)
     parts = (part for batch in batches for part in cut(batch, BLOCK_IDS))
-    blocks = list(joined(parts, most_ids=BLOCK_IDS, gap=GAP_IDS, span=SPAN))
+    blocks = list(joined(parts, max_ids=BLOCK_IDS, max_gap=GAP_IDS, max_span=SPAN))
     await connection.execute(_ADD, *(list(column) for column in zip(*blocks, strict=True)))
     await connection.execute(_ARRIVED_UNTIL, arrived[-1]["xid"], arrived[-1]["last_id"])

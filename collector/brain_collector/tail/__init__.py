@@ -1,4 +1,5 @@
-"""Follow events in commit order: positions, the one reader of all streams, a bounded queue a subscriber.
+"""The live tail: `commit_order` has positions, `reader` reads once for all streams, `subscriber` queues for one.
 
-May import `read`, `query`, `storage` and the ground floor. Must not know HTTP: messages go to any subscriber.
+Where a client resumes is decided by `api.stream`; which events it missed, by `reader`.
+May import `read`, `query`, `storage` and the shared files. Must not know HTTP: a subscriber can be anything.
 """

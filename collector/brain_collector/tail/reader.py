@@ -1,7 +1,7 @@
-"""The live tail: one reader a collector follows the arrivals, and hands them to whoever listens.
+"""The live tail: one reader per collector follows the commit order and passes new events to the subscribers.
 
-Listeners with the same filter share its statement and its encoded events. What a listener does not take in time is not
-kept for it: it is told of the gap. So neither a slow listener nor many of them cost the collector more than so much.
+Subscribers with the same filter share its statement and its encoded events. Events that a subscriber does not take in
+time are not kept for it: it gets a gap instead. So the cost of slow and of many subscribers is bounded.
 """
 
 import asyncio
@@ -20,69 +20,69 @@ from brain_collector.tail.subscriber import Frame, Subscriber, frame_of
 
 RETRY_S: Final = 1.0
 STEP_IDS: Final = 2_000
-"""Most arrivals that are read at once."""
+"""Maximum number of events that are read at once."""
 STEP_BYTES: Final = 8 * 2**20
-"""About the most bytes of events that are made of them, for all filters together."""
+"""Approximate maximum of the bytes that these events are encoded to, for all filters together."""
 _FIRST_IDS: Final = 100
 
 logger: Final = logging.getLogger(__name__)
 
 
 class Tail:
-    """Who listens, and the reader for all of them. `run()` is its one task."""
+    """The subscribers and the reader for all of them. `run()` is its only task."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
         self._new: list[Subscriber] = []
-        self._listeners: dict[Filter, set[Subscriber]] = {}
+        self._subscribers: dict[Filter, set[Subscriber]] = {}
         self._step_ids = _FIRST_IDS
         self._called = asyncio.Event()
         self._closing = False
 
     @property
     def listeners(self) -> int:
-        """How many there are."""
-        return len(self._new) + sum(map(len, self._listeners.values()))
+        """The number of subscribers."""
+        return len(self._new) + sum(map(len, self._subscribers.values()))
 
     def refuse_if_full(self) -> None:
-        """Refuse one more listener than may be.
+        """Refuse another subscriber if the maximum is reached.
 
         Raises:
-            Unavailable: as said.
+            Unavailable: the maximum is reached.
         """
         if self.listeners >= self._settings.max_streams:
             after_s = self._settings.retry_after_s
             raise Unavailable(
-                f"{self.listeners} streams are open, as many as may be (BRAIN_COLLECTOR_MAX_STREAMS); "
-                f"try again in {after_s} s",
+                f"the maximum of {self._settings.max_streams} open streams is reached "
+                f"(BRAIN_COLLECTOR_MAX_STREAMS); try again in {after_s} s",
                 retry_after_s=after_s,
             )
 
     @contextmanager
-    def listening(self, wanted: Filter) -> Iterator[Subscriber]:
-        """Yield a listener, which gets everything that arrives after its `place`."""
-        listener = Subscriber(wanted, self._settings.max_stream_bytes)
-        self._new.append(listener)
+    def listening(self, filter: Filter) -> Iterator[Subscriber]:
+        """Yield a subscriber, which gets everything that is committed after its `place`."""
+        subscriber = Subscriber(filter, self._settings.max_stream_bytes)
+        self._new.append(subscriber)
         self._called.set()
         try:
-            yield listener
+            yield subscriber
         finally:
-            if listener in self._new:
-                self._new.remove(listener)
-            group = self._listeners.get(wanted, set())
-            group.discard(listener)
+            if subscriber in self._new:
+                self._new.remove(subscriber)
+            group = self._subscribers.get(filter, set())
+            group.discard(subscriber)
             if not group:
-                self._listeners.pop(wanted, None)
+                self._subscribers.pop(filter, None)
 
-    async def missed(self, wanted: Filter, after: Arrival, until: Arrival) -> AsyncIterator[Frame]:
-        """Yield what arrived between two places."""
-        while (frame := await self._missed(wanted, after, until)) is not None:
+    async def missed(self, filter: Filter, after: Arrival, until: Arrival) -> AsyncIterator[Frame]:
+        """Yield the events between two positions."""
+        while (frame := await self._missed(filter, after, until)) is not None:
             after = frame.place
             yield frame
 
-    async def _missed(self, wanted: Filter, after: Arrival, until: Arrival) -> Frame | None:
-        """Return the first of what arrived between two places, None if that is nothing; a gap if it is very much."""
+    async def _missed(self, filter: Filter, after: Arrival, until: Arrival) -> Frame | None:
+        """Return the first frame between two positions, None if there is nothing; a gap if it is too much."""
         span = await commit_order.span(self._store, after, until)
         if not span.arrived:
             return None
@@ -90,20 +90,20 @@ class Tail:
             return Frame(until, gap=span)
         arrived = first(await commit_order.pieces(self._store, after, until), self._step_ids)
         try:
-            return frame_of(await commit_order.events(self._store, wanted, arrived), arrived)
+            return frame_of(await commit_order.events(self._store, filter, arrived), arrived)
         except Problem:
-            self._step_ids = max(1, self._step_ids // 4)  # it may have been too much: who comes again gets further
+            self._step_ids = max(1, self._step_ids // 4)  # it may have been too much: the next attempt gets further
             raise
 
-    async def rest(self, wanted: Filter, after: Arrival, within_s: float) -> AsyncIterator[Frame]:
-        """Yield what was committed before now, as far as that is settled and read in time: the end of a stream."""
+    async def rest(self, filter: Filter, after: Arrival, within_s: float) -> AsyncIterator[Frame]:
+        """Yield what was committed before now, to end a stream: all whose order becomes final, and is read, in time."""
         end_at = asyncio.get_running_loop().time() + within_s
         until: Arrival | None = None
         while True:
             try:
                 async with asyncio.timeout_at(end_at):
                     until = until or await commit_order.tip(self._store)
-                    frame = await self._settled(wanted, after, until)
+                    frame = await self._settled(filter, after, until)
             except (Problem, TimeoutError):
                 return
             if frame is None:
@@ -111,98 +111,98 @@ class Tail:
             after = frame.place
             yield frame
 
-    async def _settled(self, wanted: Filter, after: Arrival, until: Arrival) -> Frame | None:
-        """Return what comes next, waiting for it; None once there is nothing more up to `until`."""
+    async def _settled(self, filter: Filter, after: Arrival, until: Arrival) -> Frame | None:
+        """Wait for the next frame and return it; None if there is nothing more up to `until`."""
         while True:
             head = await commit_order.head(self._store)
-            frame = await self._missed(wanted, after, head)
+            frame = await self._missed(filter, after, head)
             if frame is not None or head >= until:
                 return frame
             await asyncio.sleep(self._settings.stream_poll_s)
 
     def close(self) -> None:
-        """Let `run` end."""
+        """End `run`."""
         self._closing = True
         self._called.set()
 
     async def run(self) -> None:
-        """Read for those who listen, as long as there are any, until `close`."""
-        place: Arrival | None = None
+        """Read while there are subscribers, until `close`."""
+        position: Arrival | None = None
         while not self._closing:
             if not self.listeners:
-                place = None
+                position = None
                 self._called.clear()
                 await self._called.wait()
                 continue
             try:
-                place = await self._step(place or await commit_order.head(self._store))
-            except Problem as error:  # the monitor tells of a database that is away
-                logger.info("the tail waits: %s", error)
+                position = await self._step(position or await commit_order.head(self._store))
+            except Problem as error:  # the monitor reports a database that is unavailable
+                logger.info("the tail is paused: %s", error)
                 await asyncio.sleep(RETRY_S)
 
-    async def _step(self, place: Arrival) -> Arrival:
-        """Hand out what arrived after a place; return the place after it."""
-        for listener in self._new:
-            self._listeners.setdefault(listener.wanted, set()).add(listener)
-            listener.seen = place
-            listener.place.set_result(place)
+    async def _step(self, position: Arrival) -> Arrival:
+        """Pass on the events after a position; return the position after them."""
+        for subscriber in self._new:
+            self._subscribers.setdefault(subscriber.filter, set()).add(subscriber)
+            subscriber.seen = position
+            subscriber.place.set_result(position)
         self._new.clear()
-        arrived = await commit_order.pieces(self._store, place)
+        arrived = await commit_order.pieces(self._store, position)
         if not arrived:
             self._called.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.stream_poll_s):
                     await self._called.wait()
-            return place
+            return position
         if sum(piece.n for piece in arrived) > self._settings.max_stream_lag:
-            return await self._skip(place)
+            return await self._skip(position)
         arrived = first(arrived, self._step_ids)
-        found = {}  # all of it before any is handed out: after an error, the same is read again
-        for wanted in list(self._listeners):
+        frames = {}  # complete before any of it is passed on: after an error, the same events are read again
+        for filter in list(self._subscribers):
             try:
-                found[wanted] = frame_of(await commit_order.events(self._store, wanted, arrived), arrived)
+                frames[filter] = frame_of(await commit_order.events(self._store, filter, arrived), arrived)
             except Problem as error:
-                await self._store.ping()  # it is the filter's fault, if this is answered
-                self._end(wanted, error)
-        self._step_ids = paced(self._step_ids, arrived, sum(frame.n_bytes for frame in found.values()))
-        self._hand_out(found, commit_order.span_of(arrived))
+                await self._store.ping()  # if the database responds, the filter is at fault
+                self._end(filter, error)
+        self._step_ids = paced(self._step_ids, arrived, sum(frame.n_bytes for frame in frames.values()))
+        self._pass_on(frames, commit_order.span_of(arrived))
         return arrived[-1].end
 
-    def _hand_out(self, found: dict[Filter, Frame], span: Span) -> None:
-        for wanted, frame in found.items():
-            for listener in self._listeners.get(wanted, ()):
-                listener.seen = frame.place
+    def _pass_on(self, frames: dict[Filter, Frame], span: Span) -> None:
+        for filter, frame in frames.items():
+            for subscriber in self._subscribers.get(filter, ()):
+                subscriber.seen = frame.place
                 if frame.parts:
-                    listener.put(frame, span)
+                    subscriber.put(frame, span)
 
-    def _end(self, wanted: Filter, error: Problem) -> None:
-        """End those who listen for what cannot be read; nobody else waits for it."""
-        logger.warning("streams end, as their filter cannot be read: %s", error)
-        for listener in self._listeners.pop(wanted, ()):
-            listener.end()
+    def _end(self, filter: Filter, error: Problem) -> None:
+        """End the subscribers whose filter cannot be read, so that no other waits for it."""
+        logger.warning("streams were ended because their filter cannot be read: %s", error)
+        for subscriber in self._subscribers.pop(filter, ()):
+            subscriber.end()
 
-    async def _skip(self, place: Arrival) -> Arrival:
-        """Give up what cannot be read as fast as it arrives."""
+    async def _skip(self, position: Arrival) -> Arrival:
+        """Skip events that cannot be read as fast as they are committed: every subscriber gets a gap."""
         end = await commit_order.head(self._store)
-        gap = await commit_order.span(self._store, place, end)
-        for listener in [each for group in self._listeners.values() for each in group]:
-            listener.seen = end
-            listener.put(Frame(end, gap=gap), gap)
+        gap = await commit_order.span(self._store, position, end)
+        for subscriber in [each for group in self._subscribers.values() for each in group]:
+            subscriber.seen = end
+            subscriber.put(Frame(end, gap=gap), gap)
         return end
 
 
-def first(arrived: list[Piece], most: int) -> list[Piece]:
-    """Return the first of the ids, at most so many; the rest of a piece is for the next time."""
-    found: list[Piece] = []
+def first(arrived: list[Piece], max_ids: int) -> list[Piece]:
+    """Return the first pieces, with at most `max_ids` ids; the rest of a piece is left for the next step."""
+    pieces: list[Piece] = []
     for piece in arrived:
-        if most <= 0:
+        if max_ids <= 0:
             break
-        found.append(piece._replace(last_id=min(piece.last_id, piece.first_id + most - 1)))
-        most -= piece.n
-    return found
+        pieces.append(piece._replace(last_id=min(piece.last_id, piece.first_id + max_ids - 1)))
+        max_ids -= piece.n
+    return pieces
 
 
 def paced(step_ids: int, arrived: list[Piece], n_bytes: int) -> int:
-    """Return how many ids to read next time, going by the bytes of these: at most twice as many as this time."""
+    """Return the number of ids of the next step, estimated from the bytes of this one; at most twice as many."""
     n = sum(piece.n for piece in arrived)
     return max(1, min(STEP_IDS, 2 * step_ids, n * STEP_BYTES // max(1, n_bytes)))

@@ -1,4 +1,4 @@
-"""Who follows the tail, and what waits for it: frames of events come in, bounded, and are taken in order."""
+"""Subscribers of the tail: each has a bounded queue of frames, which are taken in order."""
 
 import asyncio
 from collections import deque
@@ -12,22 +12,22 @@ from brain_collector.schema import Event
 from brain_collector.tail.commit_order import Arrival, Piece, Span
 
 PART_BYTES: Final = 65_536
-"""Most events, in bytes, in one part; a larger event is one by itself."""
+"""Maximum size of the events in one part, in bytes; a larger event is a part by itself."""
 
 _encode: Final = msgspec.json.encode
 
 
 class Part(NamedTuple):
-    """A JSON array of events, and the place of the last of them."""
+    """A JSON array of events, and the position of the last one."""
 
     place: Arrival
     events: bytes
 
 
 class Frame(NamedTuple):
-    """What a listener gets at once: events in parts, or a gap; and the place that it has then seen all of.
+    """One item of a queue: events in parts, or a gap; `place` is the position up to which it is complete.
 
-    Parts are small, as a connection copies what it sends; what waits is the same bytes for all with the same filter.
+    Parts are small because a connection copies what it sends. Subscribers with the same filter share the bytes.
     """
 
     place: Arrival
@@ -36,20 +36,20 @@ class Frame(NamedTuple):
 
     @property
     def n_bytes(self) -> int:
-        """How many bytes of events it is."""
+        """The size of the events in bytes."""
         return sum(len(part.events) for part in self.parts)
 
 
 class Subscriber:
-    """One who follows the tail, and what it has not taken yet. `place` is where that begins, once it is known."""
+    """A subscriber and its queue. `place` is the position from which on it gets events, once that is known."""
 
-    def __init__(self, wanted: Filter, max_bytes: int) -> None:
-        self.wanted = wanted
+    def __init__(self, filter: Filter, max_bytes: int) -> None:
+        self.filter = filter
         self.place: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
         self.seen = Arrival(0, 0)
-        """Up to here there was nothing else for it."""
+        """The position up to which all matching events were put into the queue."""
         self.ended = False
-        """There comes no more than what waits."""
+        """No further frames will be put into the queue."""
         self._taken: Arrival | None = None
         self._max_bytes = max_bytes
         self._frames: deque[tuple[Frame, Span]] = deque()
@@ -58,27 +58,27 @@ class Subscriber:
 
     @property
     def reached(self) -> Arrival:
-        """Up to here it has taken everything."""
+        """The position up to which the subscriber has taken everything."""
         return (self._taken or self.place.result()) if self._frames else self.seen
 
-    def put(self, frame: Frame, instead: Span) -> None:
-        """Add a frame; if that is too much, a gap takes the place of all that waits. `instead` is this frame's own."""
-        self._frames.append((frame, instead))
+    def put(self, frame: Frame, span: Span) -> None:
+        """Add a frame. If the queue becomes too large, one gap replaces it; `span` is the frame's share of a gap."""
+        self._frames.append((frame, span))
         self._bytes += frame.n_bytes
         if len(self._frames) > 1 and (frame.gap is not None or self._bytes > self._max_bytes):
-            gap = sum((each for _, each in self._frames), start=Span(0, None, None))
+            gap = sum((span for _, span in self._frames), start=Span(0, None, None))
             self._frames.clear()
             self._frames.append((Frame(frame.place, gap=gap), gap))
             self._bytes = 0
         self._ready.set()
 
     def end(self) -> None:
-        """Give it no more than what waits."""
+        """Put no further frames into the queue."""
         self.ended = True
         self._ready.set()
 
     async def next(self, timeout_s: float) -> Frame | None:
-        """Return what is next, None if there is nothing for that long."""
+        """Return the next frame, or None if there is none within `timeout_s`."""
         if not self._frames and not self.ended:
             self._ready.clear()
             with suppress(TimeoutError):
@@ -98,15 +98,15 @@ def frame_of(events: list[Event], arrived: list[Piece]) -> Frame:
     end = arrived[-1].end
     parts: list[Part] = []
     encoded: list[bytes] = []
-    n_bytes, place = 0, end
+    n_bytes, position = 0, end
     for event in events:
         line = _encode(event)
         if encoded and n_bytes + len(line) > PART_BYTES:
-            parts.append(Part(place, _array(encoded)))
+            parts.append(Part(position, _array(encoded)))
             encoded, n_bytes = [], 0
         encoded.append(line)
         n_bytes += len(line)
-        place = Arrival(xids[event.id], event.id)
+        position = Arrival(xids[event.id], event.id)
     if encoded:
         parts.append(Part(end, _array(encoded)))
     return Frame(end, tuple(parts))

@@ -61,7 +61,7 @@ export interface paths {
         put?: never;
         /**
          * Store a batch of events
-         * @description One event a line (NDJSON) or a JSON array, gzip or not. Each event is checked by itself: the good ones are stored in one transaction, the bad ones are named in the answer.
+         * @description One event a line (NDJSON) or a JSON array, gzip or not. Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are listed in the response.
          */
         post: operations["post_api_events_batch"];
         delete?: never;
@@ -347,7 +347,7 @@ export interface paths {
         put?: never;
         /**
          * Begin a browser's session
-         * @description The answer puts the key into a cookie, which is heeded like a Bearer key: for GET, and for other methods if Origin is the collector's own. Where no key is needed, no cookie is set.
+         * @description The answer puts the key into a cookie, which is heeded like a Bearer key: for GET, and for other methods if Origin is the collector's resources. Where no key is needed, no cookie is set.
          */
         post: operations["post_api_session"];
         /**
@@ -369,7 +369,7 @@ export interface paths {
         };
         /**
          * Metrics for Prometheus
-         * @description docs/metrics.md lists them.
+         * @description They are listed in the manual: /manual/reference/metrics.html.
          */
         get: operations["get_metrics"];
         put?: never;
@@ -386,7 +386,7 @@ export interface components {
     schemas: {
         /**
          * EventCreate
-         * @description An event as a client sends it. A `timestamp` without an offset is UTC; without one, it is the time of arrival.
+         * @description An event as a client sends it. A `timestamp` without an offset is in UTC; the default is the time of arrival.
          */
         EventCreate: {
             event_type: string;
@@ -402,7 +402,7 @@ export interface components {
         };
         /**
          * Event
-         * @description An event as it is stored. `created_at` is the time of its commit's transaction; `matches` come with `q`.
+         * @description A stored event. `created_at` is the time of the transaction that stored it; `matches` is present with `q`.
          */
         Event: {
             id: number;
@@ -418,7 +418,7 @@ export interface components {
         };
         /**
          * Match
-         * @description Where a search found what it looked for: characters `start` to before `end` of the text that `at` points to.
+         * @description A match of a search: the characters from `start` up to, excluding, `end` of the text that `at` points to.
          */
         Match: {
             at: string;
@@ -427,10 +427,10 @@ export interface components {
         };
         /**
          * EventUpdate
-         * @description A partial update: absent fields stay as they are.
+         * @description A partial update of an event: absent fields are left unchanged.
          *
-         *         So that an event can be sent back as it was got: `id`, `created_at` and `matches` are ignored, `timestamp` must be
-         *         the event's.
+         *     An event can be sent back as it was received: `id`, `created_at` and `matches` are ignored, and `timestamp`, if it
+         *     is present, must equal the event's.
          */
         EventUpdate: {
             event_type?: string;
@@ -448,9 +448,11 @@ export interface components {
         };
         /**
          * BatchAnswer
-         * @description What became of a batch. `received` = `accepted` + `rejected`; `errors` may be cut, then `errors_truncated`.
+         * @description The collector's response to a batch.
          *
-         *         `adjusted` of the accepted are not quite what was sent, which their details note: times, or text, that cannot be.
+         *     `received` = `accepted` + `rejected`. `duplicate`: a batch with this idempotency key was stored before, and nothing
+         *     was stored again. `errors` names rejected lines, or only the first ones if `errors_truncated`. `adjusted` counts the
+         *     accepted events with a time or text that cannot be stored as sent; their details note the change.
          */
         BatchAnswer: {
             received: number;
@@ -464,9 +466,10 @@ export interface components {
         };
         /**
          * LineError
-         * @description Why one line of a batch was not stored.
+         * @description The reason why one line of a batch was rejected.
          *
-         *         `index` counts the lines from 0; `pointer` (RFC 6901) is the place within the event, empty for the whole.
+         *     `index` is the position of the line, from 0. `code` is for a program, `detail` for a person. `pointer` (RFC 6901)
+         *     names the member of the event that is wrong; it is empty for the event itself.
          */
         LineError: {
             index: number;
@@ -477,7 +480,7 @@ export interface components {
         };
         /**
          * Stats
-         * @description Exact counts. `recent_events` are those of the last 24 hours.
+         * @description Exact counts of events. `recent_events` counts those of the last 24 hours.
          */
         Stats: {
             total_events: number;
@@ -492,9 +495,9 @@ export interface components {
         };
         /**
          * Histogram
-         * @description Counts of the events between two moments, in buckets of `step_s` that begin at `starts`.
+         * @description Counts of the events in a time range, in buckets of `step_s` seconds that begin at `starts`.
          *
-         *         `partial`: the time was spent, and only the events from `counted_from` on are counted.
+         *     `partial`: the time limit was reached, so only events from `counted_from` on are counted.
          */
         Histogram: {
             from: string;
@@ -509,7 +512,7 @@ export interface components {
         };
         /**
          * Series
-         * @description Counts of one value (null: the events that have none), one a bucket.
+         * @description Counts of the events with one value (null: events without a value), one per bucket.
          */
         Series: {
             value: string | null;
@@ -518,7 +521,7 @@ export interface components {
         };
         /**
          * Rest
-         * @description Counts of all other values together, one a bucket.
+         * @description Counts of the events with any other value, one per bucket.
          */
         Rest: {
             counts: number[];
@@ -526,7 +529,7 @@ export interface components {
         };
         /**
          * Facets
-         * @description The values of the events between two moments, by field. `partial`: of some field, only a part is counted.
+         * @description The most frequent values of the events in a time range, by field. `partial`: at least one field is partial.
          */
         Facets: {
             from: string;
@@ -540,9 +543,9 @@ export interface components {
         };
         /**
          * Facet
-         * @description The most frequent values of a field, and how many events have another one.
+         * @description The most frequent values of a field, and the number of events with any other value.
          *
-         *         `partial`: of this field, only the events from `counted_from` on are counted.
+         *     `partial`: for this field, only events from `counted_from` on are counted.
          */
         Facet: {
             values: components["schemas"]["FacetValue"][];
@@ -551,7 +554,7 @@ export interface components {
         };
         /**
          * FacetValue
-         * @description How many events have a value (null: none).
+         * @description The number of events with a value (null: events without a value).
          */
         FacetValue: {
             value: string | null;
@@ -559,15 +562,16 @@ export interface components {
         };
         /**
          * Rejection
-         * @description A line that was refused. `index` is its place in the batch under `key`; null: it came alone.
+         * @description A rejected line. `index` is its position in the batch; null if it was sent as a single event.
          *
-         *         `line` is its beginning, `line_bytes` its whole length; `line_base64` has the bytes when they are no UTF-8.
+         *     `idempotency_key` is that of the request, if it had one. `line` is the beginning of the line, `line_bytes` its full
+         *     length; `line_base64` has the bytes if they are not valid UTF-8.
          */
         Rejection: {
             id: number;
             received_at: string;
             caller: string | null;
-            key: string | null;
+            idempotency_key: string | null;
             index: number | null;
             code: string;
             detail: string;
@@ -577,14 +581,14 @@ export interface components {
         };
         /**
          * Purged
-         * @description How many refused lines are gone.
+         * @description The number of rejected lines that were deleted.
          */
         Purged: {
             deleted: number;
         };
         /**
          * Health
-         * @description `status` is `ok`, or `degraded` when the database or the cache is away. The rest is for who has the key.
+         * @description `status` is `degraded` if the database or the cache is unavailable. The other fields require access.
          */
         Health: {
             /** @enum {unknown} */
@@ -598,7 +602,7 @@ export interface components {
         };
         /**
          * EngineState
-         * @description One embedded engine: `restarts` counts the times it died and came back; `waits_for` says why it does not yet.
+         * @description An embedded engine. `restarts` counts restarts after it died; `waits_for` says why it is not restarted yet.
          */
         EngineState: {
             name: string;
@@ -610,7 +614,7 @@ export interface components {
         };
         /**
          * DatabaseHealth
-         * @description Whether the database answers, and how long it took.
+         * @description Whether the database responds, and how long it took.
          */
         DatabaseHealth: {
             /** @enum {unknown} */
@@ -619,7 +623,7 @@ export interface components {
         };
         /**
          * Liveness
-         * @description The process answers.
+         * @description The process responds.
          */
         Liveness: {
             /**
@@ -630,7 +634,7 @@ export interface components {
         };
         /**
          * Readiness
-         * @description Whether this collector should get traffic; `reasons` says why not.
+         * @description Whether this collector should receive traffic; `reasons` says why not.
          */
         Readiness: {
             /** @enum {unknown} */
@@ -639,7 +643,7 @@ export interface components {
         };
         /**
          * KeyCreate
-         * @description An API key that is wanted: a name for people, what it may do, and for how long.
+         * @description An API key to create: a name for people, its scopes, and its life in seconds (by default unlimited).
          */
         KeyCreate: {
             name: string;
@@ -649,7 +653,7 @@ export interface components {
         };
         /**
          * KeyCreated
-         * @description An API key that was just made: `key` is its text, shown this once.
+         * @description A newly created API key: `key` is its secret, which is shown only once.
          */
         KeyCreated: {
             id: number;
@@ -664,7 +668,7 @@ export interface components {
         };
         /**
          * ApiKey
-         * @description An API key without its text. `last_used_at` is exact to a minute.
+         * @description An API key without its secret. `last_used_at` is accurate to one minute.
          */
         ApiKey: {
             id: number;
@@ -678,7 +682,9 @@ export interface components {
         };
         /**
          * Session
-         * @description Who asks: `key:<prefix>`, `bootstrap`, `open` where no key is needed, or null where one is, and is not there.
+         * @description The caller and its scopes.
+         *
+         *     `caller` is `key:<prefix>`, `bootstrap`, `open` if no API key is required, or null if one is required and missing.
          */
         Session: {
             caller: string | null;
@@ -688,16 +694,16 @@ export interface components {
         };
         /**
          * SessionCreate
-         * @description The API key that a browser's session is to have.
+         * @description The API key for a session of a browser.
          */
         SessionCreate: {
             key: string;
         };
         /**
          * ProblemBody
-         * @description The body of every error answer (RFC 9457): `code` is stable, `errors` names the fields at fault.
+         * @description The body of every error response (RFC 9457). `code` is stable; `errors` lists the fields at fault.
          *
-         *         `request_id` is the answer's X-Request-ID; the collector's log has it too.
+         *     `request_id` is the X-Request-ID of the response, which the collector's log contains too.
          */
         ProblemBody: {
             title: string;
@@ -713,7 +719,7 @@ export interface components {
         };
         /**
          * FieldError
-         * @description What is wrong with one field: a JSON pointer (RFC 6901) into the body, a stable code, a sentence.
+         * @description An error in one field: a JSON pointer (RFC 6901) into the request body, a stable code and a sentence.
          */
         FieldError: {
             pointer: string;
@@ -1459,7 +1465,7 @@ export interface operations {
                 step?: string;
                 /** @description What each bucket is split by: `severity`, unless told. */
                 by?: "event_type" | "none" | "severity" | "source";
-                /** @description Most values with counts of their own, 10 unless told; the others are added up. */
+                /** @description Maximum number of values counted separately (10 by default); others are added up. */
                 by_limit?: number;
             };
             header?: never;
@@ -1796,7 +1802,7 @@ export interface operations {
                 source?: string;
                 /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
                 q?: string;
-                /** @description Where a stream before ended; without it, it begins now. */
+                /** @description The position at which an earlier stream ended; without it, the stream begins now. */
                 last_event_id?: string;
             };
             header?: never;

@@ -1,4 +1,4 @@
-// The API's types by the names that the page uses; `schema.ts` is made from the collector's own description.
+// The API's types under the names that the dashboard uses. `schema.ts` is generated from the OpenAPI description.
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
@@ -8,7 +8,7 @@ export type Event = Schemas["Event"];
 export type Facet = Schemas["Facet"];
 export type Facets = Schemas["Facets"];
 export type Histogram = Schemas["Histogram"];
-/** Where a search found a word: a JSON pointer into the event, and code points of the text there. */
+/** The position of a search match: a JSON pointer into the event, and code point offsets in that text. */
 export type Match = Schemas["Match"];
 export type Readiness = Schemas["Readiness"];
 export type Session = Schemas["Session"];

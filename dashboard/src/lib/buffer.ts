@@ -1,15 +1,16 @@
-// Keeps the newest rows of a list, in its order: newest first, of the same moment the higher id first, each id once.
+// Merges events into the rows of a list. Rows are ordered newest first; among events of the same time, the higher id
+// comes first. Each id appears once.
 import type { Event } from "../api/types";
 import { sortKey } from "./time";
 
-export const MOST_ROWS = 10_000;
+export const MAX_ROWS = 10_000;
 
 export function isBefore(one: Event, other: Event): boolean {
   const [a, b] = [sortKey(one.timestamp), sortKey(other.timestamp)];
   return a === b ? one.id > other.id : a > b;
 }
 
-/** Merge rows that are in order with events in any order; an event that is there already is replaced. */
+/** Merge ordered rows with events in any order; an event replaces the row with the same id. */
 export function merge(rows: readonly Event[], events: readonly Event[]): Event[] {
   const fresh = [...new Map(events.map((event) => [event.id, event])).values()];
   fresh.sort((one, other) => (isBefore(one, other) ? -1 : 1));

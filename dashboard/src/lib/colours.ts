@@ -1,5 +1,5 @@
-// Colours of charts, out of the style sheet: a canvas does not see the variables of CSS.
-const SERIES = 8;
+// Colours of charts, read from the style sheet: a canvas cannot use CSS variables.
+const SERIES_COLOURS = 10; // as many as the API returns series
 
 function variable(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -9,9 +9,9 @@ export function palette(): { dim: string; line: string } {
   return { dim: variable("--dim"), line: variable("--line") };
 }
 
-/** The variable with the colour of a value: a severity has its own; others take one after another. */
+/** Return the variable with the colour of a value: each severity has its own, other values take the next one. */
 export function colourName(name: string, index: number): string {
-  return /^(info|warning|error|critical|other)$/.test(name) ? `--bar-${name}` : `--bar-${index % SERIES}`;
+  return /^(info|warning|error|critical|other)$/.test(name) ? `--bar-${name}` : `--bar-${index % SERIES_COLOURS}`;
 }
 
 export function colourOf(name: string, index: number): string {

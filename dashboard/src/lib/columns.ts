@@ -1,4 +1,4 @@
-// The columns of the list: those of every event, and any value of the details by its path.
+// The columns of the list: the fields of every event, and any value of the details by its path.
 import type { Event } from "../api/types";
 import { at } from "./json";
 import { shown, type Zone } from "./time";
@@ -10,7 +10,7 @@ export const COLUMNS: Readonly<Record<string, { title: string; width: string }>>
   source: { title: "Source", width: "minmax(10ch, 0.2fr)" },
   message: { title: "Message", width: "minmax(20ch, 2fr)" },
   created: { title: "Stored", width: "23ch" },
-  id: { title: "Id", width: "10ch" },
+  id: { title: "ID", width: "10ch" },
 };
 
 export function titleOf(column: string): string {
@@ -21,7 +21,7 @@ export function widthsOf(columns: readonly string[]): string {
   return columns.map((column) => COLUMNS[column]?.width ?? "minmax(9ch, 0.25fr)").join(" ");
 }
 
-/** The text of a cell. */
+/** Return the text of a cell. */
 export function cell(event: Event, column: string, zone: Zone): string {
   switch (column) {
     case "time":
@@ -45,7 +45,7 @@ export function cell(event: Event, column: string, zone: Zone): string {
 
 function detail(event: Event, column: string): string {
   const path = [...column.slice("details.".length).matchAll(/((?:\\.|[^.\\])+)/gs)];
-  const found = at(event.details, path.map(([key]) => key.replaceAll(/\\(.)/gs, "$1")));
-  if (found === undefined) return "";
-  return typeof found === "string" ? found : JSON.stringify(found);
+  const value = at(event.details, path.map(([key]) => key.replaceAll(/\\(.)/gs, "$1")));
+  if (value === undefined) return "";
+  return typeof value === "string" ? value : JSON.stringify(value);
 }

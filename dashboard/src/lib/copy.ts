@@ -1,5 +1,5 @@
-// Puts text on the clipboard; a page without TLS has only the old way.
-export const NO_CLIPBOARD = "The browser lets no page write to the clipboard.";
+// Copies text to the clipboard. Without TLS, browsers offer only the deprecated `execCommand`.
+export const CANNOT_COPY = "The browser does not allow copying to the clipboard.";
 
 export async function copy(text: string): Promise<boolean> {
   try {
@@ -10,8 +10,8 @@ export async function copy(text: string): Promise<boolean> {
     area.value = text;
     document.body.append(area);
     area.select();
-    const done = document.execCommand("copy");
+    const isCopied = document.execCommand("copy");
     area.remove();
-    return done;
+    return isCopied;
   }
 }

@@ -1,6 +1,6 @@
-// JSON with its numbers as they were written: the collector keeps integers beyond 64 bits, JavaScript does not.
+// JSON whose numbers keep their text: the collector stores integers beyond 64 bits, which JavaScript would round.
 
-/** A number that JavaScript cannot hold exactly, as its text. */
+/** A number that JavaScript cannot represent exactly, as its text. */
 export class Exact {
   readonly text: string;
 
@@ -13,19 +13,19 @@ export type Json = null | boolean | number | string | Exact | Json[] | { [key: s
 
 export function parseExactly(text: string): Json {
   const revive = (_key: string, value: unknown, context?: { source?: string }): unknown => {
-    const source = context?.source; // a browser without it shows such numbers rounded
+    const source = context?.source; // browsers without it show such numbers rounded
     return typeof value === "number" && source !== undefined && String(value) !== source ? new Exact(source) : value;
   };
   return JSON.parse(text, revive as (key: string, value: unknown) => unknown) as Json;
 }
 
-/** A value as the API compares it; null for objects and arrays, which are no filter. */
+/** Return a value as the API compares it; null for objects and arrays, which cannot be filtered by. */
 export function asText(value: Json): string | null {
   if (value instanceof Exact) return value.text;
   return value !== null && typeof value === "object" ? null : String(value);
 }
 
-/** JSON with line breaks; numbers as they were written. */
+/** Format JSON with line breaks; numbers keep their text. */
 export function pretty(value: Json, indent = ""): string {
   if (value instanceof Exact) return value.text;
   if (value === null || typeof value !== "object") return JSON.stringify(value);
@@ -37,12 +37,12 @@ export function pretty(value: Json, indent = ""): string {
   return parts.length ? `${open}\n${parts.join(",\n")}\n${indent}${close}` : `${open}${close}`;
 }
 
-/** What stands at a path of keys; undefined when nothing does. */
+/** Return the value at a path of details keys; undefined if there is none. */
 export function at(value: unknown, path: readonly string[]): unknown {
-  let found = value;
+  let current = value;
   for (const key of path) {
-    if (found === null || typeof found !== "object") return undefined;
-    found = (found as Record<string, unknown>)[key];
+    if (current === null || typeof current !== "object") return undefined;
+    current = (current as Record<string, unknown>)[key];
   }
-  return found;
+  return current;
 }

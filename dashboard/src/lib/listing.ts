@@ -1,16 +1,16 @@
-// The rows of one filter and one range: pages of the list, and what arrives. Nothing is lost or shown twice: when the
-// stream stands, the first pages are asked again and merged by id. Arrivals are shown once an animation frame; while
-// the list is held (paused, or scrolled away from its newest row) they wait.
+// The rows of one filter and one range: pages of the list, and events from the stream. No event is lost or shown twice:
+// each time the stream opens, the newest pages are requested again and merged by id. New events are shown once an
+// animation frame; while the list is held (paused, or scrolled away from its newest row) they wait.
 import { signal } from "@preact/signals";
-import { address, nextOf, type Params, Problem, request } from "../api/client";
+import { nextOf, type Params, Problem, request, urlOf } from "../api/client";
 import { follow } from "../api/stream";
 import type { Event } from "../api/types";
-import { merge, MOST_ROWS } from "./buffer";
+import { merge, MAX_ROWS } from "./buffer";
 import { sortKey } from "./time";
 
 const LIST = "api/events";
-const MOST_CATCH_UP_PAGES = 30;
-const MOST_REACH_PAGES = 20;
+const MAX_CATCH_UP_PAGES = 30;
+const MAX_REACH_PAGES = 20;
 
 interface Page {
   events: Event[];
@@ -21,13 +21,13 @@ export class Listing {
   readonly rows = signal<readonly Event[]>([]);
   readonly phase = signal<"loading" | "ready" | "failed">("loading");
   readonly problem = signal<Problem | null>(null);
-  /** What lies before the oldest row; `full`: no more rows are kept. */
+  /** Whether there are events older than the last row; `full`: the list has reached `MAX_ROWS`. */
   readonly older = signal<"more" | "loading" | "end" | "full" | "failed">("loading");
-  readonly tail = signal<"off" | "connecting" | "live" | "away" | "refused">("off");
+  readonly tail = signal<"off" | "connecting" | "live" | "reconnecting" | "refused">("off");
   readonly tailProblem = signal("");
-  /** Events that came while the list was held. */
+  /** The number of events that arrived while the list is held. */
   readonly waiting = signal(0);
-  /** Counts the arrivals, for those who show counts. */
+  /** Changes when events have arrived, so that counts can be refreshed. */
   readonly arrivals = signal(0);
 
   #incoming = new Map<number, Event>();
@@ -49,7 +49,7 @@ export class Listing {
     this.#to = to;
   }
 
-  /** Load the first page; a range that lasts until now is also followed. */
+  /** Load the first page; a range until now is also followed. */
   start(): void {
     this.#loaded = this.#load();
     if (this.#to === null) void this.#follow();
@@ -61,7 +61,7 @@ export class Listing {
     this.#frame = 0;
   }
 
-  /** Begin anew with the newest page. */
+  /** Start again from the newest page. */
   restart(): void {
     this.close();
     this.#stop = new AbortController();
@@ -78,16 +78,16 @@ export class Listing {
     else this.#schedule();
   }
 
-  /** Load the next page, and further ones while they are empty: a search may end a page early. */
+  /** Load the next page, and further ones while pages are empty: a search may return a page before it has a match. */
   async more(): Promise<void> {
     if (this.older.value !== "more" && this.older.value !== "failed") return;
     this.older.value = "loading";
     try {
-      let found = 0;
-      while (this.#next !== null && !found) {
+      let loaded = 0;
+      while (this.#next !== null && !loaded) {
         const page = await this.#page(this.#next);
         this.#next = page.next;
-        found = page.events.length;
+        loaded = page.events.length;
         this.#show(page.events);
       }
       this.#settle();
@@ -98,10 +98,10 @@ export class Listing {
     }
   }
 
-  /** Load pages until an event is among the rows, as far as is reasonable. */
+  /** Load pages, up to a maximum, until an event is among the rows. */
   async reach(id: number): Promise<void> {
     await this.#loaded;
-    for (let pages = 0; pages < MOST_REACH_PAGES && !this.#ids.has(id) && this.older.value === "more"; pages++) {
+    for (let pages = 0; pages < MAX_REACH_PAGES && !this.#ids.has(id) && this.older.value === "more"; pages++) {
       await this.more();
     }
   }
@@ -110,7 +110,7 @@ export class Listing {
     this.phase.value = "loading";
     this.older.value = "loading";
     try {
-      const page = await this.#page(address(LIST, this.#params()));
+      const page = await this.#page(urlOf(LIST, this.#params()));
       this.#next = page.next;
       this.#replace(page.events);
       this.problem.value = null;
@@ -128,13 +128,13 @@ export class Listing {
     this.tail.value = "connecting";
     const signal = this.#stop.signal;
     await follow(
-      address(`${LIST}/stream`, this.#filter),
+      urlOf(`${LIST}/stream`, this.#filter),
       {
         onReady: () => void this.#catchUp(),
-        onEvents: (events) => this.#arrive(events),
+        onEvents: (events) => this.#receive(events),
         onGap: () => void this.#catchUp(),
-        onAway: (problem, ended) => {
-          this.tail.value = ended ? "refused" : "away";
+        onDisconnected: (problem, ended) => {
+          this.tail.value = ended ? "refused" : "reconnecting";
           this.tailProblem.value = problem.message;
         },
       },
@@ -142,40 +142,43 @@ export class Listing {
     );
   }
 
-  /** Ask the newest pages again until they meet the rows; those that nothing connects to them any more give way. */
+  /**
+   * Request the newest pages until one contains a known row. If the gap is larger than that, start again from the
+   * newest page: the rows could not be joined to it without a hole.
+   */
   async #catchUp(): Promise<void> {
     this.tail.value = "live";
     try {
       await this.#loaded;
       if (this.phase.value === "failed") {
-        if (this.problem.value?.passes) this.#loaded = this.#load();
+        if (this.problem.value?.isTransient) this.#loaded = this.#load();
         return;
       }
       const known = new Set(this.#ids);
       const missed: Event[] = [];
-      let next: string | null = address(LIST, this.#params());
-      for (let pages = 0; next !== null && pages < MOST_CATCH_UP_PAGES; pages++) {
+      let next: string | null = urlOf(LIST, this.#params());
+      for (let pages = 0; next !== null && pages < MAX_CATCH_UP_PAGES; pages++) {
         const page: Page = await this.#page(next);
         missed.push(...page.events);
-        if (page.events.some((event) => known.has(event.id))) return this.#arrive(missed);
+        if (page.events.some((event) => known.has(event.id))) return this.#receive(missed);
         next = page.next;
       }
-      if (next === null || known.size === 0) return this.#arrive(missed);
+      if (next === null || known.size === 0) return this.#receive(missed);
       if (this.#isHeld) this.#overflowed = true;
       else this.restart();
     } catch {
-      // the stream tells of what is away, and is ready again afterwards
+      // the stream reports a lost connection, and calls this again once it is open
     }
   }
 
-  #arrive(events: Event[]): void {
+  #receive(events: Event[]): void {
     const from = sortKey(this.#from);
     for (const event of events) {
       if (!this.#ids.has(event.id) && sortKey(event.timestamp) >= from) this.#incoming.set(event.id, event);
     }
-    if (this.#incoming.size > MOST_ROWS) {
+    if (this.#incoming.size > MAX_ROWS) {
       this.#overflowed = true;
-      this.#incoming = new Map([...this.#incoming].slice(-MOST_ROWS));
+      this.#incoming = new Map([...this.#incoming].slice(-MAX_ROWS));
     }
     this.#schedule();
   }
@@ -186,7 +189,7 @@ export class Listing {
       this.#frame = 0;
       this.arrivals.value++;
       if (this.#isHeld) this.waiting.value = this.#incoming.size;
-      else if (this.phase.value === "ready") this.#flush(); // else: when the first page is there
+      else if (this.phase.value === "ready") this.#flush(); // else: after the first page is loaded
     });
   }
 
@@ -203,7 +206,7 @@ export class Listing {
   }
 
   #replace(rows: Event[]): void {
-    const kept = rows.length > MOST_ROWS ? rows.slice(0, MOST_ROWS) : rows;
+    const kept = rows.length > MAX_ROWS ? rows.slice(0, MAX_ROWS) : rows;
     this.#ids = new Set(kept.map((event) => event.id));
     this.rows.value = kept;
   }
@@ -215,7 +218,7 @@ export class Listing {
   }
 
   get #isFull(): boolean {
-    return this.rows.value.length >= MOST_ROWS;
+    return this.rows.value.length >= MAX_ROWS;
   }
 
   #params(): Params {
@@ -224,7 +227,7 @@ export class Listing {
   }
 
   async #page(url: string): Promise<Page> {
-    const answer = await request(url, { signal: this.#stop.signal });
-    return { events: (await answer.json()) as Event[], next: nextOf(answer, LIST) };
+    const response = await request(url, { signal: this.#stop.signal });
+    return { events: (await response.json()) as Event[], next: nextOf(response, LIST) };
   }
 }

@@ -1,4 +1,4 @@
-// Reads Prometheus' text format: numbers by name and labels.
+// Parses the Prometheus text format into numbers by metric name and labels.
 export interface Sample {
   labels: Readonly<Record<string, string>>;
   value: number;
@@ -10,21 +10,21 @@ const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
 const LABEL = /([a-zA-Z_]\w*)="((?:\\.|[^"\\])*)"/g;
 
 export function parse(text: string): Samples {
-  const found = new Map<string, Sample[]>();
+  const byName = new Map<string, Sample[]>();
   for (const line of text.split("\n")) {
-    const [, name, labels = "", value] = LINE.exec(line) ?? [];
+    const [, name, labelText = "", value] = LINE.exec(line) ?? [];
     if (!name) continue;
-    const named = [...labels.matchAll(LABEL)].map(([, key, label]) => [key!, label!] as const);
-    const samples = found.get(name) ?? [];
-    samples.push({ labels: Object.fromEntries(named), value: Number(value) });
-    found.set(name, samples);
+    const labels = [...labelText.matchAll(LABEL)].map(([, label, text]) => [label!, text!] as const);
+    const samples = byName.get(name) ?? [];
+    samples.push({ labels: Object.fromEntries(labels), value: Number(value) });
+    byName.set(name, samples);
   }
-  return found;
+  return byName;
 }
 
-/** The sum of a metric over the labels that are not asked for; null if it is not there. */
+/** The sum of a metric over all labels that are not named; null if the metric is absent. */
 export function sum(samples: Samples, name: string, labels: Readonly<Record<string, string>> = {}): number | null {
-  const wanted = Object.entries(labels);
-  const fitting = samples.get(name)?.filter((each) => wanted.every(([key, value]) => each.labels[key] === value));
-  return fitting ? fitting.reduce((total, each) => total + each.value, 0) : null;
+  const required = Object.entries(labels);
+  const matching = samples.get(name)?.filter((each) => required.every(([label, text]) => each.labels[label] === text));
+  return matching ? matching.reduce((total, each) => total + each.value, 0) : null;
 }

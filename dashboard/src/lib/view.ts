@@ -1,5 +1,5 @@
-// What the page shows, as its address says. Everything is in the fragment: a link restores the view, and a collector
-// below any path serves one page.
+// The state of the dashboard, which is kept in the address. All of it is in the fragment: a link restores the view, and
+// one page serves every view below any path prefix.
 import { computed, signal } from "@preact/signals";
 import { DEFAULT_RANGE, type Range, spanSeconds, type Zone } from "./time";
 
@@ -16,7 +16,7 @@ export interface View {
   zone: Zone;
   /** The id of the event in the drawer. */
   event: string | null;
-  /** What the histogram of the statistics is split by. */
+  /** The field that the histogram of the statistics page is grouped by. */
   by: string;
 }
 
@@ -25,22 +25,22 @@ export const page = computed(() => view.value.page);
 
 export function parse(fragment: string): View {
   const [name = "", query = ""] = fragment.replace(/^#/, "").split("?", 2);
-  const given = new URLSearchParams(query);
-  const columns = given.getAll("column").filter(Boolean);
+  const params = new URLSearchParams(query);
+  const columns = params.getAll("column").filter(Boolean);
   return {
     page: PAGES.find((page) => page === name) ?? "events",
-    text: given.get("q") ?? "",
-    range: rangeOf(given),
+    text: params.get("q") ?? "",
+    range: rangeOf(params),
     columns: columns.length ? columns : DEFAULT_COLUMNS,
-    order: given.get("order") === "oldest" ? "oldest" : "newest",
-    zone: (given.get("zone") ?? remembered()) === "local" ? "local" : "utc",
-    event: /^\d{1,19}$/.test(given.get("event") ?? "") ? given.get("event") : null,
-    by: given.get("by") ?? "severity",
+    order: params.get("order") === "oldest" ? "oldest" : "newest",
+    zone: (params.get("zone") ?? savedZone()) === "local" ? "local" : "utc",
+    event: /^\d{1,19}$/.test(params.get("event") ?? "") ? params.get("event") : null,
+    by: params.get("by") ?? "severity",
   };
 }
 
-function rangeOf(given: URLSearchParams): Range {
-  const [from, to, span] = [given.get("from"), given.get("to"), given.get("range")];
+function rangeOf(params: URLSearchParams): Range {
+  const [from, to, span] = [params.get("from"), params.get("to"), params.get("range")];
   if (from && to && Date.parse(from) <= Date.parse(to)) return { kind: "between", from, to };
   return span && spanSeconds(span) ? { kind: "last", span } : DEFAULT_RANGE;
 }
@@ -58,17 +58,17 @@ export function fragmentOf(view: View): string {
   return `#${view.page}?${query}`;
 }
 
-/** Change the view. `push` makes a step that the browser's Back undoes. */
+/** Change the view. `push` adds a history entry, so that the browser's Back undoes the change. */
 export function go(change: Partial<View>, how: "push" | "replace" = "push"): void {
   const next = { ...view.value, ...change };
   const fragment = fragmentOf(next);
-  if (change.zone) remember(change.zone);
+  if (change.zone) saveZone(change.zone);
   if (fragment !== location.hash) history[how === "push" ? "pushState" : "replaceState"](null, "", fragment);
   view.value = next;
 }
 
-/** The zone that was chosen last; a browser may refuse to keep it. */
-function remembered(): string | null {
+/** Return the zone that was chosen last; storage may be disabled in the browser. */
+function savedZone(): string | null {
   try {
     return localStorage.getItem("zone");
   } catch {
@@ -76,11 +76,11 @@ function remembered(): string | null {
   }
 }
 
-function remember(zone: Zone): void {
+function saveZone(zone: Zone): void {
   try {
     localStorage.setItem("zone", zone);
   } catch {
-    // the address has it all the same
+    // the address holds it as well
   }
 }
 

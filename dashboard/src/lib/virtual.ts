@@ -1,4 +1,4 @@
-// A virtual list for Preact: of thousands of rows only those in sight are in the document.
+// A virtual list for Preact: only the visible ones of thousands of rows are in the document.
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import type { RefObject } from "preact";
 import { useLayoutEffect, useReducer, useRef } from "preact/hooks";
@@ -16,7 +16,7 @@ export function useVirtualRows(scroller: RefObject<HTMLDivElement | null>, count
     observeElementRect,
     scrollToFn: elementScroll,
     overscan: 12,
-    scrollPaddingEnd: rowHeight, // the head of the list stays in sight, and covers as much
+    scrollPaddingEnd: rowHeight, // the sticky header covers this much of the list
     onChange: () => redraw(),
   };
   rows.current ??= new Virtualizer<HTMLDivElement, HTMLDivElement>(options);

@@ -1,13 +1,14 @@
-// The events: search, their distribution over time and values, the list, and one of them in full.
+// The events page: search, counts over time and by value, the list, and one event in the drawer.
 import { useSignal } from "@preact/signals";
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import type { Params } from "../api/client";
 import type { Event } from "../api/types";
-import { useTicks } from "../lib/answer";
-import { around } from "../lib/context";
-import { useKeys } from "../lib/keys";
+import { rangeAround } from "../lib/context";
+import { plural } from "../lib/format";
 import { Listing } from "../lib/listing";
 import { paramsOf, parse, withTerm } from "../lib/query";
+import { useTicks } from "../lib/response";
+import { useShortcuts } from "../lib/shortcuts";
 import { bounds, type Range, rangeParams } from "../lib/time";
 import { go, view } from "../lib/view";
 import { ColumnMenu, inOrder } from "../parts/columnmenu";
@@ -29,10 +30,10 @@ export function EventsPage() {
   const query = useMemo(() => parse(text), [text]);
   const listing = useListing(query.problems.length ? null : paramsOf(query), range);
   const [isPaused, setPaused] = useState(false);
-  const [isAway, setAway] = useState(false);
-  const current = useSignal(open === null ? null : Number(open)); // keys may come faster than the page is drawn
-  useEffect(() => listing?.hold(isPaused || isAway), [listing, isPaused, isAway]);
-  useEffect(() => setAway(false), [listing]);
+  const [isScrolled, setScrolled] = useState(false);
+  const current = useSignal(open === null ? null : Number(open)); // shortcuts may repeat faster than the page renders
+  useEffect(() => listing?.hold(isPaused || isScrolled), [listing, isPaused, isScrolled]);
+  useEffect(() => setScrolled(false), [listing]);
 
   const setText = (changed: string): void => go({ text: changed, event: null });
   const filter = (field: string, value: string): void => setText(withTerm(text, field, value));
@@ -43,20 +44,20 @@ export function EventsPage() {
   }, []);
   const close = (): void => go({ event: null }, "replace");
   const showContext = async (moment: string): Promise<void> => {
-    go({ text: "", range: await around(moment) });
+    go({ text: "", range: await rangeAround(moment) });
     current.value = Number(open);
   };
-  useReach(listing, open);
+  useLoadUntil(listing, open);
 
   const step = (by: number): void => {
     const rows = listing?.rows.peek() ?? [];
-    const place = rows.findIndex((row) => row.id === current.peek());
-    const next = rows[place < 0 ? 0 : place + (order === "newest" ? by : -by)];
+    const index = rows.findIndex((row) => row.id === current.peek());
+    const next = rows[index < 0 ? 0 : index + (order === "newest" ? by : -by)];
     if (!next) return;
     current.value = next.id;
     if (view.peek().event !== null) show(next);
   };
-  useKeys({
+  useShortcuts({
     j: () => step(1),
     k: () => step(-1),
     ArrowDown: () => step(1),
@@ -66,8 +67,8 @@ export function EventsPage() {
     p: () => setPaused(!isPaused),
   });
 
-  const again = useRecount(listing);
-  const ends = useMemo(() => rangeParams(range), [range, again]);
+  const revision = useRecount(listing);
+  const ends = useMemo(() => rangeParams(range), [range, revision]);
   return (
     <main class="events">
       <div class="bar">
@@ -75,15 +76,15 @@ export function EventsPage() {
         <RangePicker range={range} zone={zone} onRange={setRange} />
         {listing && <TailState listing={listing} isPaused={isPaused} onPause={() => setPaused(!isPaused)} />}
       </div>
-      <Facets text={text} range={ends} again={again} onText={setText} />
+      <Facets text={text} range={ends} revision={revision} onText={setText} />
       <section class="middle" aria-label="Events">
         {listing && (
-          <OverTime params={[...paramsOf(query), ...ends]} again={again} zone={zone} by="severity" height={108} />
+          <OverTime params={[...paramsOf(query), ...ends]} revision={revision} zone={zone} by="severity" height={108} />
         )}
         <div class="tools">
           <button
             type="button"
-            title="Which end of the list is up"
+            title="Change the sort order"
             onClick={() => go({ order: order === "newest" ? "oldest" : "newest" }, "replace")}
           >
             {order === "newest" ? "Newest first" : "Oldest first"}
@@ -91,17 +92,17 @@ export function EventsPage() {
           <ColumnMenu columns={columns} onColumns={(changed) => go({ columns: changed }, "replace")} />
           {listing && <Export filter={paramsOf(query)} range={range} />}
           <span class="gap" />
-          {listing && (isPaused || isAway) && listing.waiting.value > 0 && (
+          {listing && (isPaused || isScrolled) && listing.waiting.value > 0 && (
             <button
               type="button"
               class="pill"
               onClick={() => {
                 setPaused(false);
-                setAway(false);
+                setScrolled(false);
                 current.value = null;
               }}
             >
-              {listing.waiting.value.toLocaleString("en")} new
+              {plural(listing.waiting.value, "new event")}
             </button>
           )}
         </div>
@@ -114,15 +115,15 @@ export function EventsPage() {
               zone={zone}
               current={current.value}
               open={open}
-              isAway={isAway}
+              isScrolled={isScrolled}
               hasMore={listing.older.value === "more"}
               onOpen={show}
               onMore={() => void listing.more()}
-              onAway={setAway}
+              onScrolled={setScrolled}
             />
           </ListBody>
         ) : (
-          <Empty>Mend the search to see events.</Empty>
+          <Empty>Correct the search to see events.</Empty>
         )}
       </section>
       {open !== null && (
@@ -140,7 +141,7 @@ export function EventsPage() {
   );
 }
 
-/** A listing of the filter and the range, as long as they are these. */
+/** One listing for each filter and range. */
 function useListing(filter: Params | null, range: Range): Listing | null {
   const key = JSON.stringify([filter, range]);
   const listing = useMemo(() => {
@@ -155,15 +156,15 @@ function useListing(filter: Params | null, range: Range): Listing | null {
   return listing;
 }
 
-/** Load as far as the event that is open when the view is entered. */
-function useReach(listing: Listing | null, open: string | null): void {
+/** When a view is opened with an event, load pages until the event is in the list. */
+function useLoadUntil(listing: Listing | null, open: string | null): void {
   useEffect(() => {
     const { range } = view.value;
     if (listing && open !== null && range.kind === "between") void listing.reach(Number(open));
   }, [listing]);
 }
 
-/** Changes when counts should be taken again: events came in, and some seconds have gone by. */
+/** Changes when counts should be refreshed: every few seconds, if events have arrived. */
 function useRecount(listing: Listing | null): number {
   const ticks = useTicks(RECOUNT_S);
   return useMemo(() => listing?.arrivals.peek() ?? 0, [ticks, listing]);

@@ -1,42 +1,46 @@
-// How the collector is: itself, its database and cache, what it takes in, and what applications lost on the way.
+// The health page: the collector's readiness and metrics, events dropped by SDKs, and the collector's own warnings.
 import { useMemo } from "preact/hooks";
 import type { Params } from "../api/client";
 import type { Event } from "../api/types";
-import { useAnswer, useTicks } from "../lib/answer";
-import { cardsOf, type Card } from "../lib/condition";
-import { type Look, useLook } from "../lib/polled";
+import { type Card, cardsOf } from "../lib/cards";
+import { NO_VALUE } from "../lib/format";
+import { useResponse, useTicks } from "../lib/response";
+import { type Snapshot, useSnapshot } from "../lib/snapshot";
 import { shown } from "../lib/time";
 import { fragmentOf, view } from "../lib/view";
 import { Failed, Loading } from "../parts/status";
 
-const EVERY_S = 5;
+const INTERVAL_S = 5;
 const TICKS_PER_LIST = 6;
 const DAY_MS = 86_400_000;
 
 export function HealthPage() {
-  const ticks = useTicks(EVERY_S);
-  const look = useLook(ticks);
+  const ticks = useTicks(INTERVAL_S);
+  const snapshot = useSnapshot(ticks);
   const { zone } = view.value;
-  if (!look) return <Loading what="Asking the collector…" />;
-  const isReady = look.problem === null && look.readiness?.status === "ready";
+  if (!snapshot) return <Loading />;
+  const isReady = snapshot.problem === null && snapshot.readiness?.status === "ready";
   return (
     <main class="health">
       <div class={`verdict ${isReady ? "good" : "bad"}`} role="status">
-        <h2>{wordsOf(look)}</h2>
-        {look.readiness?.reasons.map((reason) => <p key={reason}>{reason}</p>)}
-        {look.problem && <p>{look.problem.message}</p>}
-        <p class="dim">as of {shown(look.at, zone, 0)}</p>
+        <h2>{headlineOf(snapshot)}</h2>
+        {snapshot.readiness?.reasons.map((reason) => <p key={reason}>{reason}</p>)}
+        {snapshot.problem && <p>{snapshot.problem.message}</p>}
+        <p class="dim">
+          Last checked {shown(snapshot.at, zone, 0)}
+          {snapshot.problem && snapshot.samples && ". The values below are from the last successful check."}
+        </p>
       </div>
       <div class="cards">
-        {look.samples && cardsOf(look.samples).map((card) => <CardView key={card.title} {...card} />)}
+        {snapshot.samples && cardsOf(snapshot.samples).map((card) => <CardView key={card.title} {...card} />)}
       </div>
-      <Lists again={Math.floor(ticks / TICKS_PER_LIST)} />
+      <RecentEvents revision={Math.floor(ticks / TICKS_PER_LIST)} />
     </main>
   );
 }
 
-function wordsOf({ problem, readiness }: Look): string {
-  if (problem) return problem.status === 0 ? "The collector is away" : "The collector cannot be looked at";
+function headlineOf({ problem, readiness }: Snapshot): string {
+  if (problem) return problem.status === 0 ? "Unreachable" : "Status not available";
   return readiness?.status === "ready" ? "Ready" : "Not ready";
 }
 
@@ -56,23 +60,23 @@ function CardView({ title, facts }: Card) {
   );
 }
 
-function Lists({ again }: { again: number }) {
-  const from = useMemo(() => new Date(Date.now() - DAY_MS).toISOString(), [again]);
+function RecentEvents({ revision }: { revision: number }) {
+  const from = useMemo(() => new Date(Date.now() - DAY_MS).toISOString(), [revision]);
   return (
     <div class="tables">
       <Recent
         title="Dropped by SDKs"
-        what="Events that applications lost before they reached the collector, as their SDKs report it."
+        description="Events that applications lost before they reached the collector, as reported by their SDKs."
         text="type:sdk_report"
         params={[["event_type", "sdk_report"], ["from", from], ["limit", "50"]]}
-        cell={(event) => dropped(event)}
+        message={droppedMessage}
       />
       <Recent
-        title="Warnings of the collector"
-        what="Its own events of the last 24 hours, from warnings up."
+        title="Collector warnings"
+        description="The collector's own events with severity warning or higher."
         text="source:collector severity_min:warning"
         params={[["source", "collector"], ["severity_min", "warning"], ["from", from], ["limit", "50"]]}
-        cell={(event) => event.message}
+        message={(event) => event.message}
       />
     </div>
   );
@@ -80,22 +84,22 @@ function Lists({ again }: { again: number }) {
 
 interface RecentProps {
   title: string;
-  what: string;
+  description: string;
   text: string;
   params: Params;
-  cell: (event: Event) => string;
+  message: (event: Event) => string;
 }
 
-function Recent({ title, what, text, params, cell }: RecentProps) {
-  const { value, problem } = useAnswer<Event[]>("api/events", params);
+function Recent({ title, description, text, params, message }: RecentProps) {
+  const { value, problem } = useResponse<Event[]>("api/events", params);
   const { zone } = view.value;
   const all = fragmentOf({ ...view.value, page: "events", event: null, text, range: { kind: "last", span: "24h" } });
   return (
     <section aria-label={title}>
       <h2>
-        {title} <a href={all}>all</a>
+        {title} <a href={all}>View all</a>
       </h2>
-      <p class="dim">{what}</p>
+      <p class="dim">{description}</p>
       {problem && <Failed problem={problem} />}
       {!value && !problem && <Loading />}
       {value && !value.length && <p class="good">None in the last 24 hours.</p>}
@@ -103,17 +107,17 @@ function Recent({ title, what, text, params, cell }: RecentProps) {
         <table>
           <thead>
             <tr>
-              <th scope="col">time</th>
-              <th scope="col">source</th>
-              <th scope="col">what</th>
+              <th scope="col">Time</th>
+              <th scope="col">Source</th>
+              <th scope="col">Message</th>
             </tr>
           </thead>
           <tbody>
             {value.map((event) => (
               <tr key={event.id} class={event.severity}>
                 <td>{shown(event.timestamp, zone, 0)}</td>
-                <td>{event.source ?? "(none)"}</td>
-                <td>{cell(event)}</td>
+                <td>{event.source ?? NO_VALUE}</td>
+                <td>{message(event)}</td>
               </tr>
             ))}
           </tbody>
@@ -124,7 +128,7 @@ function Recent({ title, what, text, params, cell }: RecentProps) {
 }
 
 /** `120 events were dropped: disk 20, memory 100`. */
-function dropped(event: Event): string {
+function droppedMessage(event: Event): string {
   const reasons = Object.entries((event.details as { dropped?: Record<string, unknown> } | null)?.dropped ?? {});
   return `${event.message}${reasons.length ? `: ${reasons.map(([reason, n]) => `${reason} ${n}`).join(", ")}` : ""}`;
 }

@@ -1,9 +1,10 @@
-// Counts: over time by a field, and of the most frequent values.
+// The statistics page: counts over time by a field, and the most frequent values.
 import { useMemo, useState } from "preact/hooks";
 import type { Params } from "../api/client";
 import type { Facets, Stats } from "../api/types";
-import { useAnswer } from "../lib/answer";
+import { formatted, NO_VALUE } from "../lib/format";
 import { paramsOf, parse, withTerm } from "../lib/query";
+import { useResponse } from "../lib/response";
 import { rangeParams, shown } from "../lib/time";
 import { fragmentOf, go, view } from "../lib/view";
 import { OverTime } from "../parts/overtime";
@@ -12,30 +13,30 @@ import { SearchBox } from "../parts/searchbox";
 import { Empty, Failed, Loading } from "../parts/status";
 
 const BY: readonly (readonly [by: string, title: string])[] = [
-  ["severity", "severity"],
-  ["event_type", "type"],
-  ["source", "source"],
+  ["severity", "Severity"],
+  ["event_type", "Type"],
+  ["source", "Source"],
 ];
-/** What the exact counts can be narrowed by. */
+/** The parameters that exact counts can be filtered by. */
 const COUNTED = new Set(["event_type", "severity", "severity_min"]);
 
 export function StatisticsPage() {
   const { text, range, zone, by } = view.value;
-  const [again, setAgain] = useState(0);
+  const [revision, setRevision] = useState(0);
   const query = useMemo(() => parse(text), [text]);
   const filter = paramsOf(query);
-  const ends = useMemo(() => rangeParams(range), [range, again]);
+  const ends = useMemo(() => rangeParams(range), [range, revision]);
   return (
     <main class="statistics">
       <div class="bar">
         <SearchBox text={text} onText={(changed) => go({ text: changed })} />
         <RangePicker range={range} zone={zone} onRange={(changed) => go({ range: changed })} />
-        <button type="button" onClick={() => setAgain(again + 1)}>
+        <button type="button" onClick={() => setRevision(revision + 1)}>
           Refresh
         </button>
       </div>
       {query.problems.length ? (
-        <Empty>Mend the search to see counts.</Empty>
+        <Empty>Correct the search to see counts.</Empty>
       ) : (
         <div class="sheets">
           <Exact filter={filter} ends={ends} />
@@ -43,7 +44,7 @@ export function StatisticsPage() {
             <div class="tools">
               <h2>Over time</h2>
               <label>
-                by{" "}
+                Group by{" "}
                 <select value={by} onChange={(change) => go({ by: change.currentTarget.value }, "replace")}>
                   {BY.map(([name, title]) => (
                     <option key={name} value={name}>
@@ -53,7 +54,7 @@ export function StatisticsPage() {
                 </select>
               </label>
             </div>
-            <OverTime params={[...filter, ...ends]} again={again} zone={zone} by={by} height={220} hasLegend />
+            <OverTime params={[...filter, ...ends]} revision={revision} zone={zone} by={by} height={220} hasLegend />
           </section>
           <Values params={[...filter, ...ends]} />
         </div>
@@ -62,21 +63,21 @@ export function StatisticsPage() {
   );
 }
 
-/** Exact counts, where the filter is one that counts are kept for. */
+/** Exact counts, if the collector keeps counts for the filter. */
 function Exact({ filter, ends }: { filter: Params; ends: Params }) {
   const { zone } = view.value;
   const isCounted = filter.every(([name]) => COUNTED.has(name));
-  const { value, problem } = useAnswer<Stats>(isCounted ? "api/events/stats" : null, [...filter, ...ends]);
+  const { value, problem } = useResponse<Stats>(isCounted ? "api/events/stats" : null, [...filter, ...ends]);
   if (!isCounted) return null;
   if (problem) return <Failed problem={problem} />;
-  if (!value) return <Loading what="Counting…" />;
+  if (!value) return <Loading text="Counting…" />;
   const last = value.last_event_timestamp;
   return (
     <dl class="numbers">
-      <Figure title="Events" value={value.total_events.toLocaleString("en")} />
-      <Figure title="of the last 24 hours" value={value.recent_events.toLocaleString("en")} />
-      <Figure title="Types" value={Object.keys(value.events_by_type).length.toLocaleString("en")} />
-      <Figure title="Newest event" value={last ? shown(last, zone, 0) : "none"} />
+      <Figure title="Events" value={formatted(value.total_events)} />
+      <Figure title="Events in the last 24 hours" value={formatted(value.recent_events)} />
+      <Figure title="Types" value={formatted(Object.keys(value.events_by_type).length)} />
+      <Figure title="Newest event" value={last ? shown(last, zone, 0) : "None"} />
     </dl>
   );
 }
@@ -91,9 +92,9 @@ function Figure({ title, value }: { title: string; value: string }) {
 }
 
 function Values({ params }: { params: Params }) {
-  const { value, problem } = useAnswer<Facets>("api/events/facets", [...params, ["limit", "100"]]);
+  const { value, problem } = useResponse<Facets>("api/events/facets", [...params, ["limit", "100"]]);
   if (problem) return <Failed problem={problem} />;
-  if (!value) return <Loading what="Counting…" />;
+  if (!value) return <Loading text="Counting…" />;
   return (
     <div class="tables">
       <ValueTable title="Severities" field="severity" facets={value} name="severity" />
@@ -113,33 +114,34 @@ interface TableProps {
 function ValueTable({ title, field, name, facets }: TableProps) {
   const facet = facets.fields[name];
   if (!facet) return null;
+  const since = shown(facets.counted_from, view.value.zone, 0);
   const total = facet.values.reduce((sum, each) => sum + each.n, facet.other) || 1;
   return (
     <section aria-label={title}>
       <h2>
         {title}
-        {facet.partial && <span class="dim"> counted from {shown(facets.counted_from, view.value.zone, 0)} on</span>}
+        {facet.partial && <span class="dim"> since {since} (time limit reached)</span>}
       </h2>
       <table>
         <thead>
           <tr>
-            <th scope="col">{field}</th>
-            <th scope="col" class="n">events</th>
-            <th scope="col" class="n">share</th>
+            <th scope="col">Value</th>
+            <th scope="col" class="n">Events</th>
+            <th scope="col" class="n">Share</th>
           </tr>
         </thead>
         <tbody>
           {facet.values.map(({ value, n }) => (
             <tr key={value} class={field === "severity" ? (value ?? "") : ""}>
-              <td>{value === null ? "(none)" : <a href={eventsOf(field, value)}>{value}</a>}</td>
-              <td class="n">{n.toLocaleString("en")}</td>
+              <td>{value === null ? NO_VALUE : <a href={eventsOf(field, value)}>{value}</a>}</td>
+              <td class="n">{formatted(n)}</td>
               <td class="n">{share(n, total)}</td>
             </tr>
           ))}
           {facet.other > 0 && (
             <tr class="dim">
-              <td>others</td>
-              <td class="n">{facet.other.toLocaleString("en")}</td>
+              <td>Other values</td>
+              <td class="n">{formatted(facet.other)}</td>
               <td class="n">{share(facet.other, total)}</td>
             </tr>
           )}
@@ -151,7 +153,7 @@ function ValueTable({ title, field, name, facets }: TableProps) {
 }
 
 function share(n: number, total: number): string {
-  return `${((100 * n) / total).toFixed(1)} %`;
+  return `${((100 * n) / total).toFixed(1)}%`;
 }
 
 function eventsOf(field: string, value: string): string {

@@ -1,4 +1,4 @@
-// Which columns the list has.
+// Chooses the columns of the list.
 import { useState } from "preact/hooks";
 import { COLUMNS, titleOf } from "../lib/columns";
 import { DEFAULT_COLUMNS } from "../lib/view";
@@ -13,8 +13,10 @@ export function ColumnMenu({ columns, onColumns }: Props) {
   const [path, setPath] = useState("");
   const known = [...Object.keys(COLUMNS), ...columns.filter((column) => !(column in COLUMNS))];
   const toggle = (name: string): void => {
-    const kept = columns.includes(name) ? columns.filter((column) => column !== name) : inOrder([...columns, name]);
-    if (kept.length) onColumns(kept);
+    const changed = columns.includes(name)
+      ? columns.filter((column) => column !== name)
+      : inOrder([...columns, name]);
+    if (changed.length) onColumns(changed);
   };
   const add = (submitted: Event): void => {
     submitted.preventDefault();
@@ -39,18 +41,18 @@ export function ColumnMenu({ columns, onColumns }: Props) {
         <button type="submit">Add</button>
       </form>
       <button type="button" onClick={() => onColumns(DEFAULT_COLUMNS)}>
-        Reset
+        Reset columns
       </button>
     </Menu>
   );
 }
 
-/** Known columns in their usual order, values of the details before the message, which takes what room is left. */
+/** Sort columns: the fields in their default order, details before the message, which takes the remaining width. */
 export function inOrder(columns: readonly string[]): string[] {
-  const usual = Object.keys(COLUMNS);
+  const fields = Object.keys(COLUMNS);
   const rank = (column: string): number => {
-    const place = usual.indexOf(column);
-    return place < 0 ? usual.indexOf("message") - 0.5 : place;
+    const index = fields.indexOf(column);
+    return index < 0 ? fields.indexOf("message") - 0.5 : index;
   };
   return [...columns].sort((one, other) => rank(one) - rank(other));
 }

@@ -1,14 +1,15 @@
-// One event in full, beside the list.
+// One event with all its fields, beside the list.
 import { useEffect, useState } from "preact/hooks";
 import { Problem, request, session } from "../api/client";
-import { asProblem } from "../lib/answer";
-import { copy, NO_CLIPBOARD } from "../lib/copy";
+import { CANNOT_COPY, copy } from "../lib/copy";
+import { NO_VALUE } from "../lib/format";
 import { type Json, parseExactly, pretty } from "../lib/json";
+import { asProblem } from "../lib/response";
 import { shown, type Zone } from "../lib/time";
 import { JsonTree, type TreeActions } from "./jsontree";
 import { Marked } from "./marked";
 import { Failed, Loading } from "./status";
-import { tell } from "./toast";
+import { showToast } from "./toast";
 
 interface Props extends TreeActions {
   id: string;
@@ -25,7 +26,7 @@ export function Drawer({ id, zone, onContext, onClose, ...actions }: Props) {
     <aside class="drawer" aria-label={`Event ${id}`}>
       <div class="drawer-head">
         <h2>Event {id}</h2>
-        <button type="button" onClick={onClose} aria-label="Close the event" title="Close (Esc)">
+        <button type="button" onClick={onClose} aria-label="Close event" title="Close (Esc)">
           ×
         </button>
       </div>
@@ -34,13 +35,13 @@ export function Drawer({ id, zone, onContext, onClose, ...actions }: Props) {
       {event && (
         <>
           <div class="buttons">
-            <button type="button" onClick={() => void copied(pretty(event), "The event")}>
+            <button type="button" onClick={() => void copyAndReport(pretty(event), "Event copied.")}>
               Copy JSON
             </button>
-            <button type="button" onClick={() => void copied(curlOf(id), "The command")}>
+            <button type="button" onClick={() => void copyAndReport(curlOf(id), "Command copied.")}>
               Copy curl
             </button>
-            <button type="button" onClick={() => onContext(event.timestamp)} title="All events around this one">
+            <button type="button" onClick={() => onContext(event.timestamp)} title="Show all events around this one">
               Show in context
             </button>
           </div>
@@ -48,14 +49,14 @@ export function Drawer({ id, zone, onContext, onClose, ...actions }: Props) {
             <Marked text={event.message} matches={actions.matches} at="/message" />
           </p>
           <dl class="fields">
-            <Field name="time" value={shown(event.timestamp, zone, 6)} />
-            <Field name="severity" value={event["severity"]} onFilter={actions.onFilter} />
-            <Field name="type" value={event["event_type"]} onFilter={actions.onFilter} />
-            <Field name="source" value={event["source"]} onFilter={actions.onFilter} />
-            <Field name="stored" value={shown(event.created_at, zone, 6)} />
+            <Field title="Time" value={shown(event.timestamp, zone, 6)} />
+            <Field title="Severity" field="severity" value={event["severity"]} onFilter={actions.onFilter} />
+            <Field title="Type" field="type" value={event["event_type"]} onFilter={actions.onFilter} />
+            <Field title="Source" field="source" value={event["source"]} onFilter={actions.onFilter} />
+            <Field title="Stored" value={shown(event.created_at, zone, 6)} />
           </dl>
           <h3>Details</h3>
-          {isFull(event.details) ? <JsonTree value={event.details} {...actions} /> : <p class="dim">none</p>}
+          {hasEntries(event.details) ? <JsonTree value={event.details} {...actions} /> : <p class="dim">No details</p>}
         </>
       )}
     </aside>
@@ -63,22 +64,24 @@ export function Drawer({ id, zone, onContext, onClose, ...actions }: Props) {
 }
 
 interface FieldProps {
-  name: string;
+  title: string;
   value: Json | undefined;
+  /** The search field that filters by the value. */
+  field?: string;
   onFilter?: TreeActions["onFilter"];
 }
 
-function Field({ name, value, onFilter }: FieldProps) {
+function Field({ title, value, field, onFilter }: FieldProps) {
   const text = typeof value === "string" ? value : "";
   return (
     <div>
-      <dt>{name}</dt>
-      <dd class={name === "severity" ? text : ""}>
-        <span class="value">{text || "none"}</span>
-        {onFilter && text && (
+      <dt>{title}</dt>
+      <dd class={field === "severity" ? text : ""}>
+        <span class="value">{text || NO_VALUE}</span>
+        {field && onFilter && text && (
           <span class="actions">
-            <button type="button" aria-label={`Filter by ${name}`} onClick={() => onFilter(name, text)}>
-              filter
+            <button type="button" aria-label={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
+              Filter
             </button>
           </span>
         )}
@@ -87,22 +90,22 @@ function Field({ name, value, onFilter }: FieldProps) {
   );
 }
 
-function isFull(details: Json): boolean {
+function hasEntries(details: Json): boolean {
   return details !== null && typeof details === "object" && Object.keys(details).length > 0;
 }
 
-/** The event as it is stored now, its numbers exact; the one before stays until it is there. */
+/** Load the event, with exact numbers; the previous event stays until it has arrived. */
 function useEvent(id: string): [Fields | null, Problem | null] {
-  const [found, setFound] = useState<[Fields | null, Problem | null]>([null, null]);
+  const [state, setState] = useState<[Fields | null, Problem | null]>([null, null]);
   useEffect(() => {
     const stop = new AbortController();
     request(`api/events/${id}`, { signal: stop.signal })
-      .then((answer) => answer.text())
-      .then((text) => setFound([parseExactly(text) as Fields, null]))
-      .catch((error: unknown) => stop.signal.aborted || setFound([null, asProblem(error)]));
+      .then((response) => response.text())
+      .then((text) => setState([parseExactly(text) as Fields, null]))
+      .catch((error: unknown) => stop.signal.aborted || setState([null, asProblem(error)]));
     return () => stop.abort();
   }, [id]);
-  return found;
+  return state;
 }
 
 function curlOf(id: string): string {
@@ -111,6 +114,6 @@ function curlOf(id: string): string {
   return `curl ${needsKey ? '-H "Authorization: Bearer $BRAIN_EVENTS_API_KEY" ' : ""}'${url}'`;
 }
 
-async function copied(text: string, what: string): Promise<void> {
-  tell((await copy(text)) ? `${what} is on the clipboard.` : NO_CLIPBOARD);
+async function copyAndReport(text: string, success: string): Promise<void> {
+  showToast((await copy(text)) ? success : CANNOT_COPY);
 }

@@ -1,5 +1,5 @@
-// The list: a grid of virtual rows. The row that one looks at stays where it is, whatever comes in above or below it;
-// at its newest end, the list follows.
+// The list: a grid of virtual rows. While it is scrolled away from its newest end, visible rows do not move when rows
+// are added above or below them; at its newest end, the list follows new events.
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Event } from "../api/types";
 import { titleOf, widthsOf } from "../lib/columns";
@@ -8,8 +8,8 @@ import { useVirtualRows } from "../lib/virtual";
 import { Row } from "./row";
 
 export const ROW_HEIGHT = 24;
-const NEAR = 4; // px
-const AHEAD = 30; // rows before the end at which the next page is asked for
+const END_TOLERANCE = 4; // px
+const PREFETCH_ROWS = 30; // how many rows before the last one the next page is requested
 
 interface Props {
   rows: readonly Event[];
@@ -18,34 +18,35 @@ interface Props {
   zone: Zone;
   current: number | null;
   open: string | null;
-  isAway: boolean;
-  /** Whether there may be more behind the oldest row. */
+  /** Whether the list is scrolled away from its newest end. */
+  isScrolled: boolean;
+  /** Whether there may be events older than the last row. */
   hasMore: boolean;
   onOpen: (event: Event) => void;
   onMore: () => void;
-  /** Told when the list leaves its newest end, or is back. */
-  onAway: (isAway: boolean) => void;
+  /** Called when the list is scrolled away from its newest end, and back. */
+  onScrolled: (isScrolled: boolean) => void;
 }
 
 export function EventList(props: Props) {
-  const { rows, columns, order, zone, current, open, isAway, hasMore, onOpen, onMore, onAway } = props;
+  const { rows, columns, order, zone, current, open, isScrolled, hasMore, onOpen, onMore, onScrolled } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const anchor = useRef<{ id: number; offset: number } | null>(null);
   const virtual = useVirtualRows(scroller, rows.length, ROW_HEIGHT);
-  const place = (index: number): number => (order === "newest" ? index : rows.length - 1 - index);
+  const position = (index: number): number => (order === "newest" ? index : rows.length - 1 - index);
 
-  const isAtEnd = (element: HTMLElement): boolean =>
+  const isAtNewest = (element: HTMLElement): boolean =>
     order === "newest"
-      ? element.scrollTop <= NEAR
-      : element.scrollHeight - element.clientHeight - element.scrollTop <= NEAR;
+      ? element.scrollTop <= END_TOLERANCE
+      : element.scrollHeight - element.clientHeight - element.scrollTop <= END_TOLERANCE;
 
-  const look = (): void => {
+  const onScroll = (): void => {
     const element = scroller.current!;
-    const hasLeft = !isAtEnd(element);
+    const isAway = !isAtNewest(element);
     const first = Math.min(Math.floor(element.scrollTop / ROW_HEIGHT), rows.length - 1);
-    const row = rows[place(first)];
-    anchor.current = hasLeft && row ? { id: row.id, offset: element.scrollTop - first * ROW_HEIGHT } : null;
-    onAway(hasLeft);
+    const row = rows[position(first)];
+    anchor.current = isAway && row ? { id: row.id, offset: element.scrollTop - first * ROW_HEIGHT } : null;
+    onScrolled(isAway);
   };
 
   useLayoutEffect(() => {
@@ -55,39 +56,39 @@ export function EventList(props: Props) {
       element.scrollTop = order === "newest" ? 0 : element.scrollHeight;
       return;
     }
-    const found = rows.findIndex((row) => row.id === kept.id);
-    const top = place(found) * ROW_HEIGHT + kept.offset;
-    if (found >= 0 && Math.abs(top - element.scrollTop) > 0.5) element.scrollTop = top;
+    const index = rows.findIndex((row) => row.id === kept.id);
+    const top = position(index) * ROW_HEIGHT + kept.offset;
+    if (index >= 0 && Math.abs(top - element.scrollTop) > 0.5) element.scrollTop = top;
   }, [rows, order]);
 
   useLayoutEffect(() => {
-    if (isAway) return; // else: it is back, also when it was told to be
+    if (isScrolled) return; // else: back at the newest end, by scrolling or by the button
     anchor.current = null;
     scroller.current!.scrollTop = order === "newest" ? 0 : scroller.current!.scrollHeight;
-  }, [isAway]);
+  }, [isScrolled]);
 
-  const found = current === null ? -1 : rows.findIndex((row) => row.id === current);
-  const shownBefore = useRef<number | null>(null);
+  const currentIndex = current === null ? -1 : rows.findIndex((row) => row.id === current);
+  const previous = useRef<number | null>(null);
   useLayoutEffect(() => {
-    if (found < 0) return;
-    const isFar = shownBefore.current === null && found * ROW_HEIGHT > scroller.current!.clientHeight;
-    virtual.scrollToIndex(place(found), { align: isFar ? "center" : "auto" }); // far: by a link, to see around it
-    shownBefore.current = current;
-  }, [current, found >= 0]);
+    if (currentIndex < 0) return;
+    const isFar = previous.current === null && currentIndex * ROW_HEIGHT > scroller.current!.clientHeight;
+    virtual.scrollToIndex(position(currentIndex), { align: isFar ? "center" : "auto" }); // far: opened by a link
+    previous.current = current;
+  }, [current, currentIndex >= 0]);
 
   const items = virtual.getVirtualItems();
-  const isCurrentShown = items.some(({ index }) => rows[place(index)]?.id === current);
-  const reached = order === "newest" ? (items.at(-1)?.index ?? 0) : rows.length - 1 - (items[0]?.index ?? 0);
+  const isCurrentShown = items.some(({ index }) => rows[position(index)]?.id === current);
+  const lastVisible = order === "newest" ? (items.at(-1)?.index ?? 0) : rows.length - 1 - (items[0]?.index ?? 0);
   useLayoutEffect(() => {
-    if (hasMore && reached >= rows.length - AHEAD) onMore();
-  }, [hasMore, reached, rows.length]);
+    if (hasMore && lastVisible >= rows.length - PREFETCH_ROWS) onMore();
+  }, [hasMore, lastVisible, rows.length]);
 
   return (
     <div
       ref={scroller}
       class="scroller"
       role="grid"
-      onScroll={look}
+      onScroll={onScroll}
       aria-label="Events"
       aria-rowcount={rows.length + 1}
       aria-activedescendant={isCurrentShown ? `event-${current}` : undefined}
@@ -105,7 +106,7 @@ export function EventList(props: Props) {
       </div>
       <div class="sheet" role="rowgroup" style={{ height: `${virtual.getTotalSize()}px` }}>
         {items.map(({ index, start }) => {
-            const event = rows[place(index)];
+            const event = rows[position(index)];
             return (
               event && (
                 <Row

@@ -1,5 +1,5 @@
-// Links to all events of the filter as a file.
-import { address, type Params } from "../api/client";
+// Links that download all matching events as a file.
+import { type Params, urlOf } from "../api/client";
 import { rangeParams, type Range } from "../lib/time";
 import { Menu } from "./menu";
 
@@ -16,7 +16,7 @@ export function Export({ filter, range }: { filter: Params; range: Range }) {
         <a
           key={format}
           download={`events.${format}`}
-          href={address("api/events/export", [...filter, ...rangeParams(range), ["format", format]])}
+          href={urlOf("api/events/export", [...filter, ...rangeParams(range), ["format", format]])}
         >
           {title}
         </a>

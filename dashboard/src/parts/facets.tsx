@@ -1,8 +1,9 @@
-// The most frequent values of each field; a click filters by one, or takes the filter away.
+// The most frequent values of each field; a click on a value adds or removes the filter for it.
 import type { Params } from "../api/client";
-import type { Facet, Facets as Answer } from "../api/types";
-import { type Answer as Asked, useAnswer } from "../lib/answer";
+import type { Facet, Facets as FacetsResponse } from "../api/types";
+import { formatted, NO_VALUE } from "../lib/format";
 import { hasTerm, paramsOf, parse, withoutField, withoutTerm, withTerm } from "../lib/query";
+import { type Loaded, useResponse } from "../lib/response";
 
 const PATH = "api/events/facets";
 const FIELDS = [
@@ -14,47 +15,47 @@ const FIELDS = [
 interface Props {
   text: string;
   range: Params;
-  again: unknown;
+  revision: unknown;
   onText: (text: string) => void;
 }
 
 export function Facets(props: Props) {
   const query = parse(props.text);
-  const isGood = query.problems.length === 0;
-  const all = useAnswer<Answer>(isGood ? PATH : null, [...paramsOf(query), ...props.range], props.again);
+  const isValid = query.problems.length === 0;
+  const all = useResponse<FacetsResponse>(isValid ? PATH : null, [...paramsOf(query), ...props.range], props.revision);
   return (
     <aside class="facets" aria-label="Filters">
-      {isGood && FIELDS.map((each) => (
+      {isValid && FIELDS.map((each) => (
         <FieldValues key={each.field} {...props} {...each} all={all} />
       ))}
     </aside>
   );
 }
 
-type FieldProps = Props & (typeof FIELDS)[number] & { all: Asked<Answer> };
+type FieldProps = Props & (typeof FIELDS)[number] & { all: Loaded<FacetsResponse> };
 
-/** Of a field that is filtered by, the values are counted without that filter: another one can be chosen. */
-function FieldValues({ text, range, again, onText, field, name, title, all }: FieldProps) {
+/** The values of a filtered field are counted without the filter on that field, so that another value can be chosen. */
+function FieldValues({ text, range, revision, onText, field, name, title, all }: FieldProps) {
   const isFiltered = parse(text).terms.some((term) => term.field === field || term.field === `${field}_min`);
   const others = parse(withoutField(withoutField(text, field), `${field}_min`));
-  const own = useAnswer<Answer>(isFiltered ? PATH : null, [...paramsOf(others), ...range], again);
-  const answer = isFiltered && (own.value || own.problem) ? own : all; // nothing jumps while the first one comes
-  const facet: Facet | undefined = answer.value?.fields[name];
-  const values = facet ? [...facet.values, ...chosen(text, field, facet)] : [];
-  const most = Math.max(1, ...values.map((each) => each.n));
+  const unfiltered = useResponse<FacetsResponse>(isFiltered ? PATH : null, [...paramsOf(others), ...range], revision);
+  const response = isFiltered && (unfiltered.value || unfiltered.problem) ? unfiltered : all; // `all` until it arrives
+  const facet: Facet | undefined = response.value?.fields[name];
+  const values = facet ? [...facet.values, ...selected(text, field, facet)] : [];
+  const max = Math.max(1, ...values.map((each) => each.n));
   return (
     <section aria-label={title}>
       <h2>
         {title}
-        {facet?.partial && <span title="The time was spent: only the newest events are counted"> (part)</span>}
+        {facet?.partial && <span title="Only the newest events were counted within the time limit"> (partial)</span>}
       </h2>
-      {answer.problem && (
-        <p class="dim" title={answer.problem.message}>
-          not counted
+      {response.problem && (
+        <p class="dim" title={response.problem.message}>
+          Counts not available
         </p>
       )}
-      {!facet && !answer.problem && <p class="dim">…</p>}
-      {facet && !values.length && <p class="dim">none</p>}
+      {!facet && !response.problem && <p class="dim">…</p>}
+      {facet && !values.length && <p class="dim">No values</p>}
       <ul>
         {values.map(({ value, n }) => {
           const isOn = value !== null && hasTerm(text, field, value);
@@ -68,23 +69,23 @@ function FieldValues({ text, range, again, onText, field, name, title, all }: Fi
                 aria-pressed={isOn}
                 disabled={value === null}
                 onClick={toggle}
-                title={value ?? "without"}
+                title={value ?? `Events without a ${field}`}
               >
-                <span class="share" style={{ width: `${(100 * n) / most}%` }} />
-                <span class="value">{value ?? "(none)"}</span>
-                <span class="count">{n.toLocaleString("en")}</span>
+                <span class="share" style={{ width: `${(100 * n) / max}%` }} />
+                <span class="value">{value ?? NO_VALUE}</span>
+                <span class="count">{formatted(n)}</span>
               </button>
             </li>
           );
         })}
-        {facet && facet.other > 0 && <li class="dim other">{facet.other.toLocaleString("en")} more of other values</li>}
+        {facet && facet.other > 0 && <li class="dim other">{formatted(facet.other)} with other values</li>}
       </ul>
     </section>
   );
 }
 
-/** What is filtered by stays to be seen, to be let go again, also where it has no events. */
-function chosen(text: string, field: string, facet: Facet): Facet["values"] {
+/** The selected values without events, which are listed so that their filter can be removed. */
+function selected(text: string, field: string, facet: Facet): Facet["values"] {
   const shown = new Set(facet.values.map((each) => each.value));
   const terms = parse(text).terms.filter((term) => term.field === field && !shown.has(term.value));
   return terms.map((term) => ({ value: term.value, n: 0 }));

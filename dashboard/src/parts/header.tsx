@@ -1,9 +1,9 @@
-// The top line: where one is, and what holds for every page.
+// The top bar: the pages, the documentation, and the controls that apply to every page.
 import { endSession, session } from "../api/client";
-import { copy, NO_CLIPBOARD } from "../lib/copy";
+import { CANNOT_COPY, copy } from "../lib/copy";
 import { frozen, zoneName } from "../lib/time";
 import { fragmentOf, go, type Page, view } from "../lib/view";
-import { tell } from "./toast";
+import { showToast } from "./toast";
 
 const TITLES: Readonly<Record<Page, string>> = { events: "Events", statistics: "Statistics", health: "Health" };
 
@@ -24,21 +24,26 @@ export function Header({ onHelp }: { onHelp: () => void }) {
             {title}
           </a>
         ))}
-        <a href="docs">API</a>
       </nav>
       <span class="gap" />
-      <button type="button" onClick={() => void copyLink()} title="Copy a link to this view, its time range fixed">
+      <nav aria-label="Documentation">
+        <a href="docs" title="API reference">
+          API
+        </a>
+        <a href="manual/">Manual</a>
+      </nav>
+      <button type="button" onClick={() => void copyLink()} title="Copy a link to this view with a fixed time range">
         Copy link
       </button>
       <button
         type="button"
         aria-pressed={zone === "local"}
-        title="Times in UTC or in your time zone"
+        title="Switch between UTC and local time"
         onClick={() => go({ zone: zone === "utc" ? "local" : "utc" }, "replace")}
       >
         {zone === "utc" ? "UTC" : zoneName("local")}
       </button>
-      <button type="button" onClick={onHelp} aria-label="Keyboard help" title="Keyboard help (?)">
+      <button type="button" onClick={onHelp} aria-label="Help" title="Help (?)">
         ?
       </button>
       {session.value?.caller && session.value.caller !== "open" && (
@@ -50,8 +55,8 @@ export function Header({ onHelp }: { onHelp: () => void }) {
   );
 }
 
-/** The mark is drawn, so that it takes the colours of the theme. */
-function Mark() {
+/** The logo, drawn inline so that it takes the colours of the theme. */
+export function Mark() {
   return (
     <svg class="mark" viewBox="0 0 16 16" aria-hidden="true">
       <rect x="1" y="8" width="3.4" height="7" rx="1" />
@@ -61,9 +66,9 @@ function Mark() {
   );
 }
 
-/** The link to the view as it is now: a range until now would show something else tomorrow. */
+/** Copy a link to the current view. The range is fixed: a range until now would show other events tomorrow. */
 async function copyLink(): Promise<void> {
   const fixed = fragmentOf({ ...view.value, range: frozen(view.value.range) });
-  const done = await copy(new URL(fixed, location.href).href);
-  tell(done ? "The link is on the clipboard; its time range is fixed." : NO_CLIPBOARD);
+  const isCopied = await copy(new URL(fixed, location.href).href);
+  showToast(isCopied ? "Link copied. Its time range is fixed." : CANNOT_COPY);
 }

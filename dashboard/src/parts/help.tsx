@@ -1,16 +1,16 @@
-// The keys, and how to search.
+// The help: keyboard shortcuts, the search syntax, and links to the documentation.
 import { useEffect, useRef } from "preact/hooks";
-import { KEYS } from "../lib/keys";
+import { SHORTCUTS } from "../lib/shortcuts";
 
-const SEARCHES: readonly (readonly [text: string, what: string])[] = [
-  ["severity:error", "this severity"],
-  ["severity_min:warning", "this one or a higher one"],
-  ["type:payment_failed type:refund", "any of these types"],
-  ["source:shop", "this source"],
-  ["details.user.id:42", "this value in the details"],
-  ['source:"my shop"', "quotes hold spaces"],
-  ["lamp -chair", "this word, without that one"],
-  ['"no charge"', "these words in this order"],
+const SEARCHES: readonly (readonly [text: string, meaning: string])[] = [
+  ["severity:error", "This severity"],
+  ["severity_min:warning", "This severity or higher"],
+  ["type:payment_failed type:refund", "Any of these types"],
+  ["source:shop", "This source"],
+  ['source:"my shop"', "A value with spaces"],
+  ["details.user.id:42", "This value in the details"],
+  ["lamp -chair", "One word, but not the other"],
+  ['"no charge"', "This exact phrase"],
 ];
 
 export function Help({ onClose }: { onClose: () => void }) {
@@ -19,30 +19,38 @@ export function Help({ onClose }: { onClose: () => void }) {
   return (
     <dialog ref={dialog} class="help" aria-labelledby="help-title" onClose={onClose}>
       <h2 id="help-title">Help</h2>
-      <h3>Keys</h3>
+      <h3>Keyboard shortcuts</h3>
       <dl>
-        {KEYS.map(([key, what]) => (
-          <div key={key}>
+        {SHORTCUTS.map(([keys, action]) => (
+          <div key={action}>
             <dt>
-              <kbd>{key}</kbd>
+              {keys.map((key) => (
+                <kbd key={key}>{key}</kbd>
+              ))}
             </dt>
-            <dd>{what}</dd>
+            <dd>{action}</dd>
           </div>
         ))}
       </dl>
       <h3>Search</h3>
       <dl>
-        {SEARCHES.map(([text, what]) => (
+        {SEARCHES.map(([text, meaning]) => (
           <div key={text}>
             <dt>
               <code>{text}</code>
             </dt>
-            <dd>{what}</dd>
+            <dd>{meaning}</dd>
           </div>
         ))}
       </dl>
+      <p class="dim">Events must match all conditions.</p>
       <form method="dialog">
-        <button type="submit">Close</button>
+        <a href="manual/">Manual</a>
+        <a href="docs">API reference</a>
+        <span class="gap" />
+        <button type="submit" autofocus>
+          Close
+        </button>
       </form>
     </dialog>
   );

@@ -1,7 +1,8 @@
-// Counts over time, stacked; dragging over it takes a range.
+// Counts over time as stacked bars; dragging over them selects a time range.
 import { useEffect, useRef } from "preact/hooks";
 import type { Histogram as Counts } from "../api/types";
 import { chart } from "../lib/chart";
+import { formatted, NO_VALUE, plural } from "../lib/format";
 import { shown, type Zone } from "../lib/time";
 
 interface Props {
@@ -12,15 +13,15 @@ interface Props {
 }
 
 export function Histogram({ counts, zone, height, onRange }: Props) {
-  const place = useRef<HTMLDivElement>(null);
-  const take = useRef(onRange);
-  take.current = onRange;
+  const container = useRef<HTMLDivElement>(null);
+  const latestOnRange = useRef(onRange);
+  latestOnRange.current = onRange;
   useEffect(() => {
-    const element = place.current!;
-    const draw = () => chart(element, { counts, zone, height, onRange: (from, to) => take.current(from, to) });
+    const element = container.current!;
+    const draw = () => chart(element, { counts, zone, height, onRange: (from, to) => latestOnRange.current(from, to) });
     let plot = draw();
-    const watch = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height }));
-    watch.observe(element);
+    const observer = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height }));
+    observer.observe(element);
     const theme = matchMedia("(prefers-color-scheme: dark)");
     const redraw = (): void => {
       plot.destroy();
@@ -29,15 +30,15 @@ export function Histogram({ counts, zone, height, onRange }: Props) {
     theme.addEventListener("change", redraw);
     return () => {
       theme.removeEventListener("change", redraw);
-      watch.disconnect();
+      observer.disconnect();
       plot.destroy();
     };
   }, [counts, zone, height]);
-  return <div ref={place} class="histogram" role="img" aria-label={describe(counts, zone)} />;
+  return <div ref={container} class="histogram" role="img" aria-label={describe(counts, zone)} />;
 }
 
 function describe(counts: Counts, zone: Zone): string {
-  const parts = counts.series.map((series) => `${series.total.toLocaleString("en")} ${series.value ?? "without"}`);
+  const parts = counts.series.map((series) => `${formatted(series.total)} ${series.value ?? NO_VALUE}`);
   const range = `${shown(counts.from, zone, 0)} to ${shown(counts.to, zone, 0)}`;
-  return `${counts.total.toLocaleString("en")} events from ${range}${parts.length ? `: ${parts.join(", ")}` : ""}`;
+  return `${plural(counts.total, "event")} from ${range}${parts.length ? `: ${parts.join(", ")}` : ""}`;
 }

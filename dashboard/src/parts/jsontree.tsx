@@ -1,19 +1,20 @@
-// JSON as a tree. What is not open is not in the document, and of a long list only the first part is.
+// JSON as a tree. Closed branches are not in the document, and of a long array only the first items are.
 import { useState } from "preact/hooks";
 import type { Match } from "../api/types";
+import { formatted } from "../lib/format";
 import { asText, Exact, type Json } from "../lib/json";
 import { detailsField } from "../lib/query";
 import { Marked } from "./marked";
 
-const FIRST = 100;
+const FIRST_ITEMS = 100;
 const FIRST_CHARACTERS = 10_000;
 const OPEN_DEPTH = 2;
-const LONG = 60; // characters that do not fit beside their key
+const LONG_CHARACTERS = 60; // such a value does not fit beside its name
 
 type Path = readonly (string | number)[];
 
 export interface TreeActions {
-  /** Where the search found its words. */
+  /** The matches of the search, which are highlighted. */
   matches: readonly Match[] | undefined;
   onFilter: (field: string, value: string) => void;
   onColumn: (field: string) => void;
@@ -24,7 +25,7 @@ export function JsonTree({ value, ...actions }: { value: Json } & TreeActions) {
 }
 
 function Children({ value, path, ...actions }: { value: Json; path: Path } & TreeActions) {
-  const [limit, setLimit] = useState(FIRST);
+  const [limit, setLimit] = useState(FIRST_ITEMS);
   const entries: [string | number, Json][] = Array.isArray(value)
     ? [...value.entries()]
     : Object.entries(value as { [key: string]: Json });
@@ -35,8 +36,8 @@ function Children({ value, path, ...actions }: { value: Json; path: Path } & Tre
       ))}
       {entries.length > limit && (
         <li>
-          <button type="button" onClick={() => setLimit(limit + 10 * FIRST)}>
-            {(entries.length - limit).toLocaleString("en")} more
+          <button type="button" onClick={() => setLimit(limit + 10 * FIRST_ITEMS)}>
+            Show more ({formatted(entries.length - limit)})
           </button>
         </li>
       )}
@@ -49,7 +50,7 @@ type NodeProps = { name: string | number; value: Json; path: Path } & TreeAction
 function Node({ name, value, path, ...actions }: NodeProps) {
   const isBranch = value !== null && typeof value === "object" && !(value instanceof Exact);
   const size = isBranch ? Object.keys(value).length : 0;
-  const [isOpen, setOpen] = useState(path.length < OPEN_DEPTH && size <= FIRST);
+  const [isOpen, setOpen] = useState(path.length < OPEN_DEPTH && size <= FIRST_ITEMS);
   if (!isBranch) return <Leaf name={name} value={value} path={path} {...actions} />;
   return (
     <li>
@@ -66,37 +67,37 @@ function Leaf({ name, value, path, matches, onFilter, onColumn }: NodeProps) {
   const text = asText(value) ?? "";
   const [isWhole, setWhole] = useState(text.length <= FIRST_CHARACTERS);
   return (
-    <li class={`leaf${text.length > LONG || text.includes("\n") ? " long" : ""}`}>
+    <li class={`leaf${text.length > LONG_CHARACTERS || text.includes("\n") ? " long" : ""}`}>
       <span class="key">{name}</span>
       <span class={`value ${kindOf(value)}`}>
         <Marked text={isWhole ? text : text.slice(0, FIRST_CHARACTERS)} matches={matches} at={pointer(path)} />
         {!isWhole && (
           <button type="button" onClick={() => setWhole(true)}>
-            {(text.length - FIRST_CHARACTERS).toLocaleString("en")} more characters
+            Show all {formatted(text.length)} characters
           </button>
         )}
       </span>
       <span class="actions">
-        <Action does={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
-          filter
+        <Action label={`Filter by ${field}`} onClick={() => onFilter(field, text)}>
+          Filter
         </Action>
-        <Action does={`Show ${field} as a column`} onClick={() => onColumn(field)}>
-          column
+        <Action label={`Add column ${field}`} onClick={() => onColumn(field)}>
+          Add column
         </Action>
       </span>
     </li>
   );
 }
 
-function Action({ does, onClick, children }: { does: string; onClick: () => void; children: string }) {
+function Action({ label, onClick, children }: { label: string; onClick: () => void; children: string }) {
   return (
-    <button type="button" title={does} aria-label={does} onClick={onClick}>
+    <button type="button" title={label} aria-label={label} onClick={onClick}>
       {children}
     </button>
   );
 }
 
-/** The place as a JSON pointer into the event (RFC 6901). */
+/** Return the path as a JSON pointer into the event (RFC 6901). */
 function pointer(path: Path): string {
   return ["/details", ...path.map((key) => String(key).replaceAll("~", "~0").replaceAll("/", "~1"))].join("/");
 }

@@ -1,32 +1,39 @@
-// Asks for the API key; it goes into a cookie that scripts cannot read.
+// Asks for an API key. The collector keeps it in a cookie that scripts cannot read.
 import { useState } from "preact/hooks";
 import { beginSession, lapsed } from "../api/client";
-import { asProblem } from "../lib/answer";
+import { asProblem } from "../lib/response";
+import { Mark } from "./header";
 
-const LAPSED = "The API key is no longer good: it was revoked, or has expired.";
+const LAPSED = "The API key is no longer valid. It has expired or was revoked.";
 
 export function KeyForm() {
-  const [key, setKey] = useState("");
-  const [why, setWhy] = useState(lapsed.value ? LAPSED : "");
-  const open = (submitted: Event): void => {
+  const [apiKey, setApiKey] = useState("");
+  const [error, setError] = useState(lapsed.value ? LAPSED : "");
+  const signIn = (submitted: Event): void => {
     submitted.preventDefault();
-    beginSession(key).catch((error: unknown) => setWhy(asProblem(error).message));
+    beginSession(apiKey).catch((refusal: unknown) => setError(asProblem(refusal).message));
   };
   return (
     <main class="lock">
-      <form onSubmit={open}>
-        <h1>brain-events</h1>
-        <label for="key">API key with the scope read</label>
+      <form onSubmit={signIn}>
+        <h1>
+          <Mark /> brain-events
+        </h1>
+        <label for="key">API key</label>
         <input
           id="key"
           type="password"
           autocomplete="off"
+          aria-describedby="key-hint"
           required
-          value={key}
-          onInput={(typed) => setKey(typed.currentTarget.value)}
+          value={apiKey}
+          onInput={(typed) => setApiKey(typed.currentTarget.value)}
         />
-        <button type="submit">Open</button>
-        {why && <p role="alert">{why}</p>}
+        <p id="key-hint" class="dim">
+          Requires the <code>read</code> scope.
+        </p>
+        <button type="submit">Sign in</button>
+        {error && <p role="alert">{error}</p>}
       </form>
     </main>
   );

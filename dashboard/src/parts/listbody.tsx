@@ -1,5 +1,6 @@
-// The list with what is to say about it: loading, nothing found, a problem, where it ends.
+// The list in its states: loading, failed, empty, or rows with a line below them that says whether there are more.
 import type { ComponentChildren } from "preact";
+import { plural } from "../lib/format";
 import type { Listing } from "../lib/listing";
 import { bounds, justAfter, type Range, spanName, spanSeconds } from "../lib/time";
 import { go, view } from "../lib/view";
@@ -17,11 +18,11 @@ interface Props {
 export function ListBody({ listing, range, hasText, children }: Props) {
   const isEmpty = listing.rows.value.length === 0;
   const phase = listing.phase.value;
-  if (isEmpty && phase === "loading") return <Loading what="Loading events…" />;
+  if (isEmpty && phase === "loading") return <Loading text="Loading events…" />;
   if (isEmpty && phase === "failed" && listing.problem.value) {
     return <Failed problem={listing.problem.value} onRetry={() => listing.restart()} />;
   }
-  if (isEmpty && listing.older.value === "end") return <Nothing range={range} hasText={hasText} />;
+  if (isEmpty && listing.older.value === "end") return <NoEvents range={range} hasText={hasText} />;
   return (
     <>
       {children}
@@ -30,21 +31,21 @@ export function ListBody({ listing, range, hasText, children }: Props) {
   );
 }
 
-function Nothing({ range, hasText }: { range: Range; hasText: boolean }) {
+function NoEvents({ range, hasText }: { range: Range; hasText: boolean }) {
   return (
     <Empty>
       <p>
-        No events {hasText ? "match " : ""}
-        {range.kind === "last" ? `in the ${spanName(range.span).toLowerCase()}` : "in this time range"}.
+        No {hasText ? "matching " : ""}events
+        {range.kind === "last" ? ` in the ${spanName(range.span).toLowerCase()}` : " in this time range"}.
       </p>
       {hasText && (
         <button type="button" onClick={() => go({ text: "" })}>
-          Clear the search
+          Clear search
         </button>
       )}
       {(range.kind === "between" || spanSeconds(range.span)! < MONTH_S) && (
         <button type="button" onClick={() => go({ range: { kind: "last", span: "30d" } })}>
-          Look at the last 30 days
+          Show last 30 days
         </button>
       )}
     </Empty>
@@ -52,17 +53,18 @@ function Nothing({ range, hasText }: { range: Range; hasText: boolean }) {
 }
 
 function End({ listing }: { listing: Listing }) {
-  const n = listing.rows.value.length.toLocaleString("en");
-  const oldest = listing.rows.value.at(-1)?.timestamp;
+  const rows = listing.rows.value;
+  const oldest = rows.at(-1)?.timestamp;
+  const loaded = `${plural(rows.length, "event")} loaded`;
   switch (listing.older.value) {
     case "loading":
-      return <p class="end dim">{n} events; searching further back…</p>;
+      return <p class="end dim">{loaded}. Loading more…</p>;
     case "end":
-      return <p class="end dim">{n === "1" ? "1 event" : `${n} events`}; that is all of this time range.</p>;
+      return <p class="end dim">{plural(rows.length, "event")}. No more in this time range.</p>;
     case "failed":
       return (
         <p class="end bad" role="alert">
-          {n} events. {listing.problem.value?.message}{" "}
+          {loaded}. {listing.problem.value?.message}{" "}
           <button type="button" onClick={() => void listing.more()}>
             Try again
           </button>
@@ -71,17 +73,17 @@ function End({ listing }: { listing: Listing }) {
     case "full":
       return (
         <p class="end dim">
-          {n} events; no more are kept.{" "}
-          <button type="button" onClick={() => oldest && goOn(oldest)}>
-            Go on from the oldest
+          {loaded}, the maximum.{" "}
+          <button type="button" onClick={() => oldest && continueFrom(oldest)}>
+            Continue from the oldest
           </button>
         </p>
       );
     default:
-      return <p class="end dim">{n} events; scroll for more.</p>;
+      return <p class="end dim">{loaded}. Scroll to load more.</p>;
   }
 }
 
-function goOn(oldest: string): void {
+function continueFrom(oldest: string): void {
   go({ range: { kind: "between", from: bounds(view.value.range).from, to: justAfter(oldest) } });
 }

@@ -1,4 +1,4 @@
-// A component that is drawn again only when a property of it is another.
+// A component that renders again only when one of its properties has changed.
 import { Component, type ComponentType } from "preact";
 
 export function memo<P extends object>(Inner: ComponentType<P>): ComponentType<P> {

@@ -1,23 +1,24 @@
-// The histogram of a filter, with its states.
+// The histogram of a filter in its states: loading, failed, drawn.
 import type { Params } from "../api/client";
 import type { Histogram as Counts } from "../api/types";
-import { useAnswer } from "../lib/answer";
 import { colourName } from "../lib/colours";
+import { NO_VALUE, plural } from "../lib/format";
+import { useResponse } from "../lib/response";
 import { shown, type Zone } from "../lib/time";
 import { go } from "../lib/view";
 import { Histogram } from "./histogram";
 
 interface Props {
   params: Params;
-  again: unknown;
+  revision: unknown;
   zone: Zone;
   by: string;
   height: number;
   hasLegend?: boolean;
 }
 
-export function OverTime({ params, again, zone, by, height, hasLegend = false }: Props) {
-  const { value, problem } = useAnswer<Counts>("api/events/histogram", [...params, ["by", by]], again);
+export function OverTime({ params, revision, zone, by, height, hasLegend = false }: Props) {
+  const { value, problem } = useResponse<Counts>("api/events/histogram", [...params, ["by", by]], revision);
   return (
     <div class="overtime" style={{ minHeight: `${height}px` }}>
       {problem && <p class="state failed">{problem.message}</p>}
@@ -30,8 +31,8 @@ export function OverTime({ params, again, zone, by, height, hasLegend = false }:
             onRange={(from, to) => go({ range: { kind: "between", from, to } })}
           />
           <p class="note dim">
-            {value.total.toLocaleString("en")} {value.total === 1 ? "event" : "events"}
-            {value.partial && `, counted from ${shown(value.counted_from, zone, 0)} on: the time was spent`}
+            {plural(value.total, "event")}
+            {value.partial && ` since ${shown(value.counted_from, zone, 0)} (time limit reached)`}
           </p>
           {hasLegend && <Legend counts={value} />}
         </>
@@ -41,7 +42,7 @@ export function OverTime({ params, again, zone, by, height, hasLegend = false }:
 }
 
 function Legend({ counts }: { counts: Counts }) {
-  const names = [...counts.series.map((series) => series.value ?? "none"), ...(counts.other.total ? ["other"] : [])];
+  const names = [...counts.series.map(({ value }) => value ?? NO_VALUE), ...(counts.other.total ? ["other"] : [])];
   return (
     <ul class="legend">
       {names.map((name, index) => (

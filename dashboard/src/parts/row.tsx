@@ -1,4 +1,4 @@
-// One row of the list. Text of events is only ever text: nothing of it becomes markup or an address.
+// One row of the list. The content of events is shown as text only: it never becomes markup or a URL.
 import { memo } from "./memo";
 import type { Event } from "../api/types";
 import { cell } from "../lib/columns";
@@ -32,14 +32,14 @@ export const Row = memo(function Row({ event, index, top, columns, zone, isCurre
     >
       {columns.map((column) => (
         <span key={column} role="gridcell" class={`cell ${column.startsWith("details.") ? "details" : column}`}>
-          <Marked text={firstLine(cell(event, column, zone))} matches={event.matches} at={POINTERS[column] ?? "-"} />
+          <Marked text={shortened(cell(event, column, zone))} matches={event.matches} at={POINTERS[column] ?? "-"} />
         </span>
       ))}
     </div>
   );
 });
 
-/** A row has one line; of a longer text, more than it can show would only slow it down. */
-function firstLine(text: string): string {
+/** Cut long text: a row is one line high, and text that does not fit would slow down rendering. */
+function shortened(text: string): string {
   return text.length > 600 ? `${text.slice(0, 600)}…` : text;
 }

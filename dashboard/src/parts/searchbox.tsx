@@ -1,13 +1,13 @@
-// The search text, with what is wrong about it under it. Enter, or leaving the field, applies it.
+// The search box, with the problems of the text below it. Enter, or leaving the box, applies the text.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { parse } from "../lib/query";
-import { useKeys } from "../lib/keys";
+import { useShortcuts } from "../lib/shortcuts";
 
 export function SearchBox({ text, onText }: { text: string; onText: (text: string) => void }) {
   const input = useRef<HTMLInputElement>(null);
   const [typed, setTyped] = useState(text);
   useEffect(() => setTyped(text), [text]);
-  useKeys({ "/": () => input.current?.select() });
+  useShortcuts({ "/": () => input.current?.select() });
   const problems = parse(typed).problems;
   const apply = (): void => {
     if (!problems.length && typed.trim() !== text) onText(typed.trim());
@@ -18,7 +18,7 @@ export function SearchBox({ text, onText }: { text: string; onText: (text: strin
       role="search"
       onSubmit={(submitted) => {
         submitted.preventDefault();
-        if (!problems.length) input.current?.blur(); // which applies it; the keys are commands again
+        if (!problems.length) input.current?.blur(); // blur applies the text, and enables the shortcuts again
       }}
     >
       <input
@@ -35,7 +35,7 @@ export function SearchBox({ text, onText }: { text: string; onText: (text: strin
         onInput={(change) => setTyped(change.currentTarget.value)}
         onBlur={apply}
         onSearch={(changed) => {
-          if (!changed.currentTarget.value) onText(""); // the cross in the field
+          if (!changed.currentTarget.value) onText(""); // the clear button of the box
         }}
         onKeyDown={(pressed) => {
           if (pressed.key === "Escape") input.current?.blur();

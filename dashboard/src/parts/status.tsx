@@ -1,11 +1,11 @@
-// What stands where there is nothing to show: still loading, nothing found, or a problem. They never look alike.
+// What a part shows when it has no data: loading, empty, or failed. The three look different.
 import type { ComponentChildren } from "preact";
 import type { Problem } from "../api/client";
 
-export function Loading({ what = "Loading…" }: { what?: string }) {
+export function Loading({ text = "Loading…" }: { text?: string }) {
   return (
     <p class="state loading" role="status">
-      {what}
+      {text}
     </p>
   );
 }

@@ -1,11 +1,11 @@
-// Whether the list follows, and why not.
+// Shows whether the list follows new events, with a tooltip that says why it does not.
 import type { Listing } from "../lib/listing";
 
-const WORDS = {
+const LABELS = {
   connecting: "Connecting…",
   live: "Live",
   paused: "Paused",
-  away: "Reconnecting…",
+  reconnecting: "Reconnecting…",
   refused: "Not live",
 } as const;
 
@@ -19,14 +19,14 @@ export function TailState({ listing, isPaused, onPause }: Props) {
   const tail = listing.tail.value;
   if (tail === "off") return <span class="tail off">Fixed range</span>;
   const state = isPaused && tail === "live" ? "paused" : tail;
-  const why = tail === "away" || tail === "refused" ? listing.tailProblem.value : "";
+  const reason = tail === "reconnecting" || tail === "refused" ? listing.tailProblem.value : "";
   return (
     <>
-      <span class={`tail ${state}`} role="status" title={why}>
-        {WORDS[state]}
+      <span class={`tail ${state}`} role="status" title={reason}>
+        {LABELS[state]}
       </span>
-      <button type="button" aria-pressed={isPaused} onClick={onPause} title="Pause or go on (p)">
-        {isPaused ? "Go on" : "Pause"}
+      <button type="button" aria-pressed={isPaused} onClick={onPause} title="Pause or resume live updates (p)">
+        {isPaused ? "Resume" : "Pause"}
       </button>
     </>
   );

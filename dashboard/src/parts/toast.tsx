@@ -1,12 +1,12 @@
-// A line that says what was done, and goes by itself.
+// A short message about a completed action; it disappears by itself.
 import { signal } from "@preact/signals";
 
 const SHOWN_MS = 4_000;
 const text = signal("");
 let timer = 0;
 
-export function tell(what: string): void {
-  text.value = what;
+export function showToast(message: string): void {
+  text.value = message;
   clearTimeout(timer);
   timer = window.setTimeout(() => (text.value = ""), SHOWN_MS);
 }

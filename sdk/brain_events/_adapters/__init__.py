@@ -1,4 +1,4 @@
-"""What the adapters at the top of the package share, and what only one of them needs at run time.
+"""Parts of the adapters at the top of the package.
 
-May import the client and the standard library. Must import no framework at module level.
+May import `_record`, `context` and the standard library. Must not import a framework at module level.
 """

@@ -1,4 +1,4 @@
-"""One request or websocket, from its scope to its end: what the middleware knows of it, and the event it leaves."""
+"""One HTTP request or WebSocket connection: its state while it runs, and the event that is logged when it ends."""
 
 import os
 import re
@@ -17,20 +17,20 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Log = Callable[..., None]
 
 UNMATCHED = "<unmatched>"
-CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that left before the answer
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnected before the response
 REQUEST_ID_HEADER = b"x-request-id"
 _BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.-]{8,128}")
 
 
 class Exchange:
-    """One request or websocket, from its scope to its end."""
+    """One request or WebSocket connection, from its scope to its end."""
 
     def __init__(self, log: Log, scope: Scope, receive: Receive, send: Send) -> None:
         self.log, self.scope, self.receive_next, self.forward = log, scope, receive, send
-        self.began = time.perf_counter()
+        self.started_at = time.perf_counter()
         self.request_id, self.trace = _ids_of(scope)
-        self.client_left = False
+        self.disconnected = False
         self.logged = False
 
     async def run(self, app: ASGIApp) -> None:
@@ -40,21 +40,21 @@ class Exchange:
             except Exception as error:
                 self.finish(failed=self.log_error(error))
                 raise
-            except BaseExceptionGroup as group:  # what was cancelled, together with what may have failed
+            except BaseExceptionGroup as group:  # cancelled tasks, perhaps together with failed ones
                 errors = group.subgroup(Exception)
                 if errors is not None:
                     self.log_error(errors)
                 self.finish(failed=errors is not None)
                 raise
             except BaseException:
-                self.client_left = True  # cancelled: by a server whose client went away, or that stops
+                self.disconnected = True  # cancelled by a server whose client disconnected, or that shuts down
                 self.finish()
                 raise
             self.finish()
 
     def log_error(self, error: BaseException) -> bool:
-        """Return whether it is one: a send to nobody is no fault of the application."""
-        if self.client_left and isinstance(error, OSError):
+        """Log an exception; return False if it is only the failure to send to a client that has disconnected."""
+        if self.disconnected and isinstance(error, OSError):
             return False
         self.log("error", "error", f"{type(error).__name__} in {self.route()}", self.facts(), exc_info=error)
         return True
@@ -65,8 +65,8 @@ class Exchange:
             self.log_end(failed=failed)
 
     def route(self) -> str:
-        """Return the route's template, mounts included; never the raw path, which has no end of values."""
-        # FastAPI's route of an included router lacks the prefix it was included under; the context beside it has it.
+        """Return the route's template, mounts included; never the raw path, which has unlimited values."""
+        # FastAPI's route of an included router lacks the prefix of that router; its context in the scope has it.
         included = self.scope.get("fastapi", {}).get("effective_route_context")
         route = included or self.scope.get("route")
         path = getattr(route, "path_format", None) or getattr(route, "path", None)
@@ -74,12 +74,12 @@ class Exchange:
             return UNMATCHED
         root = str(self.scope.get("root_path", ""))
         mounted_at = root.removeprefix(str(self.scope.get("app_root_path", root)))
-        if hasattr(route, "routes"):  # the mount itself: what it holds has no routes
+        if hasattr(route, "routes"):  # the mount itself, around an application without routes
             mounted_at = mounted_at.removesuffix(getattr(route, "path", ""))
         return mounted_at + path
 
     def facts(self) -> dict[str, Any]:
-        duration_ms = round((time.perf_counter() - self.began) * 1000, 3)
+        duration_ms = round((time.perf_counter() - self.started_at) * 1000, 3)
         return {"method": self.scope.get("method", ""), "route": self.route(), "duration_ms": duration_ms}
 
     async def receive(self) -> Message:
@@ -93,9 +93,9 @@ class Exchange:
 
 
 class Request(Exchange):
-    """An HTTP request; it is over with the last byte of its answer, whatever the application does after that."""
+    """An HTTP request. It ends with the last byte of the response, whatever the application does afterwards."""
 
-    status = 0  # not answered yet
+    status = 0  # until the response starts
     has_trailers = False
     is_complete = False
 
@@ -106,7 +106,7 @@ class Request(Exchange):
     async def receive(self) -> Message:
         message = await self.receive_next()
         if message["type"] == "http.disconnect":
-            self.client_left = True
+            self.disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
@@ -116,7 +116,7 @@ class Request(Exchange):
         try:
             await self.forward(message)
         except OSError:
-            self.client_left = True
+            self.disconnected = True
             raise
         if kind == "http.response.start":
             self.status = message["status"]
@@ -137,16 +137,16 @@ class Request(Exchange):
         return {**message, "headers": [*headers, (REQUEST_ID_HEADER, self.request_id)]}
 
     def log_end(self, *, failed: bool) -> None:
-        status = self.status or (CLIENT_CLOSED_REQUEST if self.client_left else 500)  # so an outer handler answers
+        status = self.status or (CLIENT_CLOSED_REQUEST if self.disconnected else 500)  # as an outer handler responds
         facts = self.facts()
         message = f"{facts['method']} {facts['route']} {status}"
         facts["status"] = status
         is_slow = facts["duration_ms"] > self.slow_ms
         if is_slow:
             facts["slow"] = True
-        if self.status and self.client_left and not self.is_complete:
+        if self.status and self.disconnected and not self.is_complete:
             facts["disconnected"] = True
-        if status >= 500 or (failed and not self.client_left):
+        if status >= 500 or (failed and not self.disconnected):
             severity = "error"
         else:
             severity = "warning" if status >= 400 or is_slow else "info"
@@ -154,7 +154,7 @@ class Request(Exchange):
 
 
 class Websocket(Exchange):
-    """A websocket, from its handshake to its close."""
+    """A WebSocket connection, from its handshake to its close."""
 
     accepted = False
     code: int | None = None
@@ -162,7 +162,7 @@ class Websocket(Exchange):
     async def receive(self) -> Message:
         message = await self.receive_next()
         if message["type"] == "websocket.disconnect":
-            self.client_left = True
+            self.disconnected = True
             self.code = message.get("code", 1005) if self.code is None else self.code
         return message
 
@@ -170,7 +170,7 @@ class Websocket(Exchange):
         try:
             await self.forward(message)
         except OSError:
-            self.client_left = True
+            self.disconnected = True
             raise
         if message["type"] == "websocket.accept":
             self.accepted = True
@@ -184,7 +184,7 @@ class Websocket(Exchange):
 
 
 def _ids_of(scope: Scope) -> tuple[bytes, dict[str, str]]:
-    """Return the request id, and what a `traceparent` header says; a second one makes both invalid."""
+    """Return the request id, and the ids of the `traceparent` header; two such headers are invalid."""
     request_id, trace, traceparents = b"", {}, 0
     for name, value in scope.get("headers", ()):
         if name == REQUEST_ID_HEADER and not request_id and _REQUEST_ID.fullmatch(value):

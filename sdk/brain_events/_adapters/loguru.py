@@ -1,23 +1,23 @@
-"""Loguru: the record that it makes for a logging handler goes in, the message without loguru's layout comes out."""
+"""Loguru: recognise its records in a logging handler, and remove its layout from their messages."""
 
 import logging
 
 _TRACEBACKS = ("\nTraceback (most recent call last):", "\n  + Exception Group Traceback (most recent call last):")
 
 
-def made(record: logging.LogRecord) -> bool:
-    """Tell whether loguru made a record: it puts what was bound under one name, and itself nowhere."""
+def is_loguru_record(record: logging.LogRecord) -> bool:
+    """Return whether loguru made a record; the only sign is that the bound fields are one attribute, `extra`."""
     return type(record.__dict__.get("extra")) is dict
 
 
 def message_of(record: logging.LogRecord, text: str) -> str:
-    """Take time, level and place off again, which the default format puts first, and the exception, which comes last.
+    """Return `text` without what loguru adds: time, level and location before it, and the exception after it.
 
-    The traceback of loguru shows the values of variables, secrets among them; ours is made from the exception.
+    Loguru's traceback shows the values of variables, which may be secrets; the event gets one without them instead.
     """
-    place = f" | {record.name}:{record.funcName}:{record.lineno} - "
-    before, found, after = text.partition(place)
-    message = after if found else before
+    location = f" | {record.name}:{record.funcName}:{record.lineno} - "
+    before, separator, after = text.partition(location)
+    message = after if separator else before
     if record.exc_info:
         for start in _TRACEBACKS:
             message = message.partition(start)[0]

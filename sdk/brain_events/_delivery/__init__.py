@@ -1,4 +1,4 @@
-"""From a sealed batch to the collector's receipt: the worker thread, HTTP, verdicts, retries, reports.
+"""From a sealed batch to the collector's response: the worker thread, HTTP, verdicts, retries, reports of losses.
 
-May import `_queue` and the public modules below the client. Must not run on the caller's thread.
+May import `_queue`, `_record` and the public modules below the client. Must not run on the caller's thread.
 """

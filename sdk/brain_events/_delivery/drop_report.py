@@ -1,4 +1,4 @@
-"""What was dropped, for the collector: counts by reason come in, an event goes out, at most one a minute."""
+"""Report dropped events to the collector: one event with counts by reason, at most once a minute."""
 
 import time
 from datetime import UTC, datetime
@@ -12,28 +12,28 @@ REPORT_TYPE = "sdk_report"
 
 
 class DropReport:
-    """A batch of its own, outside the account and outside all queues: it can neither be dropped nor lead to another."""
+    """Makes the report: a batch outside all queues and counts, so that a report is neither dropped nor reported."""
 
     def __init__(self, source: str | None) -> None:
         self._source = source
-        self._told: dict[str, int] = {}
-        self._telling: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
+        self._reporting: dict[str, int] = {}
         self.batch: Batch | None = None
         self._not_before = 0.0
 
     def due(self, dropped: dict[str, int]) -> Batch | None:
-        """Return the report to send now, if more was dropped than the collector was told; the same until `sent`."""
+        """Return the report to send now, if events were dropped since the last one; the same report until `sent`."""
         if self.batch is None and time.monotonic() >= self._not_before:
-            news = {reason: more for reason, n in dropped.items() if (more := n - self._told.get(reason, 0)) > 0}
-            if news:
-                self._telling = dict(dropped)
-                text = f"{sum(news.values())} events were dropped"
-                event = Event(REPORT_TYPE, "warning", text, {"dropped": news}, self._source, datetime.now(UTC))
+            new = {reason: more for reason, n in dropped.items() if (more := n - self._reported.get(reason, 0)) > 0}
+            if new:
+                self._reporting = dict(dropped)
+                text = f"{sum(new.values())} events were dropped"
+                event = Event(REPORT_TYPE, "warning", text, {"dropped": new}, self._source, datetime.now(UTC))
                 self.batch = seal([encode(event)])
         return self.batch
 
     def sent(self) -> None:
-        """Forget the report, since the collector has answered for it."""
-        self._told = self._telling
+        """Forget the report: the collector has taken or rejected it."""
+        self._reported = self._reporting
         self.batch = None
         self._not_before = time.monotonic() + REPORT_INTERVAL_S

@@ -1,9 +1,9 @@
-"""Delivery over HTTP: a sealed batch goes in, one POST goes out, its `Answer` comes back. The only user of urllib3.
+"""Delivery over HTTP: one POST per sealed batch. The only module that imports urllib3, apart from the doctor.
 
-Imported by `Client()` on the caller's thread: a child forked while another thread imports urllib3 would hang.
+`Client()` imports it on the caller's thread: a child forked while another thread imports urllib3 would hang.
 """
 
-import encodings.idna  # noqa: F401 -- else the worker imports it, to look up its first host name
+import encodings.idna  # noqa: F401 -- or else the worker imports it to look up its first host name
 import io
 import socket
 import ssl
@@ -18,57 +18,43 @@ from urllib.parse import unquote, urlsplit
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue.batch import Batch
 from brain_events.config import Config
 from brain_events.errors import ConfigError
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON
 
 CONNECT_TIMEOUT_S = 3.0
-MAX_ANSWER_BYTES = 1024 * 1024
-RETRY_AFTER_CAP_S = 3600.0  # a slip of a server's clock must not silence us for days
+MAX_RESPONSE_BYTES = 1024 * 1024
+RETRY_AFTER_CAP_S = 3600.0  # a wrong clock of a server must not stop delivery for days
 
 _request = threading.local()
-"""`deadline`: the monotonic time at which the request of this thread must be over."""
+"""`deadline`: the monotonic time at which the current request of this thread must be complete."""
 
 
 class HTTPTransport:
-    """Posts to `{url}/api/events/batch` over one kept-alive connection; never follows a redirect.
-
-    It tries again, once, where a kept connection ends without an answer: its other side had just given it up.
-    """
+    """Posts to `{url}/api/events/batch` over one persistent connection; never follows a redirect."""
 
     def __init__(self, config: Config) -> None:
-        address = config.url.rstrip("/") + BATCH_PATH
-        tls = _tls_context(config.ca_bundle) if "https:" in f"{config.url} {config.proxy}" else None
-        self._pool = _pool(address, config.proxy, tls)
-        through_proxy = config.proxy is not None and address.startswith("http:")  # which needs the whole address
-        self._target = address if through_proxy else urllib3.util.parse_url(address).request_uri
+        self._endpoint = Endpoint(config, BATCH_PATH)
         self._headers = {"Content-Type": NDJSON, "Accept": "application/json"}
         if config.api_key:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
 
-    def send(self, batch: Batch, timeout_s: float) -> Answer:
+    def send(self, batch: Batch, timeout_s: float) -> Response:
         headers = self._headers | {KEY_HEADER: str(batch.key)}
         if batch.gzipped:
             headers["Content-Encoding"] = "gzip"
-        _request.deadline = time.monotonic() + timeout_s
-        connections = self._pool.num_connections
+        response = self._endpoint.request("POST", headers, batch.body, timeout_s=timeout_s)
         try:
-            response = self._post(batch.body, headers)
-        except urllib3.exceptions.ProtocolError:
-            if self._pool.num_connections != connections:  # a new one
-                raise
-            response = self._post(batch.body, headers)
-        try:
-            body = response.read(MAX_ANSWER_BYTES)
+            body = response.read(MAX_RESPONSE_BYTES)
         except BaseException:
             response.close()
             raise
-        if response.length_remaining:  # a page of some size that is not ours: do not read it to its end
+        if response.length_remaining:  # a large page that is not the collector's: do not read the rest
             response.close()
         response.release_conn()
-        return Answer(
+        return Response(
             status=response.status,
             content_type=response.headers.get("Content-Type", ""),
             body=body,
@@ -76,12 +62,43 @@ class HTTPTransport:
         )
 
     def close(self) -> None:
+        self._endpoint.close()
+
+
+class Endpoint:
+    """One path of the collector, reached by the proxy and the TLS settings of `config`, over one connection."""
+
+    def __init__(self, config: Config, path: str) -> None:
+        address = config.url.rstrip("/") + path
+        tls = tls_context(config.ca_bundle) if "https:" in f"{config.url} {config.proxy}" else None
+        self._pool = _pool(address, config.proxy, tls)
+        by_proxy = config.proxy is not None and address.startswith("http:")  # such a proxy needs the absolute URL
+        self._target = address if by_proxy else urllib3.util.parse_url(address).request_uri
+
+    def request(
+        self, method: str, headers: dict[str, str], body: bytes | None = None, *, timeout_s: float
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request and return the response, whose body this thread must read before the same deadline.
+
+        A request is repeated, once, if a reused connection ends without a response: the server had just closed it.
+        """
+        _request.deadline = time.monotonic() + timeout_s
+        opened = self._pool.num_connections
+        try:
+            return self._request_once(method, headers, body)
+        except urllib3.exceptions.ProtocolError:
+            if self._pool.num_connections != opened:  # it was a new connection
+                raise
+            return self._request_once(method, headers, body)
+
+    def close(self) -> None:
+        """Close the connection; a later request opens a new one."""
         self._pool.close()
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    def _request_once(self, method: str, headers: dict[str, str], body: bytes | None) -> urllib3.BaseHTTPResponse:
         timeout_s = _remaining_s()
         return self._pool.urlopen(
-            "POST",
+            method,
             self._target,
             body=body,
             headers=headers,
@@ -93,8 +110,23 @@ class HTTPTransport:
         )
 
 
+@lru_cache
+def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Return a context that trusts `ca_bundle`, or else the system's certificates.
+
+    It is cached, since it takes 20 ms to make; a forked child shares it.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_bundle)
+    except OSError as error:
+        raise ConfigError(f"ca_bundle is {ca_bundle!r}; use a file of PEM certificates: {error}") from error
+
+
 def retry_after_s(header: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3); 0 for none or nonsense."""
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3); 0 if absent or invalid."""
     if header is None:
         return 0.0
     try:
@@ -121,15 +153,6 @@ def _pool(address: str, proxy: str | None, tls: ssl.SSLContext | None) -> urllib
     return pool
 
 
-@lru_cache
-def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Return what to trust: the system, or `ca_bundle`. It takes 20 ms, and a forked child shares it."""
-    try:
-        return ssl.create_default_context(cafile=ca_bundle)
-    except OSError as error:
-        raise ConfigError(f"ca_bundle is {ca_bundle!r}; give a file of PEM certificates: {error}") from error
-
-
 def _remaining_s() -> float:
     remaining_s: float = _request.deadline - time.monotonic()
     if remaining_s <= 0:
@@ -138,7 +161,7 @@ def _remaining_s() -> float:
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket until the deadline; a socket's own timeout starts anew with each byte that drips in."""
+    """Reads a socket until the deadline. A socket's own timeout restarts with each byte, however slowly they come."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -157,7 +180,7 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineResponse(HTTPResponse):
-    """A response whose head and body must be complete at the deadline."""
+    """A response whose headers and body must be complete before the deadline."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -166,7 +189,7 @@ class _DeadlineResponse(HTTPResponse):
 
 
 class _DeadlineConnection(HTTPConnection):
-    """Connects and sends within the deadline; only the look-up of a name has no limit but the resolver's own."""
+    """Connects and sends before the deadline; only the resolver's own limit applies to looking up the host name."""
 
     response_class = _DeadlineResponse
 
@@ -180,7 +203,7 @@ class _DeadlineConnection(HTTPConnection):
         super().request(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
-        """Try the addresses of the host one after the other, all of them together within the connect timeout."""
+        """Try the addresses of the host one after the other, all of them within one connect timeout."""
         until = time.monotonic() + min(CONNECT_TIMEOUT_S, _remaining_s())
         failure: OSError = TimeoutError(f"{self.host} could not be reached in time")
         for family, kind, protocol, _, address in socket.getaddrinfo(self._dns_host, self.port, 0, socket.SOCK_STREAM):

@@ -1,7 +1,7 @@
-"""Ctrl-C while a client closes: what a signal handler raises comes in where the closing thread waits, nowhere else.
+"""Ctrl-C while a client closes: let signal handlers raise only where the closing thread waits.
 
-Python runs handlers between any two bytecodes of the main thread. One that raises there, as that of Ctrl-C does and one
-that calls `sys.exit`, would lose the lines that were just taken from the buffer and are not on disk yet.
+Python runs a handler between any two bytecodes of the main thread. A handler that raises there, as that of Ctrl-C does
+or one that calls `sys.exit`, would lose the lines that were just taken from the buffer and are not on disk yet.
 """
 
 import os
@@ -15,15 +15,16 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 HOLD_S = 2.0
-"""A disk may hang: who insists for that long is let in anywhere."""
+"""Maximum time that a signal is held back, in seconds. A disk may hang: after this time handlers run anywhere."""
 
 _entered: "weakref.WeakSet[Interrupts]" = weakref.WeakSet()
 
 
 class Interrupts:
-    """Stands before the handlers of the application while it is entered; in the main thread, the only one that has any.
+    """Replaces the application's signal handlers while it is entered; only in the main thread, where handlers run.
 
-    A handler runs at once inside `let_in`, until one raises; else when all is done, unless it has raised already.
+    Inside `allowed` a handler runs at once, until one raises. Elsewhere it runs after the `with` block, unless it has
+    already raised.
     """
 
     def __init__(self) -> None:
@@ -42,8 +43,8 @@ class Interrupts:
                 if callable(handler):
                     self._handlers[number] = handler
                     self._replaced.add(number)
-                    signal.signal(number, self._meet)
-        except ValueError:  # another thread, where no handler runs
+                    signal.signal(number, self._handle)
+        except ValueError:  # not the main thread: no handler runs here
             self.restore()
         except BaseException:
             self._end()
@@ -56,25 +57,25 @@ class Interrupts:
         self._end()
 
     @contextmanager
-    def let_in(self) -> Iterator[None]:
-        """Let handlers run, first those that wait; nothing must be half done here."""
+    def allowed(self) -> Iterator[None]:
+        """Let handlers run, those that wait first; use it only where an exception does no harm."""
         try:
             self._is_open = not self._raised
             while self._is_open and self._waiting:
-                self._meet(self._waiting.pop(0), sys._getframe())  # noqa: SLF001 -- some handlers look at it
+                self._handle(self._waiting.pop(0), sys._getframe())  # noqa: SLF001 -- some handlers use it
             yield
         finally:
             self._is_open = False
 
     def restore(self) -> None:
-        """Step aside."""
+        """Put the application's handlers back."""
         try:
             while self._replaced:
                 number = next(iter(self._replaced))
-                if signal.getsignal(number) == self._meet:  # not if a handler has installed another
+                if signal.getsignal(number) == self._handle:  # unless a handler has installed another one
                     signal.signal(number, self._handlers[number])
                 self._replaced.remove(number)
-        except BaseException:  # of a handler that is back in its place
+        except BaseException:  # raised by a handler that was just put back
             self.restore()
             raise
 
@@ -82,12 +83,12 @@ class Interrupts:
         try:
             self.restore()
         finally:
-            self._pass_on()
+            self._run_waiting()
 
-    def _pass_on(self) -> None:
-        """Run what waits, each signal to the handler that it has by now; one that raises does not lose the others.
+    def _run_waiting(self) -> None:
+        """Run the handler that each waiting signal has by now, even if another handler raises.
 
-        Not by raising signals: an event loop has been woken by the first ones, and would see each twice.
+        The signals are not raised again: an event loop was already woken by them, and would see each of them twice.
         """
         try:
             while self._waiting:
@@ -100,11 +101,11 @@ class Interrupts:
                 else:
                     signal.raise_signal(number)
         except BaseException:
-            self._pass_on()
+            self._run_waiting()
             raise
 
-    def _meet(self, number: int, frame: FrameType | None) -> None:
-        if number not in self._replaced:  # a handler that was installed meanwhile calls the one that it found: this
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._replaced:  # called by a handler that was installed meanwhile and chains to this one
             self._handlers[number](number, frame)
             return
         now = time.monotonic()
@@ -122,10 +123,10 @@ class Interrupts:
             raise
 
 
-def _start_anew_in_child() -> None:
-    """In a child that another thread has forked meanwhile, nobody would take the handlers' place again."""
+def _restore_in_child() -> None:
+    """Restore the handlers in a child that another thread forks meanwhile: the closing thread does not exist there."""
     for interrupts in list(_entered):
         interrupts.restore()
 
 
-os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_restore_in_child)

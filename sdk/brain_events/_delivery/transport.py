@@ -1,4 +1,4 @@
-"""The seam to the network: a `Transport` takes a sealed batch and brings back the `Answer`."""
+"""The seam to the network: a `Transport` sends a sealed batch and returns the `Response`."""
 
 from typing import Protocol
 
@@ -7,8 +7,8 @@ import msgspec
 from brain_events._queue.batch import Batch
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What came back for one request, not yet judged."""
+class Response(msgspec.Struct, frozen=True):
+    """The response to one request."""
 
     status: int
     content_type: str = ""
@@ -17,10 +17,10 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Transport(Protocol):
-    """Delivers batches. Used by one thread at a time, save that a closing thread may leave a hung one behind."""
+    """Delivers batches. Used by one thread at a time, except that a closing thread may leave a hung one behind."""
 
-    def send(self, batch: Batch, timeout_s: float) -> Answer:
-        """Post `batch` once and return the answer within `timeout_s`; any exception means that none came."""
+    def send(self, batch: Batch, timeout_s: float) -> Response:
+        """Post `batch` once and return the response within `timeout_s`; any exception means that none arrived."""
 
     def close(self) -> None:
-        """Let go of connections; a later `send` may open them again."""
+        """Close the connections; a later `send` may open new ones."""

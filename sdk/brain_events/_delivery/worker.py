@@ -1,6 +1,6 @@
-"""The worker: one daemon thread, which starts with the first event and lets `_delivery` make one step after another.
+"""The worker: one daemon thread, which starts with the first event and runs one step of `Delivery` after another.
 
-The loop has three cases: enough has come, the timer, the end.
+The loop has three cases: the buffer holds enough, the timer fires, the client closes.
 """
 
 import logging
@@ -12,14 +12,15 @@ from collections.abc import Callable
 from brain_events._delivery.delivery import Delivery
 from brain_events._delivery.interrupts import Interrupts
 from brain_events._delivery.transport import Transport
-from brain_events._queue.batch import LastLook
+from brain_events._queue.batch import Scrub
 from brain_events._queue.buffer import NEVER, Buffer
 from brain_events._queue.journal import Journal
-from brain_events._queue.notices import Notices, say
+from brain_events._queue.notices import Notices, log
 from brain_events._queue.outbox import Outbox
 from brain_events._queue.queue import Queue
 from brain_events._queue.stats import Stats
 from brain_events._record.event import encode
+from brain_events._record.limits import limits_of
 from brain_events._record.redact import scrub
 from brain_events.config import Config
 from brain_events.context import SENDING, WORKER_THREAD
@@ -28,11 +29,11 @@ from brain_events.wire import Event
 FLUSH_POLL_S = 0.005
 INTERRUPTED_S = 0.5
 _workers: "weakref.WeakSet[Worker]" = weakref.WeakSet()
-UNSEARCHED = encode(Event("unreadable", "error", "an event that could not be searched for secrets"))
+UNSEARCHABLE = encode(Event("unreadable", "error", "an event that could not be searched for secrets"))
 
 
 class Worker:
-    """Delivers what `put` takes in. `put` is called on the application's threads, and never waits for this one."""
+    """Delivers the events passed to `put`, which the application's threads call, and which never waits for this one."""
 
     def __init__(self, config: Config, transport: Transport) -> None:
         notices = Notices()
@@ -45,32 +46,32 @@ class Worker:
             self._outbox,
             self._journal,
             interval_s=config.interval_s,
-            spool_over_bytes=config.max_buffer_bytes // 2,
-            last_look=_last_look(config),
+            crowded_bytes=config.max_buffer_bytes // 2,
+            scrub=_scrub(config),
         )
         self.delivery = Delivery(config, transport, queue, notices)
         self._config = config
-        self._starting = threading.Lock()  # taken once, for as long as the thread lives
-        self._bell = threading.Lock()  # held while nobody rings; a release wakes the worker
-        self._bell.acquire()
+        self._starting = threading.Lock()  # acquired once, for as long as the thread lives
+        self._asleep = threading.Lock()  # held while there is no reason to wake; releasing it wakes the worker
+        self._asleep.acquire()
         self._thread: threading.Thread | None = None
         self._stopping = False
         _workers.add(self)
 
     def wake(self) -> None:
-        """Start the thread, or ring for it; called by `Buffer.put`, so without waiting and from anywhere."""
+        """Start the thread, or wake it. `Buffer.put` calls this on any thread, so it never waits."""
         self.buffer.wake_at = NEVER
         if self._thread is None:
             self._start()
         else:
-            self._ring()
+            self._wake_thread()
 
-    def flushing(self) -> Callable[[], bool | None]:
-        """Hurry, and return what tells how far it is: None while under way, then whether all is answered for.
+    def start_flush(self) -> Callable[[], bool | None]:
+        """Start to flush, and return a function that returns None while it runs, then whether all is delivered.
 
-        It must be asked again and again, with pauses of `FLUSH_POLL_S`.
+        Call that function repeatedly, with pauses of `FLUSH_POLL_S`.
         """
-        if SENDING.get():  # a thread that delivers cannot wait for itself
+        if SENDING.get():  # the thread that delivers cannot wait for itself
             return lambda: False
         queue = self.delivery.queue
         with self.delivery.lock:
@@ -86,11 +87,14 @@ class Worker:
         return progress
 
     def close(self, timeout_s: float) -> bool:
-        """Deliver what is left within `timeout_s`, first in the worker, then here; return whether all is delivered."""
+        """Deliver the remaining events within `timeout_s`, first in the worker, then here.
+
+        Return whether every event is delivered.
+        """
         deadline = time.monotonic() + timeout_s
         self.buffer.closed = True
         self._stopping = True
-        self._ring()
+        self._wake_thread()
         sending = SENDING.get()
         SENDING.set(True)
         try:
@@ -100,20 +104,21 @@ class Worker:
             SENDING.set(sending)
 
     def release(self) -> None:
-        """Let go of descriptors. Takes no lock."""
+        """Close file descriptors, without acquiring a lock."""
         if self._outbox:
             self._outbox.release()
         if self._journal:
             self._journal.release()
 
     def stats(self) -> Stats:
+        """Return the account of all events."""
         return self.delivery.stats()
 
     def _close(self, deadline: float, interrupts: Interrupts) -> bool:
         try:
             hung = self._is_hung((deadline - time.monotonic()) / 2, interrupts)
             return self.delivery.finish(max(deadline - time.monotonic(), 0.0), hung=hung, interrupts=interrupts)
-        except BaseException:  # Ctrl-C, of somebody who does not want to wait: what is left goes to the outbox
+        except BaseException:  # a Ctrl-C: do not wait, but write the remaining events to the outbox
             self.delivery.finish(INTERRUPTED_S, hung=True, interrupts=interrupts)
             raise
 
@@ -121,15 +126,15 @@ class Worker:
         if self._thread is None or self._thread is threading.current_thread():
             return False
         if not self.delivery.finished:
-            with interrupts.let_in():
+            with interrupts.allowed():
                 self._thread.join(max(timeout_s, 0.0))
         return self._thread.is_alive()
 
-    def _ring(self) -> None:
-        if self._bell.locked():
+    def _wake_thread(self) -> None:
+        if self._asleep.locked():
             try:
-                self._bell.release()
-            except RuntimeError:  # somebody rang at the same moment
+                self._asleep.release()
+            except RuntimeError:  # another thread released it at the same moment
                 return
 
     def _start(self) -> None:
@@ -138,7 +143,7 @@ class Worker:
         thread = threading.Thread(target=self._run, name=WORKER_THREAD, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is ending, or has no thread left: close() will deliver
+        except RuntimeError:  # the interpreter shuts down, or no thread can be created: `close` will deliver
             self.buffer.wake_at = 0
             self._starting.release()
         else:
@@ -148,18 +153,18 @@ class Worker:
         SENDING.set(True)
         while not self._stopping:
             try:
-                self._bell.acquire(timeout=self.delivery.pause_s())
+                self._asleep.acquire(timeout=self.delivery.pause_s())
                 if not self._stopping:
                     self.delivery.step(self._config.request_timeout_s)
-            except BaseException:  # noqa: BLE001 -- also SystemExit, of a transport or a finalizer that runs here
-                say(logging.ERROR, "the attempt to deliver failed", exc_info=True)  # else all that follows is lost
+            except BaseException:  # noqa: BLE001 -- also SystemExit, by a transport or a finalizer; delivery must not end
+                log(logging.ERROR, "the attempt to deliver failed", exc_info=True)
                 time.sleep(min(self._config.retry_cap_s, 1.0))
 
 
 def release_all() -> None:
-    """Let go, in a forked child, of the parent's descriptors, those of clients that were not closed but forgotten too.
+    """Close the parent's file descriptors in a forked child, also those of clients that were forgotten without `close`.
 
-    Takes no lock: a thread of the parent may hold it.
+    Acquires no lock, since a thread of the parent may hold it.
     """
     for worker in list(_workers):
         worker.release()
@@ -172,14 +177,14 @@ def _outbox(config: Config, notices: Notices) -> Outbox | None:
     return Outbox(str(root), destination, notices, max_bytes=config.spool_max_bytes, fsync=config.fsync)
 
 
-def _last_look(config: Config) -> LastLook:
-    """Return the search for secrets in texts: too slow for the application's threads, in time for all that leaves."""
-    max_bytes, allowed_keys = config.max_event_bytes, config.allowed_keys
+def _scrub(config: Config) -> Scrub:
+    """Return the function that removes secrets from texts: too slow for the application's threads, so it runs here."""
+    limits = limits_of(config)
 
-    def look(line: bytes) -> bytes:
+    def scrub_line(line: bytes) -> bytes:
         try:
-            return scrub(line, max_bytes, allowed_keys)
-        except Exception:  # noqa: BLE001 -- a defect of ours; what was not searched must not leave
-            return UNSEARCHED
+            return scrub(line, limits)
+        except Exception:  # noqa: BLE001 -- a defect of `scrub`; a line that was not searched must not leave
+            return UNSEARCHABLE
 
-    return look
+    return scrub_line

@@ -1,4 +1,4 @@
-"""The process around the client: the default client, exit hooks, forks, events before `init` and after exit.
+"""The process around the client: the process-wide client, exit hooks, forks, events before `init` and after exit.
 
-May import everything in the SDK but adapters, doctor and testing. Must do nothing at import.
+May import everything in the SDK except adapters, doctor and testing. Importing it must not start anything.
 """

@@ -1,4 +1,4 @@
-"""The process-wide client: what `init` makes and `log_system_event` uses. The only module state of the SDK."""
+"""The process-wide client, which `init` creates and `log_system_event` uses."""
 
 import atexit
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 
 from brain_events._delivery.transport import Transport
 from brain_events._process.early import Early
-from brain_events._process.late import Late, close_and_tell
+from brain_events._process.late import Late, close_and_report
 from brain_events._queue.stats import Stats
 from brain_events.client import Client
 from brain_events.config import (
@@ -20,6 +20,7 @@ from brain_events.config import (
     DEFAULT_REQUEST_TIMEOUT_S,
     DEFAULT_SPOOL_DIR,
     DEFAULT_SPOOL_MAX_BYTES,
+    Config,
     load,
 )
 from brain_events.wire import Event
@@ -47,42 +48,46 @@ def init(
     fsync: bool | None = None,
     transport: Transport | None = None,
 ) -> None:
-    """Start sending the events of this process to the collector at `url`.
+    """Start to send the events of this process to the collector at `url`.
 
-    Call it once, early; the last 256 events logged before are delivered too. A second call replaces
-    the first, whose events are delivered before it returns (within 2 s). No thread starts before the
-    first event, nor in a parent that only forks.
+    Call it once, early; the last 256 events that were logged before are delivered, too. A second call replaces the
+    first one, whose events are delivered before the call returns (within 2 s). No thread starts before the first event,
+    and none in a parent process that only forks.
 
     Args:
-        url: The collector's address; else `BRAIN_EVENTS_URL`. Without either nothing is sent; one warning is logged.
-        api_key: The collector's API key; else `BRAIN_EVENTS_API_KEY`.
-        source: The `source` of events that name none; else `BRAIN_EVENTS_SOURCE`.
-        max_event_bytes: Longest encoded event; longer ones are truncated, with a marker.
-        max_buffer_bytes: Most encoded bytes held in memory; past it events are dropped and counted. The last fifth
-            is kept for `error` and `critical`.
-        allowed_keys: Names whose values are no secrets, though they look like it; exactly as they are written.
-        before_send: Sees every event, in the thread that logs it, and returns what to send, or None to drop it. If it
-            raises, the event is dropped. What it logs itself is not sent.
-        interval_s: Longest time an event waits for its batch to fill.
-        request_timeout_s: Wall-clock limit for one request.
-        ca_bundle: A file of certificates (PEM) to trust in place of the system's; else `BRAIN_EVENTS_CA_BUNDLE`.
-        spool_dir: Where batches wait that cannot be delivered now, for this process or the next to send; made at
-            first need; else `BRAIN_EVENTS_SPOOL_DIR`, else `~/.local/state/brain-events`. None (or `none` in the
-            environment): nowhere, and an event that is not delivered when the process ends is lost.
-        spool_max_bytes: Most bytes that this process keeps there.
-        durable: Write each event to that directory before `log_system_event` returns, so that not even `kill -9` loses
-            it; else `BRAIN_EVENTS_DURABLE`.
-        fsync: Wait for the medium too, so that not even a power loss does; else `BRAIN_EVENTS_FSYNC`.
-        transport: Takes the place of HTTP, such as `testing.MemoryTransport`.
+        url: The collector's address; by default `BRAIN_EVENTS_URL`. If neither is set, one warning is logged and
+            nothing is sent.
+        api_key: The collector's API key; by default `BRAIN_EVENTS_API_KEY`.
+        source: The `source` of events without one; by default `BRAIN_EVENTS_SOURCE`.
+        max_event_bytes: Maximum size of an encoded event, in bytes; a larger event is truncated and marked.
+        max_buffer_bytes: Maximum size of the encoded events in memory, in bytes. Events that exceed it are dropped and
+            counted. The last fifth is reserved for `error` and `critical`.
+        allowed_keys: Details keys that look like the name of a secret but are not; their values are kept. Case matters.
+        before_send: Called with each event, in the thread that logs it; returns the event to send, or None to drop it.
+            If it raises, the event is dropped. Events that it logs itself are not sent.
+        interval_s: Maximum time that an event waits for its batch to fill, in seconds.
+        request_timeout_s: Maximum time for one request, response included, in seconds.
+        ca_bundle: A file of CA certificates (PEM) to trust instead of the system's; by default
+            `BRAIN_EVENTS_CA_BUNDLE`.
+        spool_dir: The directory of the outbox, which keeps batches that cannot be delivered now, for this process or
+            the next one to send. It is created when it is first needed. By default `BRAIN_EVENTS_SPOOL_DIR`, or else
+            `~/.local/state/brain-events`. None (`none` in the environment) means no outbox: events that are not
+            delivered when the process ends are lost.
+        spool_max_bytes: Maximum size of this process's part of the outbox, in bytes.
+        durable: Write each event to the outbox before `log_system_event` returns, so that `kill -9` does not lose it;
+            by default `BRAIN_EVENTS_DURABLE`.
+        fsync: Wait until the storage device has each write, so that a power loss does not lose it; by default
+            `BRAIN_EVENTS_FSYNC`.
+        transport: Replaces HTTP, such as `brain_events.testing.MemoryTransport`.
 
     Raises:
-        ConfigError: A setting cannot be used. Logging itself never raises.
+        ConfigError: A setting cannot be used.
     """
     global _current
     if transport is not None:
         url = url or os.environ.get("BRAIN_EVENTS_URL") or "http://transport.invalid"
         if spool_dir == DEFAULT_SPOOL_DIR and not durable:
-            spool_dir = None  # batches that wait there are for the collector, not for this
+            spool_dir = None  # the batches in the default outbox are for a collector, not for this transport
     config = load(
         os.environ,
         url=url,
@@ -101,15 +106,15 @@ def init(
         fsync=fsync,
     )
     if config is None:
-        logging.getLogger("brain_events").warning("events are not sent: give init() a url, or set BRAIN_EVENTS_URL")
+        logging.getLogger("brain_events").warning("events are not sent: pass a url to init(), or set BRAIN_EVENTS_URL")
         return
     client = Client(config, transport)
     previous, _current = _current, client
     if isinstance(previous, Early):
         atexit.register(_close_at_exit)
-        atexit.register(_close_at_exit)  # a Ctrl-C in its first instant ends one; else the other does nothing
+        atexit.register(_close_at_exit)  # if a Ctrl-C interrupts one before it begins, the other runs
         _close_at_end_of_child()
-        previous.pass_on(client)
+        previous.hand_over(client)
     else:
         previous.close(EXIT_BUDGET_S)
 
@@ -124,59 +129,86 @@ def log_system_event(
     timestamp: datetime | None = None,
     exc_info: Any = None,
 ) -> None:
-    """Log one event; it is encoded at once and sent in the background. Takes microseconds, never waits, never raises.
+    """Log one event: encode it now, and send it in the background.
 
-    Any arguments lead to a stored event: what is too long is cut, an unknown severity becomes `error`,
-    a value that JSON lacks becomes text, a value under a key such as `password` is scrubbed.
+    The call takes microseconds, and never blocks or raises. Any arguments make a valid event: text that is too long is
+    truncated, an unknown severity becomes `error`, a value that JSON cannot carry becomes text, and a value under a
+    details key such as `password` is scrubbed.
 
     Args:
-        event_type: What happened, such as `deployment` or `order_paid`; at most 50 characters.
-        severity: `info`, `warning`, `error` or `critical`; other libraries' names and numbers are understood.
-        message: One line for a person.
-        details: Anything else, as JSON data; fields set by `bind` are added.
-        source: Who says so, at most 100 characters; else the one given to `init`.
-        timestamp: When it happened, else now; a naive time is UTC.
-        exc_info: An exception, or True for the one being handled: adds its type, message and traceback.
+        event_type: The kind of event, such as `deployment` or `order_paid`; at most 50 characters.
+        severity: `info`, `warning`, `error` or `critical`. The names of other libraries and the levels of `logging` are
+            also accepted.
+        message: One line for a person to read.
+        details: Structured data about the event; fields set by `bind` are added.
+        source: The service or host that logs the event, at most 100 characters; by default the `source` of `init`.
+        timestamp: The time of the event; by default now. A time without a time zone is UTC.
+        exc_info: An exception, or True for the one being handled; its type, message and traceback are added.
     """
     _current.log(event_type, severity, message, details, source=source, timestamp=timestamp, exc_info=exc_info)
 
 
 def flush(timeout_s: float = 5.0) -> bool:
-    """Send now; return True only if everything logged before is answered for within `timeout_s`."""
+    """Send now, and wait until every event logged before this call is delivered or rejected.
+
+    Events in the outbox count as not delivered.
+
+    Args:
+        timeout_s: Maximum time to wait, in seconds.
+
+    Returns:
+        True if the collector has taken or rejected all of them in time, and none was lost.
+    """
     return _current.flush(timeout_s)
 
 
 async def aflush(timeout_s: float = 5.0) -> bool:
-    """Do what `flush` does, without holding up the event loop."""
+    """Do what `flush` does without blocking the event loop."""
     return await _current.aflush(timeout_s)
 
 
 def close(timeout_s: float = 2.0) -> bool:
-    """Send what is left, or write it to the outbox, within `timeout_s`, then stop; return whether all is delivered.
+    """Send the remaining events, or write them to the outbox, then stop. Runs automatically at exit.
 
-    It runs at exit by itself.
+    Args:
+        timeout_s: Maximum time to take, in seconds.
+
+    Returns:
+        True if the collector has taken or rejected every event that was not dropped.
     """
     return _current.close(timeout_s)
 
 
 def stats() -> Stats:
-    """Return where the events of this process are: delivered, rejected, dropped, on disk, or in memory."""
+    """Return the account of this process's events: delivered, rejected, dropped, in the outbox, or in memory."""
     return _current.stats()
 
 
+def replace_current(client: Client | Early) -> Client | Early:
+    """Make `client` the process-wide one, and return the previous one, which stays open."""
+    global _current
+    previous, _current = _current, client
+    return previous
+
+
+def current_config() -> Config | None:
+    """Return the settings of the process-wide client; None before `init`."""
+    return _current.config if isinstance(_current, Client) else None
+
+
 def _close_at_exit() -> None:
-    """Deliver what is left, and from now on each event when it is logged."""
+    """Deliver the remaining events, and from now on each event when it is logged."""
     global _current  # noqa: PLW0603 -- the one place of process-wide state
     client = _current
     if isinstance(client, Client) and not isinstance(client, Late):
         try:
-            close_and_tell(client, EXIT_BUDGET_S)
+            close_and_report(client, EXIT_BUDGET_S)
         finally:
             _current = Late(client)
 
 
-def _start_anew_in_child() -> None:
-    """In a forked child, leave early events to the parent."""
+def _reset_in_child() -> None:
+    """Leave events that were logged before `init` and before the fork to the parent."""
     global _current  # noqa: PLW0603 -- the one place of process-wide state
     if isinstance(_current, Early):
         _current = Early()
@@ -184,11 +216,11 @@ def _start_anew_in_child() -> None:
 
 
 def _close_at_end_of_child() -> None:
-    """See to it that a child of `multiprocessing` closes, which ends by `os._exit` and skips atexit (until 3.13).
+    """Close the client at the end of a `multiprocessing` child, which ends by `os._exit` and skips atexit (until 3.13).
 
-    It runs finalizers, but forgets those that were registered before its own start-up. For that there are "after fork"
-    functions, whatever the start method: they are called when the child has imported what it needs. A process of a
-    Celery worker runs not even finalizers, and says so.
+    The child runs its finalizers, but drops those that were registered before its own start-up. The "after fork"
+    functions solve this for every start method: the child calls them once its imports are complete. A process of a
+    Celery worker does not run finalizers either; it sends a signal instead.
     """
     if signals := sys.modules.get("celery.signals"):
         signals.worker_process_shutdown.connect(_close_with_celery, weak=False)
@@ -206,4 +238,4 @@ def _finalize(util: Any) -> None:
     util.Finalize(None, _close_at_exit, exitpriority=10)
 
 
-os.register_at_fork(after_in_child=_start_anew_in_child)
+os.register_at_fork(after_in_child=_reset_in_child)

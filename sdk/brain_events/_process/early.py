@@ -1,4 +1,4 @@
-"""Before `init`: the last events that were logged wait here as plain data, and are passed on to the first client."""
+"""Keep the last events that are logged before `init` as plain data, and hand them over to the first client."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -8,20 +8,22 @@ from typing import Any
 from brain_events._queue.stats import Stats
 from brain_events._record.bound_fields import with_bound
 from brain_events._record.event import make_event
+from brain_events._record.limits import Limits
 from brain_events.client import Client
 from brain_events.config import DEFAULT_MAX_EVENT_BYTES
 from brain_events.wire import Event
 
 MAX_EVENTS = 256
+_LIMITS = Limits(DEFAULT_MAX_EVENT_BYTES)
 
 
 class Early:
-    """Stands where the process-wide client will be; keeps the last events, and nothing of the application alive."""
+    """Takes the place of the process-wide client until `init`; keeps no object of the application alive."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._logged = 0
-        self._heir: Client | None = None
+        self._successor: Client | None = None
 
     def log(
         self,
@@ -36,23 +38,22 @@ class Early:
     ) -> None:
         self._logged += 1
         try:
-            event = make_event(
-                event_type, severity, message, with_bound(details), source, timestamp, exc_info, DEFAULT_MAX_EVENT_BYTES
-            )
+            details = with_bound(details)
+            event = make_event(event_type, severity, message, details, source, timestamp, exc_info, _LIMITS)
             self._events.append(event)
-            if self._heir is not None:  # init replaced us while this thread was on its way here
-                self.pass_on(self._heir)
+            if self._successor is not None:  # `init` was called in another thread after this call had begun
+                self.hand_over(self._successor)
         except Exception:  # noqa: BLE001 -- such as RecursionError; the event counts as lost
             return
 
-    def pass_on(self, heir: Client) -> None:
-        """Give everything, now and from now on, to `heir`."""
-        self._heir = heir
+    def hand_over(self, successor: Client) -> None:
+        """Give all events to `successor`, and also those that threads still log here."""
+        self._successor = successor
         events = [self._events.popleft() for _ in range(len(self._events))]
         lost, self._logged = self._logged - len(events), 0
-        heir.adopt(events, lost)
+        successor.adopt(events, lost)
 
-    def flush(self, timeout_s: float = 5.0) -> bool:  # noqa: ARG002 -- there is nobody to wait for
+    def flush(self, timeout_s: float = 5.0) -> bool:  # noqa: ARG002 -- there is nothing to wait for
         """Return False while events wait for `init`."""
         return not self._events
 
@@ -61,7 +62,7 @@ class Early:
         return not self._events
 
     def close(self, timeout_s: float = 2.0) -> bool:  # noqa: ARG002 -- as above
-        """Keep the events: `init` may still come."""
+        """Keep the events, since `init` may still be called."""
         return not self._events
 
     def stats(self) -> Stats:

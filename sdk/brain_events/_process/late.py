@@ -1,4 +1,4 @@
-"""After the exit hook: a later hook, or what `logging` flushes at its own shutdown, may still log."""
+"""Deliver events that are logged after the exit hook: by a later hook, or when `logging` shuts down."""
 
 import sys
 from contextlib import suppress
@@ -9,54 +9,54 @@ from brain_events._queue.stats import Stats
 from brain_events.client import Client
 
 ATTEMPTS = 100
-"""At closing, while a Ctrl-C comes each time before it has begun."""
+"""Maximum number of attempts to close, each of which a Ctrl-C can interrupt before it has begun."""
 LATE_S = 0.2
-"""For each event: then it goes to the outbox."""
+"""Maximum time to deliver one event, in seconds; then it goes to the outbox."""
 
 
 class Late(Client):
-    """Stands where the process-wide client was: delivers each event before `log` returns, since nobody will later."""
+    """Replaces the process-wide client after the exit hook, and delivers each event before `log` returns."""
 
     def __init__(self, closed: Client) -> None:
-        super().__init__(closed._config, closed._transport)  # noqa: SLF001 -- our base class
-        self._before = closed
-        self._closed = True  # it holds nothing that could be lost
+        super().__init__(closed._config, closed._transport)  # noqa: SLF001 -- its base class
+        self._closed_client = closed
+        self._closed = True  # it holds no events, so nothing warns of it
 
     def log(self, *args: Any, **kwargs: Any) -> None:
         super().log(*args, **kwargs)
-        close_and_tell(self, LATE_S)
+        close_and_report(self, LATE_S)
         self._open()
         self._closed = True
 
     def stats(self) -> Stats:
-        """Return where the events are that were logged in time."""
-        return self._before.stats()
+        """Return the account of the events that were logged before the exit hook."""
+        return self._closed_client.stats()
 
 
-def close_and_tell(client: Client, timeout_s: float) -> None:
-    """Deliver what is left; if that fails, say so on stderr, since nobody will ask for `stats` any more."""
+def close_and_report(client: Client, timeout_s: float) -> None:
+    """Close `client`, and report lost events on stderr, since no code will call `stats` any more."""
     is_delivered = False
     try:
         is_delivered = client.close(timeout_s)
-    except BaseException:  # a Ctrl-C, perhaps before it had begun; else this is done at once
+    except BaseException:  # a Ctrl-C, perhaps before `close` had begun; if it had, another call returns at once
         for _ in range(ATTEMPTS):
-            with suppress(BaseException):  # the next one, in the moment before it is held back
+            with suppress(BaseException):  # another Ctrl-C, just before `close` holds signals back
                 client.close(INTERRUPTED_S)
                 break
         raise
-    finally:  # after a Ctrl-C, too
+    finally:  # also after a Ctrl-C
         if not is_delivered:
-            _tell(Client.stats(client))
+            _report_losses(Client.stats(client))
 
 
-def _tell(figures: Stats) -> None:
-    lost = {reason: n for reason, n in figures.dropped.items() if reason != "before_send"}
-    if figures.in_memory:  # a worker that hangs on a disk has it
-        lost["unsent"] = lost.get("unsent", 0) + figures.in_memory
+def _report_losses(stats: Stats) -> None:
+    lost = {reason: n for reason, n in stats.dropped.items() if reason != "before_send"}
+    if stats.in_memory:  # held by a worker that hangs on a disk
+        lost["unsent"] = lost.get("unsent", 0) + stats.in_memory
     if not lost:
         return
-    line = f"brain-events: {sum(lost.values())} of {figures.logged} events were lost: {lost}\n"
+    line = f"brain-events: {sum(lost.values())} of {stats.logged} events were lost: {lost}\n"
     try:
         sys.stderr.write(line)
-    except (AttributeError, OSError, ValueError):  # there may be no stderr, or a closed one
+    except (AttributeError, OSError, ValueError):  # stderr may be missing or closed
         return

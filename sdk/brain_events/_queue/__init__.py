@@ -1,4 +1,4 @@
-"""What waits for delivery: buffer, sealed batches, the durable journal, the outbox and its adoption.
+"""Events that wait for delivery: the buffer, sealed batches, the durable journal, the outbox and its adoption.
 
-May import `_record`'s results as bytes only. Must not know HTTP, nor how a batch is sent.
+May import `wire` and the standard library; events arrive here as encoded lines. Must not know HTTP or the collector.
 """

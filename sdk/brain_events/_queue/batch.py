@@ -1,4 +1,4 @@
-"""Sealing: lines go in, one `Batch` comes out, whose key and bytes stay the same on every attempt to deliver it."""
+"""Seal lines into a `Batch`, whose idempotency key and bytes stay the same on every attempt to deliver it."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ import msgspec
 from brain_events.wire import new_key
 
 GZIP_OVER_BYTES = 1024
-_GZIP = 31  # zlib's wbits for a gzip frame, which carries no clock time: the same lines give the same bytes
+_GZIP = 31  # zlib's wbits for a gzip frame without a time: the same lines give the same bytes
 
-LastLook = Callable[[bytes], bytes]
-"""Looks at an encoded event once more, on the worker, before it leaves the process, and returns what may leave."""
+Scrub = Callable[[bytes], bytes]
+"""Removes secrets from an encoded event, on the worker, before it leaves the process."""
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Events that travel together: `body` is NDJSON as it is sent, `line_bytes` their weight in the buffer."""
+    """Events that are sent together: `body` is the NDJSON as sent, `line_bytes` the size of the lines in the buffer."""
 
     key: UUID
     body: bytes
@@ -25,9 +25,9 @@ class Batch(msgspec.Struct, frozen=True):
     line_bytes: int
 
 
-def seal(lines: Sequence[bytes], key: UUID | None = None, last_look: LastLook | None = None) -> Batch:
-    """Return the batch of `lines`, under a new key where none is given."""
-    plain = b"\n".join(lines if last_look is None else map(last_look, lines)) + b"\n" if lines else b""
+def seal(lines: Sequence[bytes], key: UUID | None = None, scrub: Scrub | None = None) -> Batch:
+    """Return the batch of `lines`, by default under a new idempotency key."""
+    plain = b"\n".join(lines if scrub is None else map(scrub, lines)) + b"\n" if lines else b""
     gzipped = len(plain) > GZIP_OVER_BYTES
     return Batch(
         key=key or new_key(),
@@ -44,7 +44,7 @@ def unseal(batch: Batch) -> list[bytes]:
 
 
 def halve(batch: Batch) -> tuple[Batch, Batch]:
-    """Return the two halves of `batch`; halving it again, in any process, gives the same keys and bytes."""
+    """Return the two halves of `batch`. Halving it again, in any process, gives the same keys and bytes."""
     lines = unseal(batch)
     middle = len(lines) // 2
     first, second = half_keys(batch.key)
@@ -52,10 +52,10 @@ def halve(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def half_keys(key: UUID) -> tuple[UUID, UUID]:
-    """Return the keys of the halves of a batch."""
+    """Return the idempotency keys of the halves of a batch."""
     return _part_key(key, 0), _part_key(key, 1)
 
 
 def _part_key(parent: UUID, part: int) -> UUID:
-    """Keep the place of a UUIDv7 among its like; variant and 62 bits below come from a UUIDv5 (RFC 9562, 5.5)."""
+    """Return a UUIDv7 that sorts as its parent; the variant and the 62 bits below are a UUIDv5's (RFC 9562, 5.5)."""
     return UUID(int=parent.int >> 64 << 64 | uuid5(parent, str(part)).int & (1 << 64) - 1)

@@ -1,10 +1,10 @@
-"""One batch, one file: a `Batch` goes in, bytes come out, and the other way round. A file says everything about itself.
+"""The file format of the outbox: one `Batch` per file, which describes itself.
 
     {"version":1,"key":"0192…","destination":"https://…","created":1767225600.0,"encoding":"gzip","count":500,…}
-    <the body, exactly as it travels>
+    <the body, exactly as it is sent>
 
-A *sealed* file has count, lengths and CRC in its header. A *journal* (durable mode) has been written event by event and
-lacks them: behind each line break stands one event, and what is no whole event was torn when the process died.
+A *sealed* file has count, lengths and CRC in its header. A *journal* (durable mode) is written event by event and lacks
+them: after each line break comes one event, and a line that is not a complete event was torn when the process died.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
@@ -25,12 +25,12 @@ from brain_events.wire import Event
 
 VERSION = 1
 MAX_FILE_BYTES = 64 * 1024 * 1024
-"""A file that is larger is none of ours, and is not read into memory."""
+"""A larger file was not written by this module, and is not read into memory."""
 HEADER_BYTES = 8 * 1024
 
 
 class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What only a complete batch has; `crc32` is that of the header, with 0 in its place, and the body."""
+    """The header of a sealed file has this part; `crc32` covers the header, with 0 in its place, and the body."""
 
     count: int
     line_bytes: int
@@ -39,7 +39,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The first line of a file; `created` is seconds since 1970."""
+    """The first line of a file; `created` is in seconds since 1970."""
 
     version: int
     key: UUID
@@ -50,17 +50,17 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class _Versioned(msgspec.Struct):
-    """What the first line of a file of every version holds."""
+    """The member that the first line has in every version of the format."""
 
     version: int
 
 
 class DamagedError(Exception):
-    """A file that cannot be what this module wrote, with the reason."""
+    """A file is not as this module writes it; the text gives the reason."""
 
 
 class NewerError(DamagedError):
-    """A file that a later version of this module wrote: not for us to read, nor to remove."""
+    """A file was written by a later version of this module, and must be neither read nor removed."""
 
 
 def encode_sealed(batch: Batch, destination: str, created: float) -> bytes:
@@ -78,12 +78,17 @@ def encode_sealed(batch: Batch, destination: str, created: float) -> bytes:
 
 
 def encode_journal(key: UUID, destination: str, created: float) -> bytes:
-    """Return the beginning of a journal; each event follows as a line break and its line."""
+    """Return the header of a journal; each event follows as a line break and a line."""
     return msgspec.json.encode(Header(VERSION, key, destination, created))
 
 
 def decode_header(data: bytes) -> Header:
-    """Return the header of a file that begins with `data`. Raises `DamagedError`."""
+    """Return the header of a file that begins with `data`.
+
+    Raises:
+        NewerError: A later version wrote the file.
+        DamagedError: The header cannot be read.
+    """
     line = data.partition(b"\n")[0]
     try:
         version = msgspec.json.decode(line, type=_Versioned).version
@@ -91,35 +96,57 @@ def decode_header(data: bytes) -> Header:
             raise NewerError(f"version {version}; this one reads {VERSION}")
         header = msgspec.json.decode(line, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"no header: {error}") from error
+        raise DamagedError(f"the header cannot be read: {error}") from error
     if header.version != VERSION:
         raise DamagedError(f"version {header.version}; this one reads {VERSION}")
     return header
 
 
 def decode(data: bytes) -> Batch:
-    """Return the batch of a file, under the key and with the events that it always has. Raises `DamagedError`."""
+    """Return the batch of a file; reading a file again gives the same key and the same events.
+
+    Raises:
+        NewerError: A later version wrote the file.
+        DamagedError: The file cannot be read.
+    """
     header = decode_header(data)
     body = data.partition(b"\n")[2]
     if header.seal is None:
         return seal([line for line in body.splitlines() if _is_event(line)], header.key)
     if len(body) != header.seal.body_bytes or _crc32(_with_crc32(header, 0), body) != header.seal.crc32:
-        raise DamagedError(f"{len(body)} bytes with another CRC than the {header.seal.body_bytes} that were written")
+        raise DamagedError(f"the body has {len(body)} bytes of {header.seal.body_bytes}, or its CRC differs")
     return Batch(header.key, body, header.encoding == "gzip", header.seal.count, header.seal.line_bytes)
 
 
+def inspect(path: str) -> tuple[Header, int]:
+    """Return the header of a file and the number of its events; those of a journal are counted one by one.
+
+    Raises:
+        NewerError: A later version wrote the file.
+        DamagedError: The file cannot be read.
+        OSError: The disk failed, or the file does not exist any more.
+    """
+    header = decode_header(read(path, HEADER_BYTES))
+    return header, header.seal.count if header.seal else decode(read(path)).count
+
+
 def read(path: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """Return the first `max_bytes` of a regular file; `DamagedError` for anything else. Raises `OSError` too."""
+    """Return the first `max_bytes` of a regular file.
+
+    Raises:
+        DamagedError: The path is not a regular file, or it is too large.
+        OSError: The file cannot be read.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise DamagedError("a symbolic link") from error
+            raise DamagedError("it is a symbolic link") from error
         raise
     try:
         state = os.fstat(file)
         if not stat.S_ISREG(state.st_mode) or state.st_size > MAX_FILE_BYTES:
-            raise DamagedError("no regular file of a size that was written here")
+            raise DamagedError("it is not a regular file, or larger than any file of an outbox")
         with os.fdopen(file, "rb", closefd=False) as reader:
             return reader.read(max_bytes)
     finally:
@@ -127,10 +154,10 @@ def read(path: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 
 def write(path: str, data: bytes, *, fsync: bool) -> None:
-    """Write a new file so that it is there whole or not at all, with `fsync` even after a power loss."""
+    """Write a new file atomically; with `fsync` it is complete or absent even after a power loss."""
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.tmp")
-    # not O_EXCL: a disk that broke in the middle may have kept the first attempt
+    # Not O_EXCL: a disk that failed in the middle may have kept the file of an earlier attempt.
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(file, "wb") as writer:
@@ -147,7 +174,7 @@ def write(path: str, data: bytes, *, fsync: bool) -> None:
 
 
 def fsync_directory(path: str) -> None:
-    """Make the names in a directory outlive a power loss."""
+    """Make the names in a directory survive a power loss."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

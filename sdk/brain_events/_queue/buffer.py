@@ -1,9 +1,9 @@
-"""The way from the application's threads to the worker: encoded lines go in, lists of lines come out; bounded in bytes.
+"""The buffer between the application's threads and the worker: a queue of encoded lines, bounded in bytes.
 
-`put` takes no lock, so that it can be called from a signal handler or a finalizer that interrupted another `put`.
-It is exact all the same under the GIL: CPython switches threads and runs signal handlers only at calls and backward
-jumps, and there is neither between the read and the write of a counter below. Each counter has one writing side:
-`added` the application, `released` and `taken` the worker.
+`put` acquires no lock, so that a signal handler or a finalizer can call it while it interrupts another `put`. Its
+counts are exact under the GIL: CPython switches threads and runs signal handlers only at calls and backward jumps, and
+there is neither between the read and the write of a counter. Only one side writes each counter: the application
+`added`, the worker `released` and `taken`.
 """
 
 from collections import deque
@@ -13,25 +13,25 @@ from brain_events.wire import SEVERITIES
 
 NEVER = 1 << 62
 URGENT = frozenset({"error", "critical"})
-"""What may use the last fifth of the buffer."""
+"""Severities that may use the last fifth of the buffer."""
 
 
 class Buffer:
-    """Encoded lines that wait for the worker, oldest first."""
+    """Encoded lines that wait for the worker, the oldest first."""
 
     def __init__(self, max_bytes: int, wake: Callable[[], None]) -> None:
         self.limits = {severity: max_bytes if severity in URGENT else max_bytes * 4 // 5 for severity in SEVERITIES}
         self.wake = wake
-        self.wake_at = 0  # bytes in memory that call the worker; 0: the first line starts it
+        self.wake_at = 0  # wake the worker when more bytes than this are in memory; 0: the first line starts it
         self.lines: deque[bytes] = deque()
-        self.added = 0  # bytes ever put
-        self.released = 0  # bytes whose fate is settled
-        self.taken = 0  # lines ever taken
+        self.added = 0  # total bytes put
+        self.released = 0  # total bytes delivered, written to disk, or given up
+        self.taken = 0  # total lines taken
         self.dropped: dict[str, int] = {"before_init": 0, "buffer_full": 0, "closed": 0, "internal_error": 0}
         self.closed = False
 
     def put(self, line: bytes, severity: str) -> None:
-        """Append a line, or count it as dropped; never waits."""
+        """Append a line, or count it as dropped, without waiting."""
         size = len(line)
         limit = self.limits[severity]
         added = self.added + size
@@ -42,21 +42,21 @@ class Buffer:
         self.added = added
         self.lines.append(line)
         if in_memory > self.wake_at:
-            self.call_worker()
+            self.wake_worker()
 
-    def call_worker(self) -> None:
-        """Wake the worker; never raises."""
+    def wake_worker(self) -> None:
+        """Wake the worker without raising."""
         try:
             self.wake()
-        except Exception:  # noqa: BLE001 -- such as RecursionError; the event is safe, and the next one calls again
+        except Exception:  # noqa: BLE001 -- such as RecursionError; the event is in the buffer, and the next one wakes the worker
             return
 
     def in_memory(self) -> int:
-        """Return the bytes that are held, those of batches under way included."""
+        """Return the number of bytes in memory, those of batches in delivery included."""
         return self.added - self.released
 
     def take(self, max_lines: int, max_bytes: int) -> list[bytes]:
-        """Return the oldest lines, at least one where there is one. Called by one thread at a time."""
+        """Remove and return the oldest lines, at least one if there is any. Called by one thread at a time."""
         lines, room = self.lines, max_bytes
         taken: list[bytes] = []
         while lines and len(taken) < max_lines and (room >= len(lines[0]) or not taken):

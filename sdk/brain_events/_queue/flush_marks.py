@@ -1,4 +1,4 @@
-"""What is owed: the batches of events that were logged here and are not settled; so `flush` knows when it is done."""
+"""Track batches that are not settled, so that `flush` knows when all events logged before it are delivered."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -9,7 +9,7 @@ from brain_events._queue.journal import Part
 
 
 class Mark(msgspec.Struct):
-    """A moment: what was logged before it are the first `lines`, what is in `parts`, and the batches up to `number`."""
+    """A moment: the events before it are the first `lines`, those in `parts`, and the batches up to `number`."""
 
     lines: int
     parts: list[Part]
@@ -17,12 +17,12 @@ class Mark(msgspec.Struct):
     number: int | None = None
 
 
-class Owed:
-    """Numbers batches in the order of their sealing; used under the lock of `Delivery`."""
+class Unsettled:
+    """The unsettled batches of this process, numbered in sealing order. Used under the lock of `Delivery`."""
 
     def __init__(self) -> None:
         self.lost = 0
-        """Events that were sealed here, and lost."""
+        """Number of events that were sealed here and lost."""
         self._numbers: dict[UUID, int] = {}
         self._last = 0
 
@@ -30,26 +30,26 @@ class Owed:
         return bool(self._numbers)
 
     def add(self, key: UUID) -> None:
-        """Owe a batch."""
+        """Add a batch that was just sealed."""
         self._last += 1
         self._numbers[key] = self._last
 
     def settle(self, key: UUID) -> bool:
-        """Owe a batch no more; return whether it was owed, and not of another process."""
+        """Remove a batch; return False if it is not one of this process."""
         return self._numbers.pop(key, None) is not None
 
     def lose(self, key: UUID, count: int) -> None:
-        """Owe a batch no more whose file had nothing (any more): `Outbox` has counted what is lost."""
+        """Remove a batch whose file was empty or missing; `Outbox` has counted the lost events."""
         if self.settle(key):
             self.lost += count
 
     def split(self, key: UUID, into: Iterable[UUID]) -> None:
-        """Owe parts in place of a batch."""
+        """Replace a batch by its parts."""
         if (number := self._numbers.pop(key, None)) is not None:
             self._numbers.update((part, number) for part in into)
 
     def is_past(self, mark: Mark) -> bool:
-        """Tell whether every batch sealed before `mark` is settled; all its events must be sealed."""
+        """Return whether every batch sealed before `mark` is settled. All events before `mark` must be sealed."""
         if mark.number is None:
             mark.number = self._last
         return not any(number <= mark.number for number in self._numbers.values())

@@ -1,6 +1,6 @@
-"""What the SDK has to say about itself: kept here when it happens, logged later, by the worker and without a lock.
+"""The SDK's own log messages: kept when something happens, and logged later by the worker, without a lock.
 
-A thread that logs may wait for a handler's lock, whose holder may wait for ours.
+A thread that logs may wait for a handler's lock, and the thread that holds it may wait for a lock of the SDK.
 """
 
 import logging
@@ -14,30 +14,31 @@ logger = logging.getLogger("brain_events")
 
 
 class Notices:
-    """Lets one notice of a kind through in a minute."""
+    """Messages that wait to be logged; at most one warning of each kind in a minute."""
 
     def __init__(self) -> None:
         self._last_s: dict[str, float] = {}
         self._waiting: deque[tuple[int, str, tuple[object, ...]]] = deque()
 
     def warn(self, kind: str, text: str, *args: object) -> None:
-        """Keep a warning, unless there was one of its kind in the last minute; from any thread, without waiting."""
+        """Keep a warning, unless there was one of its kind in the last minute. For any thread; never waits."""
         now = time.monotonic()
         if now - self._last_s.get(kind, -INTERVAL_S) >= INTERVAL_S:
             self._last_s[kind] = now
             self._waiting.append((logging.WARNING, text, args))
 
     def inform(self, text: str, *args: object) -> None:
+        """Keep a message of level INFO."""
         self._waiting.append((logging.INFO, text, args))
 
     def emit(self) -> None:
-        """Log what has come together."""
+        """Log all messages that wait."""
         while self._waiting:
             level, text, args = self._waiting.popleft()
-            say(level, text, *args)
+            log(level, text, *args)
 
 
-def say(level: int, text: str, *args: object, exc_info: bool = False) -> None:
-    """Log; a filter or a handler of the application that raises shall not end the thread that delivers."""
+def log(level: int, text: str, *args: object, exc_info: bool = False) -> None:
+    """Log a message; a filter or a handler of the application that raises must not end the thread that delivers."""
     with suppress(Exception):
         logger.log(level, text, *args, exc_info=exc_info)

@@ -1,11 +1,12 @@
 """The outbox: batches that wait on disk, one file each, in a directory of this process.
 
-    <spool_dir>/<destination>-<pid>-<random>/lock          held while the process lives
-                                            /<key>.batch   a batch (`_batch_file`)
-                                            /<key>.part    an open journal (`_journal`)
-               /damaged/  the last 1,000 that cannot be read      /rejected/  the last 10 that the collector refused
+    <spool_dir>/<destination>-<pid>-<random>/lock          locked while the process is alive
+                                            /<key>.batch   a batch (`batch_file`)
+                                            /<key>.part    an open journal (`journal`)
+               /damaged/  the last 1,000 unreadable files     /rejected/  the last 10 batches that were rejected
 
-What each way of ending costs, of the events whose `log_system_event` has returned (`test_exit`, `test_durable`):
+The events that each way of ending loses, of those whose `log_system_event` has returned (tested by `test_exit` and
+`test_durable`):
 
     ===================  ===================  ==========================  =================
     mode                 exit, exception      kill -9, crash              power loss
@@ -17,9 +18,10 @@ What each way of ending costs, of the events whose `log_system_event` has return
                          within 2 s
     ===================  ===================  ==========================  =================
 
-(1) What came in during the last `interval_s`, and the batch under way, which is on disk after three failures; in an
-outage what came in since the last file, at most `files / 500` s (`_queue`). (2) What the kernel had not written yet.
-On a full or broken disk each mode is as `spool_dir=None` until it works again. What a living process loses it counts.
+(1) Events of the last `interval_s`, and the batch in delivery, which is on disk after three failures; in an outage the
+events since the last file, at most `files / 500` s (`queue`). (2) Writes that the kernel had not completed.
+On a full or failing disk every mode is like `spool_dir=None` until the disk works again. Events dropped while the
+process runs are counted.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
@@ -43,21 +45,21 @@ from brain_events._queue.process_dir import ProcessDir, claim
 
 MAX_FILES = 25_000
 MAX_AGE_S = 5 * 24 * 3600.0
-"""Older batches are never sent: the collector forgets keys after 14 days, and would store them twice."""
+"""Older batches are not sent: the collector forgets idempotency keys after 14 days, and could store them twice."""
 KEPT_REJECTED = 10
 KEPT_DAMAGED = 1_000
 DISK_PAUSE_S = 5.0
-"""How long a disk that failed is left alone."""
+"""Pause in seconds after a disk error."""
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def uptime_s() -> float:
-    """Return a time that no one sets, and that goes on while the machine sleeps."""
+    """Return a clock in seconds that nobody can set, and that also advances while the machine is suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 class Entry(msgspec.Struct):
-    """A file of ours: where it is, and what counts of it; `expires_at` is an `uptime_s`."""
+    """A file of this process's outbox; `expires_at` is a time of `uptime_s`."""
 
     path: str
     key: UUID
@@ -68,7 +70,7 @@ class Entry(msgspec.Struct):
 
 
 class Outbox:
-    """Batches on disk, oldest first. Nothing is touched before the first file; used under the worker's lock."""
+    """Batches on disk, the oldest first. Creates nothing before the first file. Used under the worker's lock."""
 
     def __init__(
         self,
@@ -95,85 +97,90 @@ class Outbox:
         self._files = 0
         self._write_not_before = 0.0
         self._read_not_before = 0.0
-        self._home: list[ProcessDir] = []  # none or one; the first that is appended counts
+        self._home: list[ProcessDir] = []  # at most one; of several threads the first to append wins
 
     @property
     def files(self) -> int:
-        """How many files there are."""
+        """Number of files."""
         return self._files
 
-    def usable(self) -> bool:
-        """Tell whether there is room, and no file could not be written just now."""
+    def is_writable(self) -> bool:
+        """Return whether there is room, and no write failed in the last `DISK_PAUSE_S`."""
         has_room = self._size_bytes < self._max_bytes and self._files < self._max_files
         return has_room and time.monotonic() >= self._write_not_before
 
-    def readable(self) -> bool:
-        """Tell whether no file could not be read just now. A full disk can, which makes room."""
+    def is_readable(self) -> bool:
+        """Return whether no read failed in the last `DISK_PAUSE_S`. A full disk is readable, which frees space."""
         return time.monotonic() >= self._read_not_before
 
     def home(self) -> ProcessDir:
-        """Return the directory of this process, made at first need. From any thread; raises `OSError`."""
+        """Return the directory of this process, and create it first if needed. Any thread may call this.
+
+        Raises:
+            OSError: It cannot be created.
+        """
         home = self._home
         if not home:
-            mine = claim(self.root, self.tag, fsync=self.fsync)
-            home.append(mine)
-            if home[0] is not mine:  # another thread, or one that this one interrupted, was first
-                mine.close()
+            claimed = claim(self.root, self.tag, fsync=self.fsync)
+            home.append(claimed)
+            if home[0] is not claimed:  # another thread, or a call that this one interrupted, was first
+                claimed.close()
         return home[0]
 
     def store(self, batch: Batch) -> Entry | None:
-        """Write a batch; return its entry, None if there is no room or the disk fails."""
-        if not self.usable():
+        """Write a batch and return its entry; None if there is no room or the disk fails."""
+        if not self.is_writable():
             return None
         now = time.time()
         data = batch_file.encode_sealed(batch, self.destination, now)
-        for _ in range(2):  # the second time in a new directory, if somebody has removed the first
+        for _ in range(2):  # the second time in a new directory, if the first one was removed
             try:
                 path = self.home().file(f"{batch.key}.batch")
                 batch_file.write(path, data, fsync=self.fsync)
             except OSError as error:
-                self.failed(error)
+                self.pause_writes(error)
             else:
-                return self.take_in(Entry(path, batch.key, batch.count, len(data), now))
-            if not self.usable():
+                return self.add(Entry(path, batch.key, batch.count, len(data), now))
+            if not self.is_writable():
                 break
         return None
 
     def replace(self, entry: Entry, batches: Iterable[Batch]) -> list[Entry] | None:
-        """Put the parts of a batch in the place of its file; None, and all is as before, if they cannot be written."""
+        """Replace the file of a batch by those of its parts; if they cannot be written, change nothing, return None."""
         written = [self.store(batch) for batch in batches]
         stored = [part for part in written if part is not None]
-        if len(stored) < len(written):  # a part that is sent twice has the same key
+        if len(stored) < len(written):  # a part that is sent twice has the same idempotency key
             for part in stored:
                 self.discard(part)
             return None
         self.discard(entry)
-        self.sync()  # if it came back, and were then not too large any more, its events would be stored twice
+        # If a power loss restored the file, and the collector had raised its limit, it would store the events twice.
+        self.sync()
         return stored
 
     def sync(self) -> None:
-        """With `fsync`: make all changes of names in our directory outlive a power loss."""
+        """With `fsync`, make all changes of names in the directory survive a power loss."""
         if self.fsync and self._home:
             try:
                 batch_file.fsync_directory(self._home[0].path)
             except OSError as error:
-                self.failed(error)
+                self.pause_writes(error)
 
-    def refuse(self, batch: Batch) -> None:
-        """Keep a batch from memory that the collector has refused, for a person to look at."""
+    def keep_rejected(self, batch: Batch) -> None:
+        """Write a batch from memory that the collector has rejected to `rejected`, for a person to inspect."""
         if entry := self.store(batch):
             self.set_aside(entry, "rejected")
 
-    def take_in(self, entry: Entry) -> Entry:
-        """Count a file as ours."""
+    def add(self, entry: Entry) -> Entry:
+        """Count a file as one of this outbox."""
         self._size_bytes += entry.size_bytes
         self._files += 1
         return entry
 
-    def failed(self, error: OSError) -> None:
-        """Write nothing for a while. From any thread."""
+    def pause_writes(self, error: OSError) -> None:
+        """Write nothing for `DISK_PAUSE_S` after a disk error. Any thread may call this."""
         self._write_not_before = time.monotonic() + DISK_PAUSE_S
-        if isinstance(error, FileNotFoundError):  # somebody has removed the directory: begin anew, at once
+        if isinstance(error, FileNotFoundError):  # the directory was removed: create another one without a pause
             home, self._home = self._home, []
             for directory in home:
                 directory.release()
@@ -181,15 +188,19 @@ class Outbox:
         self.notices.warn("disk", "the outbox cannot be used, events stay in memory: %s", error)
 
     def load(self, entry: Entry) -> Batch | None:
-        """Return the batch of a file, None if it has none (any more), which is counted. Raises `OSError`."""
+        """Return the batch of a file; if it is damaged, empty or missing, count the loss and return None.
+
+        Raises:
+            OSError: The disk failed; the file can be read later.
+        """
         try:
             batch = batch_file.decode(batch_file.read(entry.path))
         except (DamagedError, FileNotFoundError) as error:
-            self.lose(entry, "damaged", error)
+            self.give_up_damaged(entry, error)
             return None
-        except OSError as error:  # what is written now, elsewhere on the disk, may be sound
+        except OSError as error:  # writing continues: another part of the disk may be sound
             self._read_not_before = time.monotonic() + DISK_PAUSE_S
-            self.notices.warn("read", "%s cannot be read now, it stays in the outbox: %s", entry.path, error)
+            self.notices.warn("read", "%s cannot be read now and is left in the outbox: %s", entry.path, error)
             raise
         self.lost["damaged"] += entry.count - batch.count
         entry.count = batch.count
@@ -198,53 +209,54 @@ class Outbox:
         return batch if batch.count else None
 
     def is_expired(self, entry: Entry) -> bool:
-        """Tell whether a batch is too old to be sent; it is then gone, and counted."""
+        """Return whether a batch is too old to be sent; if so, remove and count it."""
         if uptime_s() < entry.expires_at:
             return False
         self.lost["expired"] += entry.count
-        self.notices.warn("expired", "%d events waited for the collector for more than 5 days; given up", entry.count)
+        text = "%d events were dropped: they waited for the collector for more than 5 days"
+        self.notices.warn("expired", text, entry.count)
         self.discard(entry)
         return True
 
     def discard(self, entry: Entry) -> None:
-        """Delete a file that has served."""
-        self._let_go(entry)
+        """Delete a file that is not needed any more."""
+        self._remove(entry)
         try:
             with suppress(FileNotFoundError):
                 os.unlink(entry.path)
-        except OSError as error:  # it will be sent again some day; the collector knows its key
+        except OSError as error:  # another process may send it again; the collector knows its idempotency key
             self.notices.warn("disk", "a delivered batch cannot be deleted from the outbox: %s", error)
 
-    def set_aside(self, entry: Entry, where: str) -> None:
-        """Move a file to `damaged` or `rejected`, for a person to look at."""
-        self._let_go(entry)
-        aside = f"{self.root}/{where}"
+    def set_aside(self, entry: Entry, folder: str) -> None:
+        """Move a file to `damaged` or `rejected`, for a person to inspect."""
+        self._remove(entry)
+        target = f"{self.root}/{folder}"
         try:
-            os.makedirs(aside, mode=0o700, exist_ok=True)
-            os.rename(entry.path, f"{aside}/{os.path.basename(entry.path)}")
-            for old in sorted(os.listdir(aside))[: -KEPT_REJECTED if where == "rejected" else -KEPT_DAMAGED]:
-                os.unlink(f"{aside}/{old}")
-        except OSError:  # such as a shared directory of another user
+            os.makedirs(target, mode=0o700, exist_ok=True)
+            os.rename(entry.path, f"{target}/{os.path.basename(entry.path)}")
+            for name in sorted(os.listdir(target))[: -KEPT_REJECTED if folder == "rejected" else -KEPT_DAMAGED]:
+                os.unlink(f"{target}/{name}")
+        except OSError:  # such as a shared outbox, whose folder belongs to another user
             with suppress(OSError):
                 os.unlink(entry.path)
 
     def close(self) -> None:
-        """Let go of the directory; what is in it waits for the next process."""
+        """Release the directory; the next process adopts its files."""
         home, self._home = self._home, []
         for directory in home:
             directory.close()
 
     def release(self) -> None:
-        """Let go of the lock in a forked child: files and lock are the parent's."""
+        """Release the lock in a forked child: files and lock belong to the parent."""
         for directory in self._home:
             directory.release()
 
-    def lose(self, entry: Entry, reason: str, error: Exception) -> None:
-        """Count a file as lost, and set it aside."""
-        self.lost[reason] += entry.count
-        self.notices.warn(reason, "%s is set aside, it cannot be read: %s", entry.path, error)
+    def give_up_damaged(self, entry: Entry, error: Exception) -> None:
+        """Count the events of an unreadable file as lost, and move it to `damaged`."""
+        self.lost["damaged"] += entry.count
+        self.notices.warn("damaged", "%s cannot be read and is moved to damaged/: %s", entry.path, error)
         self.set_aside(entry, "damaged")
 
-    def _let_go(self, entry: Entry) -> None:
+    def _remove(self, entry: Entry) -> None:
         self._size_bytes -= entry.size_bytes
         self._files -= 1

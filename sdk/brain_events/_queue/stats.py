@@ -1,27 +1,34 @@
-"""The account of a client's events: what came in, what became of it."""
+"""The account of a client's events: how many were logged, and what happened to them."""
 
 import msgspec
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Where events are; exact when no call is running.
+    """Counts of events, exact while no call is in progress.
 
     `logged` + `adopted` = `delivered` + `rejected` + the sum of `dropped` + `spooled` + `in_memory`.
     """
 
     logged: int
+    """Events logged through this client."""
     adopted: int = 0
-    """Found in the outbox of a process that had ended."""
+    """Events taken over from the outbox of a process that had ended."""
     delivered: int
+    """Events that the collector has stored."""
     rejected: int
-    """Refused by the collector for good."""
+    """Events that the collector has rejected; they are not sent again."""
     dropped: dict[str, int]
-    """By reason: `before_init`, `buffer_full`, `closed` (logged after), `unsent` (left at close, nowhere to put it),
-    `expired` (waited for 5 days), `damaged` (its file cannot be read), `internal_error`."""
+    """Lost events, counted by the reason of the loss.
+
+    By reason: `before_init`, `before_send` (the hook dropped it or failed), `buffer_full`, `closed` (logged after the
+    client was closed), `unsent` (left when the client closed, without a working outbox), `expired` (waited for 5 days),
+    `damaged` (the file cannot be read), `internal_error`.
+    """
     spooled: int = 0
-    """On disk, not delivered: this process or the next one sends them."""
+    """Events in the outbox; this process or the next one sends them."""
     in_memory: int
+    """Events that wait in memory."""
     not_durable: int = 0
-    """Of those logged in durable mode, the ones that went to memory because the disk failed."""
+    """Events that were kept in memory in durable mode, because the disk failed; other counts include them."""
     newer: int = 0
-    """Files, not events: left in the outbox by a later version of this package, for a process that can read them."""
+    """Files (not events) that a later version of this package left in the outbox, for a process that can read them."""

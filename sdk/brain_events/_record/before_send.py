@@ -1,13 +1,15 @@
-"""`before_send`: an event goes to the application's hook, what may be sent comes out, or nothing.
+"""Call the application's `before_send` hook: an event goes in, the event to send comes out, or None.
 
-The hook runs in the thread that logs, before the event is kept anywhere: what it drops takes no room and reaches no
-disk, durable mode included, and it can look at the context of the call. It fails closed.
+The hook runs in the thread that logs, before the event is kept anywhere. An event that it drops takes no memory and
+reaches no disk, in durable mode either, and the hook can read the context of the call. If it fails, the event is
+dropped.
 """
 
 import logging
 from collections.abc import Callable
 
 from brain_events._record.event import make_event
+from brain_events._record.limits import Limits
 from brain_events.context import silence
 from brain_events.wire import Event
 
@@ -17,24 +19,23 @@ logger = logging.getLogger("brain_events")
 
 
 class Hook:
-    """Calls `before_send`; makes what it returns valid again, since it may have changed anything."""
+    """Calls `before_send`, and makes its result valid again, since the hook may have changed anything."""
 
-    def __init__(self, before_send: BeforeSend, max_bytes: int, allowed_keys: frozenset[str]) -> None:
+    def __init__(self, before_send: BeforeSend, limits: Limits) -> None:
         self._before_send = before_send
-        self._max_bytes = max_bytes
-        self._allowed_keys = allowed_keys
+        self._limits = limits
         self._warned = False
 
     def __call__(self, event: Event) -> Event | None:
-        """Return the event to send; None for one that was dropped, or that the hook failed on."""
+        """Return the event to send; None if the hook dropped it or failed."""
         try:
-            with silence():  # an event logged by the hook would come to the hook, and so on
+            with silence():  # an event that the hook logs would reach the hook again, without end
                 returned = self._before_send(event)
         except Exception as error:  # noqa: BLE001 -- code of the application
-            self._fail(f"it raised {type(error).__name__}")  # not its text, which may hold what must not leave
+            self._warn(f"it raised {type(error).__name__}")  # without the text, which may hold what must not leave
             return None
         if returned is not None and type(returned) is not Event:
-            self._fail(f"it returned neither an Event nor None, but {type(returned).__name__}")
+            self._warn(f"it returned {type(returned).__name__}, not an Event or None")
             return None
         return returned and self._sanitized(returned)
 
@@ -47,12 +48,14 @@ class Hook:
             event.source,
             event.timestamp,
             None,
-            self._max_bytes,
-            self._allowed_keys,
+            self._limits,
         )
 
-    def _fail(self, what: str) -> None:
+    def _warn(self, reason: str) -> None:
+        """Log the first failure; `stats` counts all of them."""
         if not self._warned:
             self._warned = True
-            with silence():  # our logger's handlers are code of the application, too
-                logger.warning("before_send failed, its event is dropped; later ones are only counted: %s", what)
+            with silence():  # the handlers of our logger are code of the application, too
+                logger.warning(
+                    "before_send failed and its event was dropped; later failures are only counted: %s", reason
+                )

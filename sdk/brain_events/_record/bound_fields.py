@@ -1,4 +1,4 @@
-"""Adds the bound fields, and the ids of the current span, to the details of an event."""
+"""Add the bound fields and the ids of the current span to the details of an event."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from brain_events.context import BOUND, SILENT, SilencedError
 
 
 def with_bound(details: Any) -> Any:
-    """Return `details` with the ids of the current span and the bound fields added; `details` win, then the span.
+    """Return `details` with the bound fields and the span's ids added; `details` take precedence, then the ids.
 
     Raises:
-        SilencedError: Nothing may be logged now.
+        SilencedError: The event is logged by code whose events are dropped.
     """
     fields = BOUND.get()
     if fields is not None and SILENT in fields:
@@ -23,5 +23,5 @@ def with_bound(details: Any) -> Any:
         return fields
     try:
         return {**fields, **details}
-    except Exception:  # noqa: BLE001 -- no mapping, or one that raises
+    except Exception:  # noqa: BLE001 -- not a mapping, or one that raises
         return {**fields, "value": details}

@@ -1,7 +1,7 @@
-"""Exceptions: one goes in, its type, message and traceback come out, without the locals, which hold secrets.
+"""Describe an exception: its type, message and traceback, without the local variables, which may hold secrets.
 
-The text is what Python prints, within bounds that `traceback` lacks: it formats every cause of a cause and every
-member of a group, parses each source line for its carets, and asks the disk about every file each time.
+The text is what Python prints, but bounded. The standard `traceback` module has no bounds: it formats every cause of a
+cause and every member of a group, parses each source line for its carets, and checks every file on disk each time.
 """
 
 import linecache
@@ -15,20 +15,20 @@ from brain_events._record.sanitize import TRUNCATED, is_a, name_of, to_text
 
 MAX_TEXT_CHARS = 16 * 1024
 MAX_FRAMES = 50
-"""Of one exception; the innermost are kept, since they tell most."""
+"""Maximum number of frames of one exception; the innermost ones are kept, since they are the most useful."""
 MAX_EXCEPTIONS = 10
-"""Causes and members of groups, all together, in one traceback."""
+"""Maximum number of exceptions in one traceback, causes and members of groups included."""
 MAX_MESSAGE_CHARS = 4 * 1024
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 _Frame = tuple[CodeType, int, dict[str, Any]]
-_error_of: Callable[[BaseException, str], Any] = BaseException.__getattribute__  # past an override that raises
+_error_of: Callable[[BaseException, str], Any] = BaseException.__getattribute__  # bypasses an override that raises
 
 
 def describe_exception(exc_info: Any) -> dict[str, str] | None:
-    """Return type, message and traceback of an exception, an exc_info tuple, or (True) the one being handled."""
+    """Return type, message and traceback of an exception or an exc_info tuple; True means the one being handled."""
     error = exc_info[1] if type(exc_info) is tuple and len(exc_info) == 3 else exc_info
     if not is_a(error, BaseException):
         error = sys.exception()
@@ -39,49 +39,51 @@ def describe_exception(exc_info: Any) -> dict[str, str] | None:
 
 def describe_stack(frame: FrameType | None) -> str:
     """Return the stack that leads to `frame`, as a traceback shows it."""
-    return _end_of("Stack (most recent call last):\n" + "".join(_lines(_frames_above(frame))).rstrip("\n"))
+    stack = "".join(_format_frames(_frames_above(frame)))
+    return _truncate_start("Stack (most recent call last):\n" + stack.rstrip("\n"))
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
-        return _end_of("".join(_chain(error, _Seen())))
+        return _truncate_start("".join(_format_chain(error, _Seen())))
     except Exception as failure:  # noqa: BLE001 -- an exception class of the application may do anything
         return f"[unreadable: {type(failure).__name__}]"
 
 
-def _end_of(text: str) -> str:
+def _truncate_start(text: str) -> str:
     return text if len(text) <= MAX_TEXT_CHARS else TRUNCATED + text[-MAX_TEXT_CHARS:]
 
 
 class _Seen(set[int]):
-    """The exceptions that one traceback tells of: causes can form a cycle, and groups can share members."""
+    """The ids of the exceptions in one traceback: causes can form a cycle, and groups can share members."""
 
-    def admits(self, error: object) -> bool:
+    def add_new(self, error: object) -> bool:
+        """Add `error`; return False if it is not an exception, is in the set already, or the set is full."""
         if not is_a(error, BaseException) or id(error) in self or len(self) >= MAX_EXCEPTIONS:
             return False
         self.add(id(error))
         return True
 
 
-def _chain(error: BaseException, seen: _Seen) -> Iterator[str]:
-    """Tell of `error` after what led to it, the first cause first, as Python does."""
+def _format_chain(error: BaseException, seen: _Seen) -> Iterator[str]:
+    """Yield the text of `error` after the exceptions that led to it, the first cause first, as Python does."""
     chain: list[tuple[BaseException, str]] = []
     link = ""
-    while seen.admits(error):
+    while seen.add_new(error):
         chain.append((error, link))
         if (cause := _error_of(error, "__cause__")) is not None:
             error, link = cause, _CAUSE
         elif not _error_of(error, "__suppress_context__"):
             error, link = _error_of(error, "__context__"), _CONTEXT
-    for one, link_after in reversed(chain):
-        yield from _one(one, seen)
+    for member, link_after in reversed(chain):
+        yield from _format_exception(member, seen)
         yield link_after
 
 
-def _one(error: BaseException, seen: _Seen) -> Iterator[str]:
+def _format_exception(error: BaseException, seen: _Seen) -> Iterator[str]:
     if frames := list(_frames_of(_error_of(error, "__traceback__"))):
         yield "Traceback (most recent call last):\n"
-        yield from _lines(frames)
+        yield from _format_frames(frames)
     message = to_text(error, MAX_MESSAGE_CHARS)
     yield _type_of(error) + (f": {message}\n" if message else "\n")
     notes = getattr(error, "__notes__", None)
@@ -90,12 +92,12 @@ def _one(error: BaseException, seen: _Seen) -> Iterator[str]:
     if is_a(error, BaseExceptionGroup):
         members = BaseExceptionGroup.exceptions.__get__(error)
         for number, member in enumerate(members, 1):
-            if not seen.admits(member):
+            if not seen.add_new(member):
                 yield f"  +---- and {len(members) - number + 1} more\n"
                 return
             seen.discard(id(member))
             yield f"  +---- {number} of {len(members)}\n"
-            for text in _chain(member, seen):
+            for text in _format_chain(member, seen):
                 yield from (f"  | {line}" for line in text.splitlines(keepends=True))
 
 
@@ -119,13 +121,13 @@ def _frames_above(frame: FrameType | None) -> Iterable[_Frame]:
     return frames
 
 
-def _lines(frames: Iterable[_Frame]) -> Iterator[str]:
-    before = ""
+def _format_frames(frames: Iterable[_Frame]) -> Iterator[str]:
+    previous = ""
     for code, number, names in frames:
         text = f'  File "{code.co_filename}", line {number}, in {code.co_name}\n'
-        if text == before:  # a recursion
+        if text == previous:  # a recursion
             yield "    ...\n"
             continue
-        before = text
+        previous = text
         source = linecache.getline(code.co_filename, number, names).strip()
         yield f"{text}    {source}\n" if source else text

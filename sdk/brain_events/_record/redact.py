@@ -1,7 +1,7 @@
-"""The last look at a line before it leaves the process: an encoded event goes in, it comes out without secrets.
+"""Remove secrets from the texts of an encoded event, just before it leaves the process.
 
-A first look, at the bytes, tells in less than a microsecond that nothing in a line resembles a secret. Only what fails
-it is decoded, searched text by text (`_secrets`), and encoded again, within the same limits.
+A check of the bytes takes less than a microsecond and passes every line in which nothing resembles a secret. Only the
+other lines are decoded, searched text by text (`secret_shapes`), and encoded again within the same limits.
 """
 
 from typing import Any
@@ -9,28 +9,30 @@ from typing import Any
 import msgspec
 
 from brain_events._record.event import cut, encode_event
+from brain_events._record.limits import Limits
 from brain_events._record.secret_shapes import may_hold_pair, may_hold_token, scrub_text
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS, Event
 
 _decode = msgspec.json.Decoder(Event).decode
 
 
-def scrub(line: bytes, max_bytes: int, allowed_keys: frozenset[str] = frozenset()) -> bytes:
-    """Return `line`, itself if it is clean, else with every secret replaced by `[scrubbed]`.
+def scrub(line: bytes, limits: Limits) -> bytes:
+    """Return `line` with every secret replaced by `[scrubbed]`; a clean line is returned itself.
 
-    Raises what decoding raises, for a line that `encode_event` did not make.
+    Raises:
+        msgspec.DecodeError: `encode_event` did not make the line. `UnicodeDecodeError` is raised as well.
     """
     text = line.decode("latin-1")  # `in` is twice as fast on str
     if not (may_hold_token(text) or may_hold_pair(text)):
         return line
-    event = _decode(line)
+    event, allowed_keys = _decode(line), limits.allowed_keys
     event_type, message = scrub_text(event.event_type, allowed_keys), scrub_text(event.message, allowed_keys)
     source, details = _scrub_value(event.source, allowed_keys), _scrub_value(event.details, allowed_keys)
     if (event_type, message, source, details) == (event.event_type, event.message, event.source, event.details):
         return line
     event.event_type, event.source = cut(event_type, EVENT_TYPE_MAX_CHARS), cut(source, SOURCE_MAX_CHARS) or None
     event.message, event.details = message, details
-    return encode_event(event, max_bytes, allowed_keys)
+    return encode_event(event, limits)
 
 
 def _scrub_value(value: Any, allowed_keys: frozenset[str]) -> Any:

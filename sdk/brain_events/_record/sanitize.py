@@ -1,7 +1,7 @@
-"""Any Python value goes in, bounded JSON data comes out: secrets scrubbed by key, oddities replaced, nothing raised.
+"""Convert any Python value into bounded JSON data, scrub secrets by their key, and never raise.
 
-Secrets are known by the name of their key. What cannot travel is replaced by a constant in brackets, never by
-something that could show what it hides. Numbers up to 10**300 are kept; NaN becomes null in the encoder.
+The name of a details key tells whether its value is a secret. A value that JSON cannot carry is replaced by a constant
+in brackets, which shows nothing of the value. Numbers up to 10**300 are kept; NaN becomes null in the encoder.
 """
 
 import re
@@ -22,7 +22,7 @@ SCRUBBED: Final = "[scrubbed]"
 TOO_DEEP: Final = "[too deep]"
 TRUNCATED: Final = "[truncated]"
 
-_MAX_KEYS: Final = DETAILS_MAX_KEYS - DETAILS_MAX_DEPTH  # each level has room for the marker that says it was cut
+_MAX_KEYS: Final = DETAILS_MAX_KEYS - DETAILS_MAX_DEPTH  # leaves each level room for the marker of a truncation
 
 _SECRET = re.compile(
     r"passw(or)?d|passphrase|pwd$|secret|authorization|^auth$|cookie|credential|jwt|[cx]srf"
@@ -30,17 +30,17 @@ _SECRET = re.compile(
     r"|token$|(access|auth|api|bearer|id|refresh|session)[_-]?tokens$",
     re.IGNORECASE,
 )
-"""`token` only at the end: `input_tokens` and `token_count` are numbers that people want to see."""
+"""Matches `token` only at the end: `input_tokens` and `token_count` are numbers that people want to see."""
 
-_MEMO_MAX_CHARS = 64  # a longer key is judged each time, so that the memo holds 64 KiB at most
+_CACHED_MAX_CHARS = 64  # longer details keys are not cached, so that the cache holds at most 64 KiB
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MAX_INT = 10**300  # what a double can hold; a number above it is refused by many readers of JSON
+_MAX_INT = 10**300  # fits into a double; many JSON readers refuse a larger number
 
 
 def is_secret(key: str) -> bool:
-    """Tell whether a value under this key is to be scrubbed."""
-    return (_is_secret if len(key) <= _MEMO_MAX_CHARS else _is_secret.__wrapped__)(key)
+    """Return whether a value under this details key must be scrubbed."""
+    return (_is_secret if len(key) <= _CACHED_MAX_CHARS else _is_secret.__wrapped__)(key)
 
 
 @lru_cache(maxsize=1024)
@@ -49,7 +49,7 @@ def _is_secret(key: str) -> bool:
 
 
 def is_a(value: Any, kind: type) -> bool:
-    """Return what `isinstance` does, save that it cannot raise: it never asks the object for its `__class__`."""
+    """Return what `isinstance` returns, but never raise: the object's own `__class__` is not read."""
     return issubclass(type(value), kind)
 
 
@@ -60,18 +60,18 @@ def name_of(kind: type) -> str:
 
 
 def sanitize(value: Any, max_chars: int, allowed_keys: frozenset[str] = frozenset()) -> Any:
-    """Return `value` as JSON data of about `max_chars` characters; what is under `allowed_keys` is no secret."""
+    """Return `value` as JSON data of about `max_chars` characters; values under `allowed_keys` are not scrubbed."""
     return _Walk(max_chars, allowed_keys).clean(value, 0)
 
 
 def to_text(value: Any, max_chars: int) -> str:
-    """Return `value` as a str that JSON and Postgres can carry, cut to about `max_chars`."""
+    """Return `value` as a str that JSON and Postgres can store, truncated to about `max_chars`."""
     walk = _Walk(max_chars)
     return walk.text(value if is_a(value, str) else walk.describe(value))
 
 
 class _Reentry(threading.local):
-    """Set while this thread runs a `repr` or the like of the application for us; such code may log in its turn."""
+    """Set while this thread runs code of the application, such as a `__str__`, which may itself log an event."""
 
     active = False
 
@@ -80,7 +80,7 @@ _reentry = _Reentry()
 
 
 class _Walk:
-    """One walk over one value: how much room is left, and which containers we are inside of."""
+    """One walk over one value: the remaining room in characters, and the containers on the current path."""
 
     def __init__(self, max_chars: int, allowed_keys: frozenset[str] = frozenset()) -> None:
         self.room = max_chars
@@ -117,7 +117,7 @@ class _Walk:
         return value if -_MAX_INT < value < _MAX_INT else f"[integer of {value.bit_length()} bits]"
 
     def nested(self, value: Any, plain: Any, depth: int) -> Any:
-        """Clean `plain`, which holds what `value` holds, unless we are inside of `value` already."""
+        """Clean `plain`, a plain copy of the container `value`, unless `value` is on the current path."""
         if depth >= DETAILS_MAX_DEPTH:
             return TOO_DEEP
         if id(value) in self.inside:
@@ -131,7 +131,7 @@ class _Walk:
         cleaned: dict[str, Any] = {}
         for key, item in list(islice(value.items(), max(self.room, 0) + 1)):
             if self.room <= 0 or self.keys == 0:
-                self.room = 0  # for the lists around us, too: each of their dicts would have a marker
+                self.room = 0  # for the enclosing lists, too: else each of their dicts would get a marker
                 cleaned[TRUNCATED] = True
                 break
             self.keys -= 1
@@ -152,7 +152,7 @@ class _Walk:
         return cleaned
 
     def foreign(self, value: Any, depth: int) -> Any:
-        """Clean what is not plain data."""
+        """Clean a value that is not plain data."""
         plain = _guarded(_unwrap, value, self.room)
         if type(plain) in {dict, list}:
             return self.nested(value, plain, depth)
@@ -163,14 +163,14 @@ class _Walk:
 
 
 def _guarded(convert: Callable[[Any, int], Any], value: Any, room: int) -> Any:
-    """Convert `value` with code of the application, which can raise, and can log an event that holds `value` again."""
+    """Convert `value` by code of the application, which can raise, or log an event that contains `value` again."""
     name = f"<{name_of(type(value))}>"
     if _reentry.active:
         return name
     _reentry.active = True
     try:
         return convert(value, max(room, 0))
-    except Exception as error:  # noqa: BLE001 -- whatever a foreign object raises, its event is stored
+    except Exception as error:  # noqa: BLE001 -- the event is stored whatever the object raises
         return f"{name} [unreadable: {type(error).__name__}]"
     finally:
         _reentry.active = False
@@ -180,7 +180,7 @@ def _to_str(value: Any, _room: int = 0) -> str:
     return str.__str__(str(value))
 
 
-def _unwrap(value: Any, room: int) -> Any:  # noqa: PLR0911 -- one line a kind reads best
+def _unwrap(value: Any, room: int) -> Any:  # noqa: PLR0911 -- one return for each kind of value
     """Return one layer of a foreign object as an exact str, int, float, list or dict."""
     match value:
         case Enum():

@@ -1,8 +1,8 @@
-"""Secrets by their shape: a text goes in, the same text comes out with `[scrubbed]` wherever a secret stood.
+"""Find secrets by their shape, and replace each with `[scrubbed]`.
 
-Two kinds are found. *Tokens* show what they are: bearer tokens, JSON Web Tokens, keys of well-known services and of a
-collector, private keys in PEM, a password in a URL. *Pairs* are `password=...`, `"api_key": "..."`, `Cookie: ...`, in
-any usual syntax, where the name is one whose value would be scrubbed as a key of details.
+Two kinds are found. *Tokens* have a recognisable form: bearer tokens, JSON Web Tokens, keys of well-known services, API
+keys of a collector, private keys in PEM, a password in a URL. *Pairs* are `password=...`, `"api_key": "..."`,
+`Cookie: ...` in any usual syntax, if the value of a details key of that name would be scrubbed.
 """
 
 import re
@@ -15,7 +15,7 @@ NAME_SIGNS: Final = (
     "passw", "passphrase", "pwd", "secret", "token", "auth", "cookie", "credential", "key", "jwt", "srf", "session",
     "signature",
 )  # fmt: skip
-"""One of these is in every name for which `is_secret` holds, once in lower case."""
+"""Every name for which `is_secret` holds contains at least one of these, once it is in lower case."""
 
 _TOKEN = re.compile(
     r"""
@@ -26,15 +26,15 @@ _TOKEN = re.compile(
     | glpat-[\w-]{20,}                                  # GitLab
     | xox[abeoprs]-[\w-]{10,}                           # Slack
     | [rs]k_live_\w{8,}                                 # Stripe
-    | be_[a-z][a-z0-9]{7}_[0-9a-f]{8,}                  # a collector's own API key, be it cut
+    | be_[a-z][a-z0-9]{7}_[0-9a-f]{8,}                  # an API key of a collector, even a truncated one
     """,
     re.VERBOSE | re.ASCII,
 )
-_sign_with_g = re.compile(r"g(?:h[pousr]_|ithub_pat_|lpat-)").search  # as fast as one `in`: a literal comes first
-_sign_of_ours = re.compile(r"be_[a-z][a-z0-9]{7}_", re.ASCII).search
+_sign_with_g = re.compile(r"g(?:h[pousr]_|ithub_pat_|lpat-)").search  # a literal first: as fast as `in`
+_sign_of_api_key = re.compile(r"be_[a-z][a-z0-9]{7}_", re.ASCII).search
 _PEM = re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----).*?(-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)", re.DOTALL)
 _BEARER = re.compile(r"(earer\s{1,4})(?=[^\s\"']*\d|[^\s\"']{20})[\w.~+/=-]{8,}", re.ASCII)  # RFC 6750
-# After a host comes a colon too, but then a port. The repeats are bounded, so that no text takes quadratic time.
+# A colon also follows a host, but then a port follows. Repeats are bounded, so that no text takes quadratic time.
 _URL_PASSWORD = re.compile(r"(://[^\s/?#@:\"'<>]{0,256}:)(?!\d{1,5}(?:[/?#]|\Z))[^\s\"'<>]{1,512}@")
 _URL_TOKEN = re.compile(r"(://)[^\s/?#@:\"'<>]{16,512}@")  # a token in the place of the user
 
@@ -47,14 +47,14 @@ _OPTION_SEPARATOR = re.compile(r"(?:\s|=){1,8}(?!-)")
 _QUOTED = re.compile(
     r"""[bfru]{0,2}(?:(["'])((?:\\.|(?!\1)[^\\]){1,4096})|(\\+["'])((?:(?!\3).){1,4096}))""", re.DOTALL | re.ASCII
 )
-# Not the start of a container, nor a call, as in a line of source code.
+# Neither the start of a container nor a call, as in a line of source code.
 _BARE = re.compile(r"(?![\[{(](?:[\"'\s\]})\\]|scrubbed\])|[\w.]{1,64}\()([^\s,;&\"'<>)\]}|\\]+)", re.ASCII)
 _REST_OF_LINE = re.compile(r"(?!\[scrubbed\])([^\r\n\"'\\]+)")
 _HARMLESS = frozenset({"true", "false", "none", "null", "str", "bytes", "int", "bool", "any", "...", SCRUBBED})
 
 
 def may_hold_token(text: str) -> bool:
-    """Tell whether a closer look is needed; single characters come first, since `in` finds those at once."""
+    """Return whether `text` must be searched for tokens; `in` finds a single character fastest, so those come first."""
     return bool(
         ("@" in text and "://" in text)
         or ("J" in text and "eyJ" in text)
@@ -64,12 +64,12 @@ def may_hold_token(text: str) -> bool:
         or "earer " in text
         or "_live_" in text
         or _sign_with_g(text)
-        or _sign_of_ours(text)
+        or _sign_of_api_key(text)
     )
 
 
 def may_hold_pair(text: str) -> bool:
-    """Tell whether a closer look is needed; in JSON, all but ": " is in a text, if it is there."""
+    """Return whether `text` must be searched for pairs. In JSON every one of these signs but ": " is inside a text."""
     if "=" in text or "'" in text or ("<" in text and "</" in text) or "\\" in text or ": " in text or " --" in text:
         lower = text.lower()
         return any(sign in lower for sign in NAME_SIGNS)
@@ -77,7 +77,7 @@ def may_hold_pair(text: str) -> bool:
 
 
 def scrub_text(text: str, allowed_keys: frozenset[str]) -> str:
-    """Return `text`, itself if it is clean; a pair whose name is in `allowed_keys` is no secret."""
+    """Return `text` without its secrets, or itself if it has none; a name in `allowed_keys` makes no secret pair."""
     if may_hold_token(text):
         text = _URL_TOKEN.sub(rf"\1{SCRUBBED}@", _URL_PASSWORD.sub(rf"\1{SCRUBBED}@", text))
         text = _TOKEN.sub(SCRUBBED, _BEARER.sub(rf"\1{SCRUBBED}", _PEM.sub(rf"\1{SCRUBBED}\2", text)))
@@ -86,26 +86,26 @@ def scrub_text(text: str, allowed_keys: frozenset[str]) -> str:
 
 def _scrub_pairs(text: str, allowed_keys: frozenset[str]) -> str:
     parts: list[str] = []
-    done = 0
+    position = 0
     for start, end in sorted(_secret_values(text, allowed_keys)):
-        if start >= done:
-            parts += text[done:start], SCRUBBED
-        done = max(done, end)
-    return "".join([*parts, text[done:]]) if parts else text
+        if start >= position:
+            parts += text[position:start], SCRUBBED
+        position = max(position, end)
+    return "".join([*parts, text[position:]]) if parts else text
 
 
 def _secret_values(text: str, allowed_keys: frozenset[str]) -> Iterator[tuple[int, int]]:
-    """Find where values stand whose names tell that they are secret."""
-    lower = text.lower() if text.isascii() else text.encode().lower().decode()  # as long as the text: ASCII only
+    """Yield start and end of each value whose name marks it as a secret."""
+    lower = text.lower() if text.isascii() else text.encode().lower().decode()  # keeps the length: ASCII only
     for sign in NAME_SIGNS:
-        at = lower.find(sign)
-        while at >= 0:
-            start, end = _name_around(text, at)
+        sign_at = lower.find(sign)
+        while sign_at >= 0:
+            start, end = _name_around(text, sign_at)
             name = text[start:end]
             if is_secret(name.lstrip("-")) and name not in allowed_keys and (span := _value_after(text, name, end)):
                 yield span
                 end = span[1]
-            at = lower.find(sign, max(end, at + 1))
+            sign_at = lower.find(sign, max(end, sign_at + 1))
 
 
 def _name_around(text: str, at: int) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def _name_around(text: str, at: int) -> tuple[int, int]:
 
 
 def _value_after(text: str, name: str, at: int) -> tuple[int, int] | None:
-    """Return where the value stands that follows a name which ends at `at`, if one does."""
+    """Return start and end of the value after `name`, which ends at `at`; None if no value follows."""
     separator = _SEPARATOR.match(text, at) or (_OPTION_SEPARATOR.match(text, at) if name.startswith("--") else None)
     if separator is None:
         return None

@@ -1,6 +1,6 @@
-"""Trace correlation: a W3C `traceparent` header, or the current OpenTelemetry span, goes in, fields of events come out.
+"""Trace correlation: read the ids of a trace from a W3C `traceparent` header or the current OpenTelemetry span.
 
-OpenTelemetry is never imported here: it is asked only when the application has loaded it.
+OpenTelemetry is never imported here. It is used only if the application has loaded it.
 """
 
 import re
@@ -14,7 +14,7 @@ _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f
 
 
 def parse_traceparent(header: bytes) -> dict[str, str]:
-    """Return `trace_id` and `span_id` (the caller's), or nothing if the header is invalid.
+    """Return `trace_id` and `span_id` (the caller's), or an empty dict if the header is invalid.
 
     W3C Trace Context, section 3.2: zeros and version ff are invalid; versions after 00 may append fields.
     """
@@ -28,12 +28,12 @@ def parse_traceparent(header: bytes) -> dict[str, str]:
 
 
 def with_span(fields: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return `fields` with the ids of the current OpenTelemetry span, if there is one; call it if it is loaded."""
+    """Return `fields` with the ids of the current OpenTelemetry span, if any. OpenTelemetry must be loaded."""
     try:
         context = MODULES[OPENTELEMETRY].get_current_span().get_span_context()
         if not context.is_valid:
             return fields
         ids = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
-    except Exception:  # noqa: BLE001 -- half imported, or not what it seems
+    except Exception:  # noqa: BLE001 -- partially imported, or another module of that name
         return fields
     return {**fields, **ids} if fields else ids

@@ -1,7 +1,7 @@
-"""The doctor: the settings of this environment go in, what is wrong between here and the collector comes out.
+"""The doctor: check the settings of this environment, and find out why events do not arrive at the collector.
 
-`settings` examines the environment, `network` the way to the collector, `spool` the outbox on disk.
-May import the parts of the SDK that it examines. Must not change anything, here or there, nor show a secret.
+`settings` checks the environment, `network` the connection to the collector, `outbox` the batches that wait on disk.
+May import the parts of the SDK that it checks. Must not change anything, here or at the collector, or show a secret.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import TextIO
 
 import msgspec
 
-from brain_events.doctor import network, spool
+from brain_events.doctor import network, outbox
 from brain_events.doctor.finding import Finding
 from brain_events.doctor.settings import Settings, read
 
@@ -19,7 +19,18 @@ _SIGNS = {"ok": "ok   ", "info": "note ", "wrong": "WRONG"}
 def run(
     environ: Mapping[str, str], flags: Mapping[str, str | None], out: TextIO, *, timeout_s: float, as_json: bool
 ) -> int:
-    """Examine everything and write what is found to `out`; return 0 if all is well, 1 if something is wrong."""
+    """Run all checks and write the findings to `out`.
+
+    Args:
+        environ: The environment variables.
+        flags: Settings by name that override the environment, as the arguments of `init` do; None means not set.
+        out: Receives the report.
+        timeout_s: Maximum time to wait for each response, in seconds.
+        as_json: Write JSON, for a program, instead of text.
+
+    Returns:
+        The exit code, which is 0 if nothing is wrong and 1 if something is.
+    """
     settings = read(environ, flags)
     findings: list[Finding] = []
     if not as_json:
@@ -43,11 +54,11 @@ def _examine(settings: Settings, timeout_s: float) -> Iterator[Finding]:
         return
     if settings.url_known:
         yield from network.examine(settings.config, timeout_s)
-    yield from spool.examine(settings.config)
+    yield from outbox.examine(settings.config)
 
 
 def _write_settings(settings: Settings, out: TextIO) -> None:
-    out.write("settings (what an application gives init() itself is not known here)\n")
+    out.write("settings (arguments that an application passes to init() are not known here)\n")
     for name, setting in settings.shown.items():
         value = "" if setting.value is None else str(setting.value)
         out.write(f"  {name:<18} {value:<40} {setting.origin}\n")

@@ -1,4 +1,4 @@
-"""One thing that the doctor has found: what happened, the value, and what to do."""
+"""One finding of the doctor: the fact, its value, and what to do about it."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ Level = Literal["ok", "info", "wrong"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """`what` is a sentence with the value in it, `value` the same for a program; `do` is empty if there is nothing."""
+    """The result of one check: `what` is for a person, `value` for a program, `do` the remedy, or empty."""
 
     check: str
     level: Level
@@ -18,7 +18,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def size(n_bytes: float) -> str:
-    """Return a number of bytes for a person."""
+    """Return a number of bytes as text for a person."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if n_bytes < 1024 or unit == "GiB":
             return f"{n_bytes:.0f} {unit}" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
@@ -27,7 +27,7 @@ def size(n_bytes: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return a time for a person."""
+    """Return a duration as text for a person."""
     for unit, length_s in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}"

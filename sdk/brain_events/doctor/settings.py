@@ -1,4 +1,4 @@
-"""The doctor's look at the settings: flags and environment come in, a `Config` and each value's origin go out."""
+"""The doctor's check of the settings: make a `Config` of flags and environment, with the origin of each value."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,21 +13,21 @@ from brain_events.doctor.finding import Finding
 from brain_events.errors import ConfigError
 
 FROM_ENVIRONMENT: Final = ("url", "api_key", "source", "ca_bundle", "spool_dir", "durable", "fsync")
-"""The settings that `BRAIN_EVENTS_<NAME>` can give."""
+"""The settings that `BRAIN_EVENTS_<NAME>` can set."""
 
 UNKNOWN_URL: Final = "http://unknown.invalid"
 _USER_INFO = re.compile(r"[^\s/'\"]+@")
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A value as it may be shown, and where it is from."""
+    """A value without secrets, and its origin."""
 
     value: Any
     origin: str
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the environment makes of `init()`. `config` is None if it cannot be used; `url_known`: there is a url."""
+    """The settings that `init()` would use here. `config` is None if they are invalid."""
 
     config: Config | None
     url_known: bool
@@ -36,30 +36,30 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def read(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Settings:
-    """Return the settings that an application in this environment has, `flags` in the place of `init`'s arguments."""
-    given = {name: value for name, value in flags.items() if value is not None}
+    """Return the settings of an application in this environment; `flags` override it as the arguments of `init` do."""
+    arguments = {name: value for name, value in flags.items() if value is not None}
     findings = list(_unknown_names(environ))
-    url_known = bool(given.get("url") or environ.get("BRAIN_EVENTS_URL"))
+    url_known = bool(arguments.get("url") or environ.get("BRAIN_EVENTS_URL"))
     if not url_known:
-        do = "set BRAIN_EVENTS_URL, or give init() a url; --url checks one"
-        findings.append(Finding("settings", "wrong", "no url is known: nothing is sent", do=do))
-    arguments: dict[str, Any] = {"url": None, "api_key": None, "source": None} | given
-    if arguments.get("spool_dir") == "none":
-        arguments["spool_dir"] = None
-    arguments["url"] = arguments["url"] or environ.get("BRAIN_EVENTS_URL") or UNKNOWN_URL
+        do = "set BRAIN_EVENTS_URL, or pass a url to init(); --url checks one"
+        findings.append(Finding("settings", "wrong", "no url is set: nothing is sent", do=do))
+    settings: dict[str, Any] = {"url": None, "api_key": None, "source": None} | arguments
+    if settings.get("spool_dir") == "none":
+        settings["spool_dir"] = None
+    settings["url"] = settings["url"] or environ.get("BRAIN_EVENTS_URL") or UNKNOWN_URL
     config = None
     try:
-        config = load(environ, **arguments)
-        findings.append(Finding("settings", "ok", "the settings can be used"))
+        config = load(environ, **settings)
+        findings.append(Finding("settings", "ok", "the settings are valid"))
     except ConfigError as error:
-        what = without_secrets(str(error))
-        findings.append(Finding("settings", "wrong", what, do="init() raises ConfigError with these settings: mend it"))
-    shown = {} if config is None else dict(_shown(config, environ, given, url_known=url_known))
+        do = "init() raises ConfigError with these settings: correct them"
+        findings.append(Finding("settings", "wrong", without_secrets(str(error)), do=do))
+    shown = {} if config is None else dict(_shown(config, environ, arguments, url_known=url_known))
     return Settings(config, url_known, shown, findings)
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` without what stands in it like a password: also `user:password@host` without a scheme."""
+    """Return `text` without anything that looks like a secret, including `user:password@host` without a scheme."""
     return _USER_INFO.sub("[scrubbed]@", scrub_text(text, frozenset()))
 
 
@@ -69,17 +69,17 @@ def _unknown_names(environ: Mapping[str, str]) -> Iterator[Finding]:
         if name.startswith("BRAIN_EVENTS_") and name not in known:
             close = get_close_matches(name, known, 1)
             do = f"did you mean {close[0]}?" if close else f"the SDK reads {', '.join(known)}"
-            yield Finding("settings", "wrong", f"{name} is set, but it is no setting", name, do)
+            yield Finding("settings", "wrong", f"{name} is set, but the SDK has no such setting", name, do)
 
 
 def _shown(
-    config: Config, environ: Mapping[str, str], given: Mapping[str, str], *, url_known: bool
+    config: Config, environ: Mapping[str, str], arguments: Mapping[str, str], *, url_known: bool
 ) -> Iterator[tuple[str, Setting]]:
     for name in Config.__struct_fields__:
         value = getattr(config, name)
         if name == "url" and not url_known:
             value = None
-        yield name, Setting(_safe(name, value, config), _origin(name, environ, given, value))
+        yield name, Setting(_safe(name, value, config), _origin(name, environ, arguments, value))
 
 
 def _safe(name: str, value: Any, config: Config) -> Any:
@@ -94,9 +94,9 @@ def _safe(name: str, value: Any, config: Config) -> Any:
     return without_secrets(str(value))
 
 
-def _origin(name: str, environ: Mapping[str, str], given: Mapping[str, str], value: Any) -> str:
+def _origin(name: str, environ: Mapping[str, str], arguments: Mapping[str, str], value: Any) -> str:
     variable = f"BRAIN_EVENTS_{name.upper()}"
-    if name in given:
+    if name in arguments:
         return f"flag --{name.replace('_', '-')}"
     if name in FROM_ENVIRONMENT and environ.get(variable):
         return f"environment variable {variable}"

@@ -1,12 +1,14 @@
-"""A collector that fails, on loopback: for tests of what your application does then. It stores nothing but in memory.
+"""A collector that fails on request, to test how an application copes. It listens on loopback and stores in memory.
+
+For example::
 
     with FaultyCollector("hang") as collector:
         brain_events.init(collector.url, spool_dir=None)
         ...
-        collector.fault = None                      # it is well again
+        collector.fault = None                      # it works again
     assert len(collector.events) == 3
 
-Or as a process of its own: `python -m brain_events.testing.faulty hang --port 8001`.
+Or as a separate process: `python -m brain_events.testing.faulty hang --port 8001`.
 """
 
 import argparse
@@ -29,17 +31,17 @@ from brain_events.testing import FAULTY_URLS
 from brain_events.wire import BATCH_PATH, KEY_HEADER, BatchAnswer, Event
 
 FAULTS: Final = {
-    "refuse": "nobody listens: connections are refused",
-    "hang": "takes the request, never answers",
-    "drip": "answers one byte each 0.2 s",
-    "cut": "stores the batch, then cuts the connection without an answer",
-    "busy": "429 with Retry-After",
-    "garbage": "answers with bytes that are no HTTP",
-    "page": "200 with an HTML page, as a captive portal does",
-    "unauthorized": "401, as with a wrong key",
-    "error": "500",
+    "refuse": "refuses connections",
+    "hang": "accepts the request, never responds",
+    "drip": "responds with one byte every 0.2 s",
+    "cut": "stores the batch, then closes the connection without a response",
+    "busy": "responds with 429 and Retry-After",
+    "garbage": "responds with bytes that are not HTTP",
+    "page": "responds with 200 and an HTML page, as a captive portal does",
+    "unauthorized": "responds with 401, as for a wrong API key",
+    "error": "responds with 500",
 }
-"""What can be wrong, and how it shows."""
+"""Each fault by name, and what the collector does then."""
 
 DRIP_S = 0.2
 
@@ -47,58 +49,65 @@ _Script = tuple[int, dict[str, str], bytes]
 
 
 class FaultyCollector:
-    """Takes events as the collector does, each key once, and fails as it is told to. A context manager.
+    """Stores events as a collector does, each batch once, and fails on request. Use it as a context manager.
 
-    `fault` is one of `FAULTS`, or None: well. It can be set at any time; `once` comes before it.
+    Args:
+        fault: One of `FAULTS`, or None to work without a fault. The attribute `fault` can be set at any time.
+        port: The port to listen on, on 127.0.0.1; 0 means a free one.
+        retry_after_s: The Retry-After of the fault `busy`, in seconds.
     """
 
     def __init__(self, fault: str | None = None, *, port: int = 0, retry_after_s: int = 1) -> None:
         self.retry_after_s = retry_after_s
         self.requests = 0
-        """How many there were, GET included, whatever became of them."""
+        """Number of requests, GET and failed ones included."""
         self.tell: Callable[[str], object] = lambda _line: None
-        """Called with one line on each request."""
+        """Called with one line about each request."""
         self._stored: dict[str, list[Event]] = {}
         self._next: deque[str] = deque()
         self._guard = threading.Lock()
         self._port = port
         self._server: _Server | None = None
-        self._fault = _known(fault)
+        self._fault = _checked(fault)
 
     @property
     def url(self) -> str:
-        """Its address; while it is entered."""
+        """Its address, inside the `with` block."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def events(self) -> list[Event]:
-        """Every event it has stored, in the order of the batches."""
+        """Every stored event, in the order of the batches."""
         with self._guard:
             return [event for events in self._stored.values() for event in events]
 
     @property
     def batches(self) -> int:
-        """How many batches it has stored."""
+        """Number of stored batches."""
         return len(self._stored)
 
     @property
     def fault(self) -> str | None:
-        """What is wrong now."""
+        """The current fault."""
         return self._fault
 
     @fault.setter
     def fault(self, fault: str | None) -> None:
-        self._fault = _known(fault)
+        self._fault = _checked(fault)
         if fault == "refuse":
             self._stop()
         elif self._server is None:
             self._start()
 
     def once(self, *faults: str) -> None:
-        """Fail so on the next requests, one each; not `refuse`."""
+        """Fail the next requests, one fault for each, before `fault` applies again.
+
+        Args:
+            faults: Names of `FAULTS`, except `refuse`.
+        """
         if "refuse" in faults:
-            raise ValueError("a request that is made cannot be refused; set `fault` instead")
-        self._next.extend(fault for fault in faults if _known(fault))
+            raise ValueError("refuse applies to connections, not to requests; set `fault` instead")
+        self._next.extend(fault for fault in faults if _checked(fault))
 
     def __enter__(self) -> Self:
         self._start()
@@ -113,13 +122,13 @@ class FaultyCollector:
         self._stop()
 
     def judge(self) -> str | None:
-        """Count a request, and return what goes wrong with it."""
+        """Count a request, and return its fault."""
         with self._guard:
             self.requests += 1
             return self._next.popleft() if self._next else self._fault
 
     def take(self, key: str, events: list[Event]) -> bool:
-        """Store a batch; return whether it was known."""
+        """Store a batch; return whether it was stored before."""
         with self._guard:
             duplicate = key in self._stored
             self._stored.setdefault(key, events)
@@ -135,7 +144,7 @@ class FaultyCollector:
         if server is not None:
             server.shutdown()
             server.server_close()
-            server.leave()
+            server.cut_connections()
 
 
 class _Server(ThreadingHTTPServer):
@@ -156,15 +165,15 @@ class _Server(ThreadingHTTPServer):
         self._open.discard(request)
         super().shutdown_request(request)
 
-    def leave(self) -> None:
-        """Cut every connection."""
+    def cut_connections(self) -> None:
+        """Close every open connection."""
         self.stopping.set()
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has left is no error of ours."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -174,12 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answers = {"/livez": {"status": "alive"}, "/readyz": {"status": "ready", "reasons": []}, "/api/events": []}
-        found = answers.get(self.path.partition("?")[0])
-        self._meet(lambda: _problem(404, "not_found") if found is None else _json(200, found), "")
+        content = answers.get(self.path.partition("?")[0])
+        self._respond(lambda: _problem(404, "not_found") if content is None else _json(200, content), "")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._meet(lambda: self._take(body), self.headers.get(KEY_HEADER, ""))
+        self._respond(lambda: self._take(body), self.headers.get(KEY_HEADER, ""))
 
     def log_message(self, *_: Any) -> None: ...
 
@@ -195,8 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         receipt = BatchAnswer(len(events), len(events), 0, duplicate, [], errors_truncated=False)
         return _json(200, msgspec.to_builtins(receipt))
 
-    def _meet(self, well: Callable[[], _Script], key: str) -> None:
-        """Answer the request, or fail it."""
+    def _respond(self, respond_well: Callable[[], _Script], key: str) -> None:
+        """Respond to the request, or fail as the current fault says."""
         collector = self.server.collector
         fault = collector.judge()
         collector.tell(f"{self.command} {self.path} {key} {fault or 'well'}".replace("  ", " "))
@@ -208,45 +217,45 @@ class _Handler(BaseHTTPRequestHandler):
             case "garbage":
                 self.wfile.write(bytes(range(256)) * 4)
             case "cut":
-                well()
+                respond_well()
             case "busy":
-                self._answer(*_problem(429, "too_many_requests", **{"Retry-After": str(collector.retry_after_s)}))
+                self._send(*_problem(429, "too_many_requests", **{"Retry-After": str(collector.retry_after_s)}))
             case "page":
-                self._answer(200, {"Content-Type": "text/html"}, b"<html><body>Please log in</body></html>")
+                self._send(200, {"Content-Type": "text/html"}, b"<html><body>Please log in</body></html>")
             case "unauthorized":
-                self._answer(*_problem(401, "unauthorized"))
+                self._send(*_problem(401, "unauthorized"))
             case "error":
-                self._answer(*_problem(500, "internal_error"))
+                self._send(*_problem(500, "internal_error"))
             case "drip" | None:
-                self._answer(*well(), drip=fault == "drip")
+                self._send(*respond_well(), drip=fault == "drip")
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes, *, drip: bool = False) -> None:
+    def _send(self, status: int, headers: dict[str, str], body: bytes, *, drip: bool = False) -> None:
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
-        for at in range(len(body) if drip else 0):
-            self.wfile.write(body[at : at + 1])
+        for position in range(len(body) if drip else 0):
+            self.wfile.write(body[position : position + 1])
             if self.server.stopping.wait(DRIP_S):
                 return
         self.wfile.write(b"" if drip else body)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one until Ctrl-C."""
+    """Run a faulty collector until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m brain_events.testing.faulty", description=(__doc__ or "").partition("\n")[0]
     )
+    parser.add_argument("fault", nargs="?", choices=[*FAULTS, "none"], default="none", help="the fault (default: none)")
+    parser.add_argument("--port", type=int, default=0, help="the port on 127.0.0.1 (default: a free one)")
     parser.add_argument(
-        "fault", nargs="?", choices=[*FAULTS, "none"], default="none", help="what is wrong; none: nothing"
+        "--retry-after", type=int, default=1, metavar="S", help="the Retry-After of `busy` (default: 1)"
     )
-    parser.add_argument("--port", type=int, default=0, help="where to listen on 127.0.0.1; 0: a free one")
-    parser.add_argument("--retry-after", type=int, default=1, metavar="S", help="what `busy` asks for")
-    given = parser.parse_args(arguments)
-    fault = None if given.fault == "none" else given.fault
-    with FaultyCollector(fault, port=given.port, retry_after_s=given.retry_after) as collector:
+    options = parser.parse_args(arguments)
+    fault = None if options.fault == "none" else options.fault
+    with FaultyCollector(fault, port=options.port, retry_after_s=options.retry_after) as collector:
         collector.tell = _say
-        _say(f"{collector.url} {FAULTS.get(given.fault, 'takes events')}; Ctrl-C ends it")
+        _say(f"{collector.url} {FAULTS.get(options.fault, 'accepts events')}; press Ctrl-C to stop")
         with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)
@@ -258,7 +267,7 @@ def _say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 -- a command
 
 
-def _known(fault: str | None) -> str | None:
+def _checked(fault: str | None) -> str | None:
     if fault is not None and fault not in FAULTS:
         raise ValueError(f"fault is {fault!r}; use one of {', '.join(FAULTS)}, or None")
     return fault
@@ -269,7 +278,13 @@ def _json(status: int, content: object) -> _Script:
 
 
 def _problem(status: int, code: str, **headers: str) -> _Script:
-    body = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": f"told to say {code}"}
+    body = {
+        "type": "about:blank",
+        "title": code,
+        "status": status,
+        "code": code,
+        "detail": f"the faulty collector responds with {code}",
+    }
     return status, {"Content-Type": "application/problem+json", **headers}, json.dumps(body).encode()
 
 

@@ -1,7 +1,7 @@
-"""A plugin of pytest, loaded with it: no test run of an application sends events, and a fixture shows them.
+"""The pytest plugin, which pytest loads automatically: test runs send no events, and a fixture captures them.
 
-It holds for the process that runs the tests (each process, with pytest-xdist), not for those that tests start.
-`-p no:brain_events` leaves it out: then events are sent, if the application says so.
+It applies to the process that runs the tests (each process, with pytest-xdist), not to processes that tests start.
+`-p no:brain_events` disables it: then events are sent if the application calls `init`.
 """
 
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Turn sending off, should the plugin have come too late for the other hook (`pytest_plugins = ...`)."""
+    """Turn sending off if the plugin was loaded too late for the other hook (`pytest_plugins = ...`)."""
     _turn_off(config)
 
 
 def pytest_report_header() -> str:
-    """Say so."""
-    return "brain-events: events are not sent by this process (-p no:brain_events: they are)"
+    """Report that sending is off."""
+    return "brain-events: this process does not send events (-p no:brain_events disables this)"
 
 
 @pytest.fixture
 def brain_events() -> Iterator[list[Event]]:
-    """Every event that the test logs, in order: a list of `brain_events.Event`; nothing is sent."""
+    """Every event that the test logs, in order, as a list of `brain_events.Event`; nothing is sent."""
     with capture_events() as events:
         yield events
 

@@ -26,7 +26,7 @@ def test_the_whole_path(browser: Browser, collector: CollectorProcess) -> None:
         page = live.open()
         expect(page.locator(".tail")).to_have_text("Live")
         search(page, "severity:error")
-        expect(page.locator(".end")).to_have_text("50 events; that is all of this time range.")
+        expect(page.locator(".end")).to_have_text("50 events. No more in this time range.")
         for key in "jjkj":
             page.keyboard.press(key)
         page.keyboard.press("Enter")
@@ -35,7 +35,7 @@ def test_the_whole_path(browser: Browser, collector: CollectorProcess) -> None:
         expect(rows(page).nth(1)).to_have_attribute("aria-selected", "true")
 
         drawer.get_by_role("button", name="Copy JSON").click()
-        expect(page.locator(".toast")).to_contain_text("on the clipboard")
+        expect(page.locator(".toast")).to_have_text("Event copied.")
         copied = msgspec.json.decode(page.evaluate("navigator.clipboard.readText()"))
         assert copied == collector.get(f"/api/events/{copied['id']}")
 
@@ -59,7 +59,7 @@ def test_the_whole_path(browser: Browser, collector: CollectorProcess) -> None:
         expect(rows(page)).to_have_count(3)
 
         page.get_by_role("button", name="Copy link").click()
-        expect(page.locator(".toast")).to_contain_text("on the clipboard")
+        expect(page.locator(".toast")).to_have_text("Link copied. Its time range is fixed.")
         link = page.evaluate("navigator.clipboard.readText()")
         post(collector, [made(5, details={"number": number})])
         expect(rows(page)).to_have_count(4)
@@ -81,12 +81,12 @@ def test_a_row_that_is_looked_at_stays_where_it_is(live: Tab, collector: Collect
     page.mouse.wheel(0, 1_000)
     pill = page.locator(".pill")
     wait_until(lambda: page.evaluate("document.querySelector('.scroller').scrollTop") > 900, "it has scrolled")
-    expect(page.locator(".end")).to_have_text("200 events; scroll for more.")
+    expect(page.locator(".end")).to_have_text("200 events loaded. Scroll to load more.")
     before = at_top(page)
 
     for _ in range(5):
         post(collector, [made(number, source="test") for number in range(40)])
-    expect(pill).to_have_text("200 new")
+    expect(pill).to_have_text("200 new events")
     assert at_top(page) == before
 
     pill.click()
@@ -131,7 +131,7 @@ def test_a_pause_holds_what_comes(live: Tab, collector: CollectorProcess) -> Non
     expect(page.locator(".tail")).to_have_text("Paused")
     post(collector, [made(number, source="test") for number in range(7)])
 
-    expect(page.locator(".pill")).to_have_text("7 new")
+    expect(page.locator(".pill")).to_have_text("7 new events")
     assert page.locator(".end").inner_text() == shown
     page.keyboard.press("p")
     expect(page.locator(".pill")).to_be_hidden()
@@ -178,7 +178,7 @@ def test_a_gap_in_the_stream_leaves_no_hole_in_the_list(browser: Browser) -> Non
         expect(page.locator(".end")).not_to_have_text(re.compile("^10 events"))
         scroll_to_the_end(page)
 
-        expect(page.locator(".end")).to_have_text("1,210 events; that is all of this time range.")
+        expect(page.locator(".end")).to_have_text("1,210 events. No more in this time range.")
         live.has_no_complaints(collector_was_away=True)
 
 
@@ -201,7 +201,7 @@ def test_all_pages_of_a_list_come_by_scrolling(view: Tab) -> None:
     expect(rows(page).first).to_be_visible()
     scroll_to_the_end(page)
 
-    expect(page.locator(".end")).to_have_text("250 events; that is all of this time range.")
+    expect(page.locator(".end")).to_have_text("250 events. No more in this time range.")
     assert rows(page).count() < 100
 
 
@@ -210,6 +210,6 @@ def scroll_to_the_end(page: Page) -> None:
 
     def is_there() -> bool:
         page.mouse.wheel(0, 5_000)
-        return "that is all" in page.locator(".end").inner_text()
+        return "No more" in page.locator(".end").inner_text()
 
     wait_until(is_there, "the last page is there")

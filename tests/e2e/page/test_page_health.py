@@ -11,12 +11,12 @@ def test_it_tells_how_the_collector_is_and_when_it_is_away(live: Tab, collector:
     page = live.open("#health")
     verdict = page.locator(".verdict h2")
     expect(verdict).to_have_text("Ready")
-    for title in ("Database", "Cache", "Engines", "Canary", "Intake", "Process"):
+    for title in ("Database", "Cache", "Engines", "Canary", "Ingest", "Process"):
         expect(page.get_by_role("region", name=title, exact=True)).to_be_visible()
     expect(page.get_by_role("region", name="Database", exact=True)).to_contain_text("up")
 
     collector.kill()
-    expect(verdict).to_have_text("The collector is away")
+    expect(verdict).to_have_text("Unreachable")
     expect(page.get_by_role("region", name="Database", exact=True)).to_be_visible()  # as it was seen last
     collector.start()
     expect(verdict).to_have_text("Ready")
@@ -30,7 +30,7 @@ def test_it_tells_what_sdks_dropped(live: Tab, collector: CollectorProcess) -> N
     region = page.get_by_role("region", name="Dropped by SDKs")
     expect(region).to_contain_text("120 events were dropped: disk 20, memory 100")
 
-    region.get_by_role("link", name="all").click()
+    region.get_by_role("link", name="View all").click()
     expect(page.get_by_role("searchbox")).to_have_value("type:sdk_report")
     expect(page.locator(".sheet [role=row]")).to_have_count(1)
     live.has_no_complaints()

@@ -39,14 +39,14 @@ def test_a_search_becomes_parameters(view: Tab, text: str, parameters: list[tupl
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("severity:bad", "severity:bad is none of info, warning, error, critical"),
-        ("colour:red", 'There is no field colour.*in quotes: "colour:red"'),
-        ("severity:error severity:info", "severity stands twice"),
-        ("severity:error severity_min:info", "cannot stand together"),
+        ("severity:bad", "severity:bad is not a severity. The severities are info, warning, error, critical"),
+        ("colour:red", 'Unknown field colour.*quote it: "colour:red"'),
+        ("severity:error severity:info", "severity appears more than once"),
+        ("severity:error severity_min:info", "cannot be combined"),
         ("-source:shop", "only words can be excluded"),
-        ('"a phrase', "A quote is not closed"),
+        ('"a phrase', "Missing closing quote"),
         ("source:", "source: needs a value"),
-        ("word " * 60, "more than 256 characters"),
+        ("word " * 60, "exceed 256 characters"),
     ],
 )
 def test_what_is_wrong_with_a_search_is_said_and_nothing_is_asked(view: Tab, text: str, problem: str) -> None:
@@ -59,7 +59,7 @@ def test_what_is_wrong_with_a_search_is_said_and_nothing_is_asked(view: Tab, tex
 
     view.requests.clear()
     page = view.open(f"#events?{urlencode({'q': text})}")
-    expect(page.locator(".middle .empty")).to_have_text("Mend the search to see events.")
+    expect(page.locator(".middle .empty")).to_have_text("Correct the search to see events.")
     assert [url for url in view.requests if "/api/events" in url] == []
 
 
@@ -156,7 +156,7 @@ def test_loading_empty_and_broken_do_not_look_alike(view: Tab) -> None:
     for route in held:
         route.continue_()
     page.unroute_all()
-    expect(page.locator(".middle .empty")).to_contain_text("No events match in the last 24 hours.")
+    expect(page.locator(".middle .empty")).to_contain_text("No matching events in the last 24 hours.")
 
     search(page, "details." + "a." * 40 + "a:1")
     expect(page.locator(".middle > .failed")).to_contain_text("keys deep")

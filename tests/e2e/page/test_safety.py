@@ -67,10 +67,10 @@ def test_a_key_is_asked_for_and_kept_from_scripts(browser: Browser) -> None:
         expect(page.get_by_label("API key")).to_be_visible()
         assert locked.axe() == []
         page.get_by_label("API key").fill("wrong")
-        page.get_by_role("button", name="Open").click()
+        page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("alert")).to_be_visible()
         page.get_by_label("API key").fill(KEY)
-        page.get_by_role("button", name="Open").click()
+        page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("region", name="Types")).to_be_visible()
         assert page.evaluate("document.cookie") == ""
         page.get_by_role("button", name="Sign out").click()
@@ -88,12 +88,12 @@ def test_a_page_that_is_open_when_its_key_is_revoked_says_so(browser: Browser) -
         key = client.post("/api/keys", json={"name": "n", "scopes": ["read"]}).json()
         page = open_one.open()
         page.get_by_label("API key").fill(key["key"])
-        page.get_by_role("button", name="Open").click()
+        page.get_by_role("button", name="Sign in").click()
         expect(page.locator(".tail")).to_have_text("Live")
         assert client.delete(f"/api/keys/{key['id']}").status_code == 204
-        expect(page.get_by_role("alert")).to_have_text("The API key is no longer good: it was revoked, or has expired.")
+        expect(page.get_by_role("alert")).to_have_text("The API key is no longer valid. It has expired or was revoked.")
         page.get_by_label("API key").fill(KEY)
-        page.get_by_role("button", name="Open").click()
+        page.get_by_role("button", name="Sign in").click()
         expect(page.locator(".tail")).to_have_text("Live")
 
 
@@ -107,4 +107,6 @@ def test_it_works_below_any_path(browser: Browser, seeded: CollectorProcess) -> 
         expect(page.locator(".end")).not_to_have_text(re.compile("^100 events"))
         rows(page).nth(12).click()
         expect(page.locator(".drawer .fields")).to_be_visible()
+        links = page.get_by_role("navigation", name="Documentation").get_by_role("link")
+        assert links.evaluate_all("all => all.map((link) => link.href)") == [f"{url}/docs", f"{url}/manual/"]
         view.has_no_complaints()

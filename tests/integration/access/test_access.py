@@ -11,7 +11,8 @@ import pytest
 
 from brain_collector.api.events import REVALIDATE
 from brain_collector.errors import SettingsError
-from brain_collector.http.problem import SECURITY_HEADERS
+from brain_collector.http.security_headers import SECURITY_HEADERS
+from brain_collector.metrics import Metrics
 from brain_collector.server.app import OPERATIONS, create_app
 from brain_collector.settings import Settings
 from tests.conftest import Serve
@@ -195,7 +196,7 @@ async def test_with_a_key_any_host_name_is_answered_unless_some_are_listed(setti
 def test_an_address_open_to_the_network_needs_a_key(settings: Settings) -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "collector.example"):
         with pytest.raises(SettingsError, match="BRAIN_COLLECTOR_API_KEY") as refused:
-            create_app(msgspec.structs.replace(settings, host=host))
+            create_app(msgspec.structs.replace(settings, host=host), Metrics())
 
         assert host in str(refused.value)
         assert "--insecure" in str(refused.value)
@@ -203,9 +204,9 @@ def test_an_address_open_to_the_network_needs_a_key(settings: Settings) -> None:
 
 def test_a_key_insecure_or_loopback_will_do(settings: Settings) -> None:
     for changes in ({"api_key": KEY}, {"insecure": True}):
-        create_app(msgspec.structs.replace(settings, host="0.0.0.0", **changes))
+        create_app(msgspec.structs.replace(settings, host="0.0.0.0", **changes), Metrics())
     for host in ("127.0.0.1", "::1", "localhost"):
-        create_app(msgspec.structs.replace(settings, host=host))
+        create_app(msgspec.structs.replace(settings, host=host), Metrics())
 
 
 # -- headers

@@ -21,7 +21,8 @@ from brain_collector.access.guard import Guard, caller_of
 from brain_collector.access.keyring import SCOPES, Key, Keyring
 from brain_collector.api.operation import Operation
 from brain_collector.errors import SettingsError, Unauthorized
-from brain_collector.server.app import OPERATIONS, create_app
+from brain_collector.metrics import Metrics
+from brain_collector.server.app import OPERATIONS, RULES, create_app
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.support.collector import answer_of, collector_process, event, new_database, outcome, own_events, sql
@@ -73,7 +74,9 @@ async def test_a_key_opens_what_its_scope_says_and_nothing_else(
     for scope, answer in answers.items():
         if operation.scope and scope != operation.scope:
             assert outcome(answer) == (403, "forbidden")
-            assert answer.json()["detail"] == f"this needs a key with the scope {operation.scope}; yours has {scope}"
+            assert (
+                answer.json()["detail"] == f"this needs an API key with the scope {operation.scope}; yours has {scope}"
+            )
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/nowhere"])
@@ -97,7 +100,11 @@ def test_an_operation_that_declares_no_scope_cannot_be_written() -> None:
 
 def test_only_get_is_routed_to_what_is_no_operation() -> None:
     known = {operation.path for operation in OPERATIONS}
-    others = [route for route in create_app(Settings()).routes if isinstance(route, Route) and route.path not in known]
+    others = [
+        route
+        for route in create_app(Settings(), Metrics()).routes
+        if isinstance(route, Route) and route.path not in known
+    ]
 
     assert {method for route in others for method in route.methods or ()} == {"GET", "HEAD"}
 
@@ -127,7 +134,7 @@ async def test_scopes_add_up_and_are_listed_once(locked: httpx.AsyncClient) -> N
     url = created.headers["location"]
     assert (await locked.put(url, json={"message": "x"})).status_code == 200
     refused = await locked.get(url)
-    assert refused.json()["detail"] == "this needs a key with the scope read; yours has ingest, write"
+    assert refused.json()["detail"] == "this needs an API key with the scope read; yours has ingest, write"
 
 
 async def test_a_probe_shows_its_details_to_a_key_that_may_read(locked: httpx.AsyncClient) -> None:
@@ -197,7 +204,7 @@ async def test_the_caller_is_named(settings: Settings) -> None:
         await PlainTextResponse(caller_of(scope))(scope, receive, send)
 
     async def caller(ring: Keyring, path: str, given: str) -> str:
-        guard = Guard(tell, settings=locked_settings, keyring=ring, operations=OPERATIONS)
+        guard = Guard(tell, settings=locked_settings, keyring=ring, rules=RULES)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://x") as client:
             return (await client.get(path, headers=bearer(given))).text
 
@@ -515,10 +522,10 @@ async def test_require_key_closes_a_collector_that_has_none_and_says_so(
 
 def test_a_public_address_needs_a_bootstrap_key_or_require_key(settings: Settings) -> None:
     public = msgspec.structs.replace(settings, host="0.0.0.0")
-    create_app(msgspec.structs.replace(public, require_api_key=True))
+    create_app(msgspec.structs.replace(public, require_api_key=True), Metrics())
 
     with pytest.raises(SettingsError, match="--require-api-key"):
-        create_app(public)
+        create_app(public, Metrics())
 
 
 # -- without the database
@@ -678,9 +685,9 @@ async def test_what_the_command_cannot_do_is_one_line(locked: httpx.AsyncClient)
     url = str(locked.base_url)
     whole = keyring.draw().text
     failures = {
-        ("revoke", "nothing"): "there is no key 'nothing'",
-        ("revoke", whole): "there is no key",
-        ("create", "a\nb", "--scope", "read"): "answered 422: name cannot be taken",
+        ("revoke", "nothing"): "there is no API key 'nothing'",
+        ("revoke", whole): "there is no API key",
+        ("create", "a\nb", "--scope", "read"): "returned 422: name cannot be taken",
     }
     for arguments, expected in failures.items():
         code, out, said = await run(url, *arguments, key=KEY)

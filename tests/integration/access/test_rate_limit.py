@@ -14,6 +14,7 @@ import redis.asyncio
 from brain_collector.access.rate_limit import RateLimit
 from brain_collector.cache import RedisCache
 from brain_collector.errors import RateLimited
+from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
 from brain_events.client import Client
 from brain_events.config import Config
@@ -115,7 +116,7 @@ async def test_collectors_share_a_limit_through_redis(settings: Settings) -> Non
 
 def patient(settings: Settings, namespace: str, more: str = "") -> RedisCache:
     """Return a cache that does not take a slow machine for a lost Redis."""
-    return RedisCache(f"{settings.redis_url}{more}", namespace=namespace, patience_s=30)
+    return RedisCache(f"{settings.redis_url}{more}", Metrics(), namespace=namespace, patience_s=30)
 
 
 async def test_callers_do_not_share_a_limit(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What is open when its key is revoked or expires: it ends, on every collector, and who comes again is refused."""
+"""An open response whose API key is revoked or expires ends, on every collector; the next request is refused."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -125,4 +125,4 @@ async def test_tail_says_that_its_key_is_refused_and_ends(locked: httpx.AsyncCli
         await eventually(seen, "the event is printed")
         await locked.delete(f"/api/keys/{key['id']}", headers=BOOTSTRAP)
         assert await tail.process.wait() == 4
-        await tail.until_said("answered 401: the API key is wrong or revoked")
+        await tail.until_said("returned 401: the API key is wrong or revoked")

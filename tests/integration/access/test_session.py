@@ -273,7 +273,7 @@ async def test_a_wrong_bearer_key_is_not_made_good_by_a_session(logged_in: httpx
 
 
 async def test_a_session_writes_beside_a_remembered_password(logged_in: httpx.AsyncClient) -> None:
-    """Who has read `/docs` by Basic has a browser that sends it along for ever."""
+    """A browser that has read `/docs` with Basic credentials sends them along from then on."""
     for password in (KEY, "wrong"):
         logged_in.headers["Authorization"] = "Basic " + base64.b64encode(f"u:{password}".encode()).decode()
         logged_in.headers.update(own(logged_in))

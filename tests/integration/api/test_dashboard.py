@@ -1,4 +1,4 @@
-"""The page: what is served of a build, to whom, and what a browser may keep of it."""
+"""The dashboard: which files of a build are served, with which access, and what a browser may cache."""
 
 import asyncio
 import gzip

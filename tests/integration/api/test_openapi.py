@@ -19,6 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from brain_collector.api.openapi import document
 from brain_collector.api.operation import Operation
+from brain_collector.metrics import Metrics
 from brain_collector.server.app import OPERATIONS, create_app
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, KEY_HEADER
@@ -28,7 +29,7 @@ from tests.support.waiting import PATIENCE_S
 
 UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BEARER = {"Authorization": "Bearer s3cret-key"}
-UNDESCRIBED = {"/", "/assets/{name}", "/openapi.json", "/docs"}
+UNDESCRIBED = {"/", "/assets/{name}", "/openapi.json", "/docs", "/manual", "/manual/{name:path}"}
 CHECKS = [
     checks.not_a_server_error,
     openapi_checks.status_code_conformance,
@@ -51,7 +52,7 @@ def test_document_operations_and_routes_are_the_same() -> None:
     described = {
         (method.upper(), path) for path, methods in document(OPERATIONS)["paths"].items() for method in methods
     }
-    every = create_app(Settings()).routes
+    every = create_app(Settings(), Metrics()).routes
     routes = [route for route in every if isinstance(route, Route)]
     sockets = {route.path for route in every if isinstance(route, WebSocketRoute)}
     routed = {

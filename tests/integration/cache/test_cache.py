@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brain_collector.cache import ENTRY_BYTES, Cache, CacheScope, MemoryCache, RedisCache, open_cache
+from brain_collector.cache import Cache, CacheScope, MemoryCache, RedisCache, open_cache
+from brain_collector.cache.memory import ENTRY_BYTES
 from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
+from brain_collector.metrics import Metrics
 from tests.support.engines import scratch_dir
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -116,12 +118,12 @@ async def opened(cache: Cache) -> AsyncIterator[Cache]:
 
 
 def connect(server: Server) -> RedisCache:
-    return RedisCache(server.url, retry_interval_s=0.01, patience_s=0.5)
+    return RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=0.5)
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
-    cache = MemoryCache() if request.param == "memory" else connect(request.getfixturevalue("server"))
+    cache = MemoryCache(Metrics()) if request.param == "memory" else connect(request.getfixturevalue("server"))
     async with opened(cache):
         await warm(cache)
         yield cache
@@ -272,7 +274,10 @@ async def test_a_key_may_hold_any_text(cache: Cache) -> None:
 
 
 async def test_the_memory_cache_holds_no_more_bytes_than_it_may_and_drops_the_least_recently_used() -> None:
-    cache, truth = MemoryCache(max_bytes=2 * (1 + 9 + ENTRY_BYTES)), Truth()  # a key has one byte, a value nine
+    cache, truth = (
+        MemoryCache(Metrics(), max_bytes=2 * (1 + 9 + ENTRY_BYTES)),
+        Truth(),
+    )  # a key has one byte, a value nine
 
     async def read(*keys: str) -> None:
         for key in keys:
@@ -288,11 +293,11 @@ async def test_the_memory_cache_holds_no_more_bytes_than_it_may_and_drops_the_le
 
 def test_a_url_of_another_scheme_is_refused() -> None:
     with pytest.raises(ValueError, match="scheme"):
-        open_cache("http://localhost")
+        open_cache("http://localhost", Metrics())
 
 
 async def test_without_a_url_the_cache_is_in_the_process() -> None:
-    assert isinstance(open_cache(None), MemoryCache)
+    assert isinstance(open_cache(None, Metrics()), MemoryCache)
 
 
 # In Redis.
@@ -370,7 +375,7 @@ async def test_one_caller_at_a_time_looks_whether_a_hung_server_is_back() -> Non
 
     with scratch_dir() as directory:
         listener = await asyncio.start_unix_server(hang, directory / "s")
-        async with listener, opened(RedisCache(f"unix://{directory}/s", retry_interval_s=0.2)) as cache:
+        async with listener, opened(RedisCache(f"unix://{directory}/s", Metrics(), retry_interval_s=0.2)) as cache:
 
             async def a_second_connection_is_made() -> bool:
                 await asyncio.gather(*(cache.check() for _ in range(10)))
@@ -470,7 +475,7 @@ async def test_without_a_server_a_fill_is_only_for_those_who_came_before_it_bega
         await asyncio.sleep(0.01)
         return found
 
-    cache = RedisCache("unix:///nowhere/redis.sock", retry_interval_s=0.0)
+    cache = RedisCache("unix:///nowhere/redis.sock", Metrics(), retry_interval_s=0.0)
     async with opened(cache), asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         early = group.create_task(cache.get_or_fill(CacheScope.LIST, "key", LONG_S, slow_fill))
         await read_old.wait()
@@ -506,7 +511,7 @@ async def test_garbage_is_never_an_error_nor_an_answer(answer: bytes) -> None:
 
     with scratch_dir() as directory:
         listener = await asyncio.start_unix_server(talk, directory / "s")
-        async with listener, opened(RedisCache(f"unix://{directory}/s", retry_interval_s=0.0)) as cache:
+        async with listener, opened(RedisCache(f"unix://{directory}/s", Metrics(), retry_interval_s=0.0)) as cache:
             truth = Truth()
             for _ in range(5):
                 await truth.write(cache)

@@ -113,9 +113,9 @@ async def test_what_broke_off_is_gone_on_with(collector: httpx.AsyncClient, tmp_
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--resume",), 2, "--resume is for an export to a file, as ndjson"),
-        (("--resume", "--format", "csv", "FILE"), 2, "--resume is for an export to a file, as ndjson"),
-        (("--resume", "FILE"), 1, "its last line is no event"),
+        (("--resume",), 2, "--resume needs a FILE and --format ndjson"),
+        (("--resume", "--format", "csv", "FILE"), 2, "--resume needs a FILE and --format ndjson"),
+        (("--resume", "FILE"), 1, "the last line is not an event"),
     ],
 )
 async def test_what_cannot_be_gone_on_with_is_said(
@@ -178,6 +178,6 @@ def test_the_last_line_is_found_whatever_lies_at_the_edge_of_a_block(
     monkeypatch.setattr(part_file, "_BLOCK_BYTES", 6)
     text = b"12345\n78901\nabcdefghijklmnopqrstuvwxyz\nend"[:size]
     part_file.part_of(tmp_path / "f").write_bytes(text)
-    with part_file.written(tmp_path / "f", resume=True) as file:
+    with part_file.open_part(tmp_path / "f", resume=True) as file:
         assert part_file.last_line(file) == (text.splitlines()[text.count(b"\n") - 1] if b"\n" in text else b"")
     assert (tmp_path / "f").read_bytes() == text[: text.rfind(b"\n") + 1]

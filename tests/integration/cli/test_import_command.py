@@ -36,9 +36,9 @@ async def test_a_file_is_stored_once_however_often_it_is_imported(
     file = tmp_path / "events"
     file.write_bytes(gzip.compress(numbered(2500)) if packed else numbered(2500))
     code, out, err = await command(collector, "import", str(file))
-    assert (code, out, err) == (0, "", "2,500 lines: 2,500 stored, 0 were there, 0 rejected\n")
+    assert (code, out, err) == (0, "", "2,500 lines: 2,500 stored, 0 already stored, 0 rejected\n")
     code, out, err = await command(collector, "import", "-", given=file.read_bytes())
-    assert (code, out, err) == (0, "", "2,500 lines: 0 stored, 2,500 were there, 0 rejected\n")
+    assert (code, out, err) == (0, "", "2,500 lines: 0 stored, 2,500 already stored, 0 rejected\n")
     assert await count_foreign(settings.dsn) == 2500
 
 
@@ -81,9 +81,9 @@ async def test_lines_that_are_no_events_are_named_and_cost_no_other(
     assert (code, out) == (1, "")
     assert said[0].startswith("line 4: not_json: ")
     assert said[1].startswith("line 1501: severity_unknown: severity is 'loud'")
-    assert said[2] == "line 2004: it is over 4,194,304 bytes"
+    assert said[2] == "line 2004: the line is longer than 4,194,304 bytes"
     assert said[3:] == [
-        "2,003 lines: 2,000 stored, 0 were there, 3 rejected",
+        "2,003 lines: 2,000 stored, 0 already stored, 3 rejected",
         "Error: 3 of 2,003 lines were rejected",
     ]
     assert "\x1b" not in err
@@ -97,8 +97,8 @@ async def test_what_is_named_is_bounded(collector: httpx.AsyncClient, settings: 
     assert code == 1
     assert [line.partition(":")[0] for line in said[:100]] == [f"line {n}" for n in range(1, 101)]
     assert said[100:] == [
-        "more than 100 lines are rejected; the others are counted",
-        "1,200 lines: 0 stored, 0 were there, 1,200 rejected",
+        "more than 100 lines are rejected; further ones are counted, but not named",
+        "1,200 lines: 0 stored, 0 already stored, 1,200 rejected",
         "Error: 1,200 of 1,200 lines were rejected",
     ]
 
@@ -141,7 +141,7 @@ async def test_an_import_that_is_killed_is_done_again(collector: httpx.AsyncClie
     process.kill()
     assert await process.wait() == -signal.SIGKILL
     code, _, err = await command(collector, "import", "-", given=whole)
-    assert (code, " 0 were there" in err) == (0, False), err
+    assert (code, " 0 already stored" in err) == (0, False), err
     assert await count_foreign(settings.dsn) == 5_000
 
 
@@ -188,11 +188,13 @@ def test_every_line_is_in_one_batch_or_is_too_long(lines: list[bytes], *, ends: 
         text = b"\n".join(lines) + (b"\n" if ends else b"")
         found = list(import_batches.batches(io.BytesIO(text), 3))
     numbers = [number for batch in found for number in batch.numbers]
-    long = [number for batch in found for number in batch.long]
+    long = [number for batch in found for number in batch.too_long]
     kept = [line for batch in found for line in batch.body.splitlines()]
     given_lines = text.split(b"\n")
     assert kept == [given_lines[number - 1] for number in numbers]
     assert sorted(numbers + long) == [place for place, line in enumerate(given_lines, 1) if line.strip()]
     assert all(len(given_lines[number - 1]) >= 10 for number in long)
     assert all(len(batch.numbers) <= 3 and len(batch.body) <= 11 for batch in found)
-    assert len({batch.key for batch in found if batch.numbers}) == len([batch for batch in found if batch.numbers])
+    assert len({batch.idempotency_key for batch in found if batch.numbers}) == len(
+        [batch for batch in found if batch.numbers]
+    )

@@ -63,7 +63,7 @@ async def test_nothing_found_has_an_exit_code(collector: httpx.AsyncClient) -> N
         code, _, _ = await command(collector, "query", "--type", "absent", "--output", output)
         assert code == 0
         code, _, err = await command(collector, "query", "--type", "absent", "--output", output, "--fail-empty")
-        assert (code, err) == (3, "Error: no event is like that\n")
+        assert (code, err) == (3, "Error: no matching events\n")
     code, out, err = await command(collector, "get", "123456789")
     assert (code, out, err) == (3, "", "Error: there is no event 123456789\n")
 
@@ -152,7 +152,7 @@ async def test_a_histogram_is_drawn_with_each_count(collector: httpx.AsyncClient
     ("arguments", "code", "said"),
     [
         (("query", "--since", "yesterday"), 2, "'yesterday' is neither an age"),
-        (("query", "--details", "a"), 2, "is no path=value"),
+        (("query", "--details", "a"), 2, "is not PATH=VALUE"),
         (("get", "0"), 2, "0 is not in the range"),
         (("query", "--severity", "error", "--severity-min", "info"), 1, "give one of the two"),
     ],

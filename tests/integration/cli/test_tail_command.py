@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from brain_collector.cli import follow
 from brain_collector.cli.client import Client
 from brain_collector.cli.main import cli
-from brain_collector.cli.render import event as decoded
+from brain_collector.cli.render import decode_event
 from brain_collector.cli.templates import Columns, Template
 from brain_collector.settings import Settings
 from tests.conftest import Serve
@@ -166,7 +166,7 @@ async def test_a_gap_of_the_stream_is_listed(settings: Settings, serve: Serve) -
 async def test_of_a_gap_that_is_too_long_it_is_said_where_the_rest_is(
     settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "MOST_OF_GAP", 3)
+    monkeypatch.setattr(follow, "MAX_GAP_EVENTS", 3)
     said: list[str] = []
     async with serve(settings) as client:
         await post_batch(client, numbered(*range(5), timestamp="2026-03-01T00:00:00Z"))
@@ -175,11 +175,13 @@ async def test_of_a_gap_that_is_too_long_it_is_said_where_the_rest_is(
             with Client(str(client.base_url), None, 10) as own:
                 follower = follow.Follower(own, [("source", "s")], said.append)
                 gap = follow.Gap(7, "2026-03-01T00:00:00Z", "2026-03-01T00:00:00.000001Z")
-                return [each.message for each in follower._of_gap(gap)]
+                return [each.message for each in follower._events_of_gap(gap)]
 
         assert await asyncio.to_thread(listed) == ["m2", "m3", "m4"]
     (text,) = said
-    assert text.startswith("7 events arrived too fast; the newest 3 are shown; look with `brain-events query --since 2")
+    assert text.startswith(
+        "7 events arrived too fast; only the newest 3 are printed; list them with `brain-events query --since 2"
+    )
 
 
 async def test_a_reader_that_leaves_ends_it(collector: httpx.AsyncClient) -> None:
@@ -232,7 +234,7 @@ async def test_a_collector_that_is_not_there_and_a_key_that_is_refused_end_it_at
     assert (code, "no connection" in err) == (5, True)
 
 
-EVENT = decoded(
+EVENT = decode_event(
     b'{"id":7,"event_type":"t","severity":"info","message":"a\\nb","details":{"user":{"id":42,"a.b":"c"},"n":[1,2]},'
     b'"source":null,"timestamp":"2026-03-01T00:00:00Z","created_at":"2026-03-01T00:00:01Z"}'
 )
@@ -255,11 +257,11 @@ def test_lines_of_ones_own(kind: Columns | Template, given: str, line: str) -> N
 @pytest.mark.parametrize(
     ("option", "given", "said"),
     [
-        ("--fields", "id,nothing", "'nothing' is no field; there are id, timestamp"),
-        ("--fields", "", "'' is no field"),
-        ("--fields", "message.x", "'message.x' is no field"),
-        ("--fields", "details..x", "is no field"),
-        ("--template", "{nothing}", "'nothing' is no field"),
+        ("--fields", "id,nothing", "'nothing' is not a field; use id, timestamp"),
+        ("--fields", "", "'' is not a field"),
+        ("--fields", "message.x", "'message.x' is not a field"),
+        ("--fields", "details..x", "is not a field"),
+        ("--template", "{nothing}", "'nothing' is not a field"),
         ("--template", "{", "Single '{' encountered"),
         ("--template", "{id:zz}", "Invalid value for '--template'"),
     ],

@@ -4,7 +4,7 @@ import httpx
 import msgspec
 import pytest
 
-from brain_collector.cli.commands.bench import SOURCE, Measured
+from brain_collector.cli.commands.bench import SOURCE, Result
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.support.collector import command, count_foreign, sql
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_samples_are_as_many_as_were_asked_for(collector: httpx.AsyncClient, settings: Settings) -> None:
     code, out, err = await command(collector, "sample", "1300", "--seed", "7", "--over", "2h")
-    assert (code, out, err) == (0, "", "1,300 events are stored\n")
+    assert (code, out, err) == (0, "", "1,300 events stored\n")
     assert await count_foreign(settings.dsn) == 1300
     ((types, sources, adjusted),) = await sql(
         settings.dsn,
@@ -27,7 +27,7 @@ async def test_samples_are_as_many_as_were_asked_for(collector: httpx.AsyncClien
 
 async def test_samples_come_at_a_rate_and_from_a_source(collector: httpx.AsyncClient, settings: Settings) -> None:
     code, _, err = await command(collector, "sample", "20", "--rate", "100", "--source", "mine")
-    assert (code, err) == (0, "20 events are stored\n")
+    assert (code, err) == (0, "20 events stored\n")
     assert await sql(settings.dsn, "SELECT count(*) FROM system_events WHERE source = 'mine'") == [(20,)]
 
 
@@ -45,7 +45,7 @@ async def test_bench_says_what_it_measured_and_stored(collector: httpx.AsyncClie
     fast = ("--seconds", "0.5", "--batch", "20", "--clients", "2")
     code, out, err = await command(collector, "bench", *fast, "--json")
     assert (code, err) == (0, "")
-    found = msgspec.json.decode(out, type=Measured)
+    found = msgspec.json.decode(out, type=Result)
     assert (found.clients, found.events_per_batch, found.refused) == (2, 20, 0)
     assert 0 < found.p50_ms <= found.p95_ms <= found.max_ms
     ((stored,),) = await sql(settings.dsn, "SELECT count(*) FROM system_events WHERE source = $1", SOURCE)

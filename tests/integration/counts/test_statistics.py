@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from brain_collector.counts import journal
-from brain_collector.jobs import scheduler
+from brain_collector.jobs import idempotency_keys
 from brain_collector.read.store import Store
 from brain_collector.settings import Settings
 from brain_events.wire import SEVERITIES
@@ -180,10 +180,10 @@ async def test_only_one_collector_at_a_time_forgets_old_keys(settings: Settings)
         )
         async with one.transaction():
             await one.execute("SELECT name FROM jobs WHERE name = 'maintain' FOR UPDATE")
-            assert await scheduler._pruned(other, settings) is False
+            assert await idempotency_keys.forget_some(other, settings.idempotency_key_life_days) is False
             assert await other.fetchval("SELECT count(*) FROM batches") == 5
         await other.execute("UPDATE search_progress SET xid = 4611686018427387904")  # all of it is indexed
-        assert await scheduler._pruned(other, settings) is True
+        assert await idempotency_keys.forget_some(other, settings.idempotency_key_life_days) is True
         assert await other.fetchval("SELECT count(*) FROM batches") == 0
 
 

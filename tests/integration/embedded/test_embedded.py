@@ -344,7 +344,7 @@ def test_as_root_the_engines_run_as_an_unprivileged_user(data_dir: Path) -> None
 def test_as_root_a_directory_that_the_engines_cannot_reach_is_refused_with_the_obstacle(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    with pytest.raises(embedded.DataDirError, match=r"user nobody, who cannot enter"):
+    with pytest.raises(embedded.DataDirError, match=r"user nobody, which cannot enter"):
         start(closed / "data", pg_user="nobody").__enter__()
 
 

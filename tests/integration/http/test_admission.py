@@ -1,4 +1,4 @@
-"""Requests that wait for their turn, or to be asked for their bodies: who leaves keeps no place."""
+"""Requests that wait for admission, or to be asked for their bodies: a client that disconnects gives up its turn."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -287,7 +287,7 @@ def answered(ask: Callable[[], Awaitable[httpx.Response]], status: int) -> Calla
 
 
 async def test_slow_bodies_hold_no_more_together_than_they_may(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, max_pending_bytes=12 * MEBIBYTE) as client:  # a body counts thrice
+    async with serve(settings, max_pending_bytes=12 * MEBIBYTE) as client:  # a body counts three times
         a_body = ndjson(event(message="x" * 1_000))
 
         def post() -> Awaitable[httpx.Response]:

@@ -17,7 +17,7 @@ import pytest
 
 from brain_collector.errors import SettingsError
 from brain_collector.http.connection_limit import OTHER_FILES, RESERVE, most_connections
-from brain_collector.http.problem import SECURITY_HEADERS
+from brain_collector.http.security_headers import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, NDJSON
 from tests.conftest import Serve
@@ -98,7 +98,7 @@ def assert_refused(received: bytes, status: int, code: str) -> None:
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what the log says about requests: a slow machine may also have it say that the cache was slow."""
     found = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    return [record.getMessage() for record in found if record.name != "brain_collector.cache"]
+    return [record.getMessage() for record in found if record.name != "brain_collector.cache.redis"]
 
 
 # -- what is no request

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from brain_collector import logs
 from brain_collector.http.request_log import MAX_PATH_CHARS
+from brain_collector.metrics import Metrics
 from brain_collector.server.app import create_app
 from brain_collector.settings import Settings
 from tests.conftest import Serve
@@ -69,7 +70,7 @@ async def test_a_fault_of_ours_is_answered_with_the_id_that_its_log_line_has(
 
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    app = create_app(Settings(api_key=KEY))  # a key that is known without a database
+    app = create_app(Settings(api_key=KEY), Metrics())  # a key that is known without a database
     app.add_route("/crash/{rest}", crash)
     try:
         logs.configure("json")

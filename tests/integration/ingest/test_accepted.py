@@ -1,4 +1,4 @@
-"""What is accepted: each row of the table in docs/api.md, as one line among a thousand."""
+"""Accepted values: each row of the table in docs/reference/http-api.md, as one line among a thousand."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.support.collector import count_foreign, event, ndjson, post_batch, sq
 
 pytestmark = pytest.mark.anyio
 
-DOCS = (Path(__file__).parents[3] / "docs/api.md").read_text()
+DOCS = (Path(__file__).parents[3] / "docs/reference/http-api.md").read_text()
 TABLE = DOCS.partition("<!-- accepted:")[2].partition("<!-- /accepted -->")[0]
 ROWS = [
     [re.sub(r"^`(.*)`$", r"\1", cell.strip()) for cell in line.strip("|").split("|")]
@@ -35,23 +35,23 @@ def at(moment: Any) -> bytes:
 
 
 POISON: dict[str, bytes] = {
-    "a line that is no JSON": b'{"event_type":\n',
-    "a line that is no object": b"[1]\n",
+    "a line that is not JSON": b'{"event_type":\n',
+    "a line that is not an object": b"[1]\n",
     "two events on a line": line().strip() + line(),
     "more than `max_event_bytes`": line(message="m" * 300_000),
-    "a field that is missing": b'{"event_type":"poison","severity":"info"}\n',
+    "a missing field": b'{"event_type":"poison","severity":"info"}\n',
     "a field of another type": line(message=7),
     "an empty `event_type`": ndjson(event(event_type="")),
     "an `event_type` over 50 characters": ndjson(event(event_type="t" * 51)),
     "a `source` over 100 characters": line(source="s" * 101),
-    "a severity that is none of the four": line(severity="odd"),
-    "details that are no object": line(details=[1]),
+    "an unknown severity": line(severity="odd"),
+    "details that are not an object": line(details=[1]),
     "an unknown field": line(unknown=1),
     "NUL in text": line(message="a\0b"),
-    "NUL in a key of details": line(details={"a\0": 1}),
+    "NUL in a details key": line(details={"a\0": 1}),
     "half of a surrogate pair": raw(rb'{"a":"\ud800"}'),
-    "bytes that are no UTF-8": raw(b'{"a":"\xff"}'),
-    "`collector` as the source, which is the collector's own": line(source="collector"),
+    "bytes that are not UTF-8": raw(b'{"a":"\xff"}'),
+    "`collector` as the source, which is reserved": line(source="collector"),
     "NaN": raw(b'{"a":[NaN]}'),
     "Infinity": raw(b'{"n":-Infinity}'),
     "a number with an exponent over 308 or under -324": raw(b'{"n":1e131071}'),
@@ -59,10 +59,10 @@ POISON: dict[str, bytes] = {
     "an integer beyond 64 bits": raw(b'{"n":123456789012345678901234567890}'),
     "a decimal of many digits": raw(b'{"n":0.1234567890123456789012345678901}'),
     "details deeper than `max_details_depth`": raw(b'{"d":' * 40 + b"1" + b"}" * 40),
-    "nesting beyond any reason": raw(b'{"d":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
-    "more keys than `max_details_keys`": line(details={str(n): n for n in range(1_001)}),
-    "a key longer than `max_details_key_chars`": line(details={"a": {"k" * 257: 1}}),
-    "a key that comes twice": raw(b'{"n":1,"n":2}'),
+    "100,000 levels of nesting": raw(b'{"d":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+    "more details keys than `max_details_keys`": line(details={str(n): n for n in range(1_001)}),
+    "a details key longer than `max_details_key_chars`": line(details={"a": {"k" * 257: 1}}),
+    "a details key that occurs twice": raw(b'{"n":1,"n":2}'),
     "no timestamp": line(),
     "a timestamp without an offset": at("2026-01-02T03:04:05"),
     "a timestamp with nanoseconds": at("2026-01-02T03:04:05.123456499Z"),
@@ -79,13 +79,13 @@ POISON: dict[str, bytes] = {
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STORED: dict[str, tuple[str, Any]] = {
     "NUL in text": ("message", "a\ufffdb"),
-    "NUL in a key of details": ("details", {"a\ufffd": 1, "_adjusted_text": True}),
+    "NUL in a details key": ("details", {"a\ufffd": 1, "_adjusted_text": True}),
     "half of a surrogate pair": ("details", {"a": "\ufffd", "_adjusted_text": True}),
-    "bytes that are no UTF-8": ("details", {"a": "\ufffd", "_adjusted_text": True}),
-    "`collector` as the source, which is the collector's own": ("source", "client:collector"),
+    "bytes that are not UTF-8": ("details", {"a": "\ufffd", "_adjusted_text": True}),
+    "`collector` as the source, which is reserved": ("source", "client:collector"),
     "an integer beyond 64 bits": ("details::text", '{"n": 123456789012345678901234567890}'),
     "a decimal of many digits": ("details::text", '{"n": 0.1234567890123456789012345678901}'),
-    "a key that comes twice": ("details", {"n": 2}),
+    "a details key that occurs twice": ("details", {"n": 2}),
     "a timestamp without an offset": ("timestamp", SINCE),
     "a timestamp with nanoseconds": ("timestamp", SINCE.replace(microsecond=123456)),
     "a leap second": ("timestamp", datetime(2017, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)),
@@ -109,14 +109,14 @@ async def test_of_a_thousand_lines_the_one_that_is_hard_costs_itself_at_most(
 
     assert answer.status_code == 200, answer.text
     found = answer.json()
-    refused = becomes == "refused"
-    assert (found["received"], found["accepted"], found["rejected"]) == (1_000, 1_000 - refused, int(refused))
-    assert await count_foreign(settings.dsn) == 1_000 - refused
+    rejected = becomes == "rejected"
+    assert (found["received"], found["accepted"], found["rejected"]) == (1_000, 1_000 - rejected, int(rejected))
+    assert await count_foreign(settings.dsn) == 1_000 - rejected
     assert [(each["index"], each["code"], each["pointer"]) for each in found["errors"]] == (
-        [(500, code, pointer)] if refused else []
+        [(500, code, pointer)] if rejected else []
     )
     assert found["adjusted"] == (becomes == "adjusted")
-    if refused:
+    if rejected:
         return
     details = json.loads((await poison(settings, "details")) or "{}")
     assert {name for name in details if name.startswith("_adjusted")} == ({code} if code else set())

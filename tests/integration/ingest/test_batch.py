@@ -16,6 +16,7 @@ from brain_collector.ingest.decode import decode_ndjson
 from brain_collector.ingest.submission import Submission
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
+from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.conftest import Serve
@@ -382,7 +383,7 @@ async def test_who_does_not_heed_a_refusal_is_refused_no_faster(settings: Settin
             refused = [await post_batch(client, GOOD * 20_000) for _ in range(3)]  # more than the sockets hold
             took_s = now() - begun_s
         assert {outcome(each) for each in refused} == {(503, "unavailable")}
-        assert "bytes of other requests are being worked on" in refused[0].json()["detail"]
+        assert "bytes of other requests are being processed" in refused[0].json()["detail"]
         assert took_s > 3 * 0.2 - 0.05
         assert (await first).json() == all_taken(3)
         assert (await post_batch(client, GOOD)).json() == all_taken(3)
@@ -486,10 +487,10 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
 
     def submission(key: UUID) -> Submission:
         rows = decode_ndjson(GOOD, Limits(10_000, 8), datetime.now(UTC)).rows
-        return Submission(rows, lambda _refused: "{}", key=key, digest=1)
+        return Submission(rows, lambda _rejected: b"{}", key=key, digest=1)
 
     key = uuid4()
-    writer = Writer(msgspec.structs.replace(settings, writers=2), IdleWatcher(), nothing)
+    writer = Writer(msgspec.structs.replace(settings, writers=2), IdleWatcher(), nothing, Metrics())
     sent = [asyncio.create_task(writer.submit(submission(key))) for _ in range(2)]
     await asyncio.sleep(0)  # both are in the queue now
     writer.close()
@@ -497,7 +498,7 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
         await writer.run()
         await writer.run()
 
-    assert [(await each).duplicate for each in sent] == [False, True]
+    assert [(await each).is_duplicate for each in sent] == [False, True]
 
 
 class IdleWatcher:

@@ -18,9 +18,10 @@ from brain_collector.ingest.decode import decode_ndjson
 from brain_collector.ingest.submission import Stored, Submission
 from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
+from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
-from brain_events._delivery.transport import Answer
-from brain_events._delivery.verdict import Verdict, judge
+from brain_events._delivery.transport import Response
+from brain_events._delivery.verdict import Outcome, judge
 from brain_events.wire import KEY_HEADER, new_key
 from tests.conftest import Serve
 from tests.support.collector import connected, count_foreign, event, ndjson, outcome, post_batch, sql, started
@@ -71,9 +72,9 @@ async def test_a_single_event_under_a_key_that_is_too_old_is_refused(
 
 async def test_the_sdk_sets_a_batch_that_is_too_old_aside(collector: httpx.AsyncClient) -> None:
     answer = await post_batch(collector, GOOD, key=key_of(days_ago(14)))
-    judged = judge(Answer(answer.status_code, answer.headers["content-type"], answer.content), 3)
+    judged = judge(Response(answer.status_code, answer.headers["content-type"], answer.content), 3)
 
-    assert (judged.verdict, judged.rejected) == (Verdict.REJECTED, 3)
+    assert (judged.outcome, judged.rejected) == (Outcome.REJECTED, 3)
     assert "batch_too_old" in judged.reason
 
 
@@ -211,9 +212,9 @@ async def write_in_order(settings: Settings, keys: list[UUID], rows: int) -> lis
     async def nothing() -> None: ...
 
     decoded = decode_ndjson(ndjson(*[event()] * rows), Limits(10_000, 8), datetime.now(UTC)).rows
-    writer = Writer(msgspec.structs.replace(settings, writers=1), IdleWatcher(), nothing)
+    writer = Writer(msgspec.structs.replace(settings, writers=1), IdleWatcher(), nothing, Metrics())
     sent = [
-        asyncio.create_task(writer.submit(Submission(decoded, lambda _refused: "{}", key=key, digest=1)))
+        asyncio.create_task(writer.submit(Submission(decoded, lambda _rejected: b"{}", key=key, digest=1)))
         for key in keys
     ]
     await asyncio.sleep(0)  # all are in the queue now
@@ -236,7 +237,7 @@ async def test_the_same_keys_in_opposite_order_at_two_collectors_do_not_deadlock
         one, other = [await each for each in both]
 
     assert [stored.first_id for stored in one] == [stored.first_id for stored in other[::-1]]
-    assert sorted([one[0].duplicate, other[0].duplicate]) == [False, True]
+    assert sorted([one[0].is_duplicate, other[0].is_duplicate]) == [False, True]
     assert await count_foreign(settings.dsn) == 5 * rows
     await eventually(lambda: have_left(settings.dsn), "what the server counted is written down")
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -266,7 +267,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 Ending = Callable[[Proxy], None]
 
 
-@pytest.mark.parametrize("ending", [Proxy.restore, Proxy.cut], ids=["it goes on", "it is lost"])
+@pytest.mark.parametrize("ending", [Proxy.restore, Proxy.cut], ids=["it continues", "it is lost"])
 async def test_a_key_held_by_a_hung_collector_is_unavailable_elsewhere_until_it_is_free(
     settings: Settings, serve: Serve, proxy: Proxy, ending: Ending
 ) -> None:

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from brain_collector.ingest.rejected_lines import MAX_WAITING, RejectedLine, RejectedLines
+from brain_collector.ingest.rejected_lines import MAX_WAITING, RejectedLine, RejectedLineWriter
 from brain_collector.settings import Settings
 from brain_events.wire import KEY_HEADER, new_key
 from tests.conftest import Serve
@@ -39,7 +39,11 @@ async def test_a_refused_line_is_kept_as_it_was_sent_with_who_when_where_and_why
     bad, no_json = await kept(collector, 2)
 
     assert (no_json["line"], no_json["line_bytes"], no_json["index"]) == ("no json", 7, 1)
-    assert (no_json["code"], no_json["key"], no_json["caller"]) == ("not_json", str(key), "open at 127.0.0.1")
+    assert (no_json["code"], no_json["idempotency_key"], no_json["caller"]) == (
+        "not_json",
+        str(key),
+        "open at 127.0.0.1",
+    )
     assert "line_base64" not in no_json
     assert (bad["index"], bad["code"]) == (2, "severity_unknown")
     assert bad["detail"] == "severity is 'odd', must be one of info, warning, error, critical"
@@ -60,7 +64,7 @@ async def test_lines_of_a_batch_refused_whole_and_single_events_are_kept_too(col
         ("2", 1, "not_an_object"),
         ("1", 0, "not_an_object"),
     ]
-    assert found[0]["key"] == key
+    assert found[0]["idempotency_key"] == key
 
 
 @pytest.mark.parametrize("others", [0, 2, 300])
@@ -183,7 +187,7 @@ async def test_a_flood_is_dropped_beyond_what_may_wait_and_counted(settings: Set
 
 async def test_what_waits_is_bounded_in_bytes_as_well(settings: Settings) -> None:
     dropped: list[int] = []
-    quarantine = RejectedLines(settings, dropped.append)
+    quarantine = RejectedLineWriter(settings, dropped.append)
     line = RejectedLine(datetime.now(UTC), None, None, 0, "not_json", "", b"x" * 16_384)
     quarantine.add([line] * 500)
     quarantine.add([line])
@@ -194,7 +198,7 @@ async def test_what_waits_is_bounded_in_bytes_as_well(settings: Settings) -> Non
 async def test_a_portion_whose_answer_was_lost_is_stored_once(settings: Settings) -> None:
     line = RejectedLine(datetime.now(UTC), None, None, 0, "not_json", "", b"x")
     with proxied(settings.dsn) as proxy:
-        quarantine = RejectedLines(msgspec.structs.replace(settings, database_url=proxy.url), lambda _n: None)
+        quarantine = RejectedLineWriter(msgspec.structs.replace(settings, database_url=proxy.url), lambda _n: None)
         quarantine.add([line] * 3)
         proxy.rule = lambda chunk: Fate.CUT if chunk.startswith(b"B") and b"not_json" in chunk else Fate.PASS
         await quarantine.flush()
@@ -206,7 +210,7 @@ async def test_a_portion_whose_answer_was_lost_is_stored_once(settings: Settings
 
 
 async def test_a_reason_that_quotes_what_postgres_refuses_is_kept_all_the_same(settings: Settings) -> None:
-    quarantine = RejectedLines(settings, lambda _n: None)
+    quarantine = RejectedLineWriter(settings, lambda _n: None)
     quarantine.add([RejectedLine(datetime.now(UTC), "", None, 0, "not_json", "NUL \0, half \ud800", b"\0\xff")])
     await quarantine.close()
 

@@ -1,4 +1,4 @@
-"""Exports: whole, in each format, gone on with, and never half with a clean end."""
+"""Exports: complete, in each format, resumed, and never partial with a clean end."""
 
 import csv
 import gzip
@@ -99,11 +99,11 @@ async def test_after_goes_on_behind_an_event_that_may_be_gone(collector: httpx.A
     whole = await listed(collector)
     last = whole[24]
     await collector.delete(f"/api/events/{last['id']}")
-    await create(collector)  # newer than all: an export that goes on does not meet it
+    await create(collector)  # newer than all: a resumed export does not include it
     assert await exported(collector, after=f"{last['timestamp']}~{last['id']}") == whole[25:]
 
 
-async def test_who_takes_gzip_gets_it(collector: httpx.AsyncClient) -> None:
+async def test_who_accepts_gzip_gets_it(collector: httpx.AsyncClient) -> None:
     await store(collector, 300)
     plain = await collector.get(EXPORT, headers={"Accept-Encoding": "identity"}, params={"event_type": "test"})
     assert "content-encoding" not in plain.headers

@@ -239,7 +239,7 @@ async def test_a_wrong_parameter_is_named(
 
 
 async def test_too_many_groups_are_refused(collector: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(histogram, "MOST_GROUPS", 3)
+    monkeypatch.setattr(histogram, "MAX_GROUPS", 3)
     await store(collector, [event(event_type=f"t{n}", source="x") for n in range(4)])
     for parameters in ({"by": "event_type"}, {"by": "event_type", "source": "x"}, {"by": "event_type", "step": "1h"}):
         answer = await collector.get(HISTOGRAM, params=parameters)

@@ -223,7 +223,7 @@ async def test_a_cursor_that_is_none_or_of_another_filter_is_refused(shop: httpx
         assert detail.startswith("cursor is malformed"), text[:40]
     other = await shop.get("/api/events", params={"cursor": token, "event_type": "test"})
     assert (other.status_code, other.json()["code"]) == (422, "cursor_mismatch")
-    assert "keep the filter while you page" in other.json()["detail"]
+    assert "use the same filter for all pages" in other.json()["detail"]
 
 
 async def test_a_list_that_takes_too_long_is_told_how_to_narrow_it(settings: Settings, serve: Serve) -> None:

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 import pytest
 
-from brain_collector.jobs import scheduler
+from brain_collector.jobs import idempotency_keys
 from brain_collector.query import search_terms
 from brain_collector.read import search
 from brain_collector.settings import Settings
@@ -142,7 +142,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let few events be many blocks."""
     monkeypatch.setattr(search_index, "BLOCK_IDS", 8)
-    monkeypatch.setattr(search, "MOST_IDS", 10)
+    monkeypatch.setattr(search, "MAX_BATCH_IDS", 10)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -172,12 +172,12 @@ async def test_pages_are_short_when_the_time_is_spent_and_lose_nothing(
     await store(collector, 3, 200, late=2)
     await index(settings.dsn, 50, 3)
     monkeypatch.setattr(search, "BUDGET_S", 1e-9)
-    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
+    monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
     first = await collector.get("/api/events", params={"q": "nowhere", "to": "2027-01-01T00:00:00Z"})
     assert first.json() == []
     assert "next" in first.links
     await assert_exact(collector, QUERIES)
-    monkeypatch.setattr(search, "MOST_BOXES", 12)
+    monkeypatch.setattr(search, "MAX_CANDIDATES", 12)
     await assert_exact(collector, QUERIES)
 
 
@@ -187,9 +187,9 @@ async def test_a_walk_meets_what_is_there_throughout_once_whatever_happens_meanw
     collector: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     draw = random.Random(seed)
-    monkeypatch.setattr(search, "MOST_BOXES", 120)
+    monkeypatch.setattr(search, "MAX_CANDIDATES", 120)
     monkeypatch.setattr(search, "BUDGET_S", 1e-9)
-    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
+    monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
     await store(collector, 20 + seed, 150, late=1)
     await index(settings.dsn, 30, draw.randint(0, 6))
     before = await walked(collector, limit=1000)
@@ -309,7 +309,7 @@ async def test_the_collector_indexes_what_is_enough_and_forgets_no_batch_before(
                 )  # the index stays as it is
                 waiting = await connection.fetchval(WAITING)
                 await connection.execute("UPDATE batches SET received_at = now() - interval '30 days'")
-                await connection.execute(scheduler._PRUNE_KEYS, settings.idempotency_key_life_days)
+                await connection.execute(idempotency_keys.FORGET, settings.idempotency_key_life_days)
                 assert await connection.fetchval(WAITING) == waiting
                 assert await connection.fetchval("SELECT count(*) FROM batches") <= waiting
         await assert_exact(client, QUERIES)

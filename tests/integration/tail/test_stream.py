@@ -328,7 +328,7 @@ async def test_a_stream_outlives_its_database(settings: Settings, serve: Serve) 
             async def came() -> bool:
                 return 2 in tail.numbers
 
-            await eventually(came, "the stream goes on")
+            await eventually(came, "the stream continues")
         assert tail.numbers[:2] == [1, 2]
 
 

@@ -1,4 +1,4 @@
-"""The live tail over a WebSocket: what the stream of server-sent events says, and who may open one."""
+"""The live tail over a WebSocket: the messages of the event stream, and the origins that may open one."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from brain_collector.access.session_cookie import COOKIE
-from brain_collector.http.problem import SECURITY_HEADERS
+from brain_collector.http.security_headers import SECURITY_HEADERS
 from brain_collector.http.websocket_protocol import MAX_MESSAGE_BYTES
 from brain_collector.settings import Settings
 from tests.conftest import Serve

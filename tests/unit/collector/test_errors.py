@@ -1,4 +1,4 @@
-"""Errors and the wire: codes are unique, written down, and those that the SDK gives up on are among them."""
+"""Errors: codes are unique, drawn in the docstring, and those that the SDK gives up on are client errors."""
 
 import re
 import weakref
@@ -64,7 +64,7 @@ def test_being_unavailable_is_the_only_server_error() -> None:
 
 
 class _Body:
-    """Stands in the frame that refuses, as a request's body does."""
+    """A local of the frame that raises, as the body of a request is."""
 
 
 async def _refused(bodies: "list[weakref.ref[_Body]]") -> None:

@@ -1,4 +1,4 @@
-"""Settings: every one has its variable, flags stand over them, and what is wrong is named with its value."""
+"""Settings: each has its variable, flags take precedence, and an error names the value and the remedy."""
 
 import os
 from pathlib import Path
@@ -45,9 +45,9 @@ def test_without_anything_the_defaults_hold() -> None:
 
 
 def test_the_data_directory_is_the_systems_for_root_and_the_users_own_for_others() -> None:
-    found = load({"XDG_DATA_HOME": "/home/me/data"}).data_dir
+    data_dir = load({"XDG_DATA_HOME": "/home/me/data"}).data_dir
 
-    assert found == ("/var/lib/brain-events" if os.geteuid() == 0 else "/home/me/data/brain-events")
+    assert data_dir == ("/var/lib/brain-events" if os.geteuid() == 0 else "/home/me/data/brain-events")
 
 
 @pytest.mark.parametrize("name", sorted(set(FIELDS) - {"api_key_file"}))
@@ -100,10 +100,10 @@ def test_a_wrong_value_is_named_with_what_would_be_right(name: str, text: str, r
 
 
 def test_a_mistyped_variable_is_refused_and_the_likely_one_is_named() -> None:
-    said = refusal({"BRAIN_COLLECTOR_PROT": "1"})
+    message = refusal({"BRAIN_COLLECTOR_PROT": "1"})
 
-    assert said.startswith("BRAIN_COLLECTOR_PROT is no setting")
-    assert "did you mean BRAIN_COLLECTOR_PORT?" in said
+    assert message.startswith("BRAIN_COLLECTOR_PROT is not a setting")
+    assert "did you mean BRAIN_COLLECTOR_PORT?" in message
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ def test_an_http_address_is_accepted(url: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "says"),
     [
-        ("url", "127.0.0.1:8001", "give the collector's address"),
-        ("url", "ftp://example.com", "give the collector's address"),
-        ("url", "http://", "give the collector's address"),
-        ("url", "http://host:port", "give the collector's address"),
-        ("url", "http://user:password@host", "give the key as api_key"),
+        ("url", "127.0.0.1:8001", "use the collector's address"),
+        ("url", "ftp://example.com", "use the collector's address"),
+        ("url", "http://", "use the collector's address"),
+        ("url", "http://host:port", "use the collector's address"),
+        ("url", "http://user:password@host", "pass the API key as api_key"),
         ("api_key", "key\n", "line break"),
         ("max_event_bytes", 100, "use 1024 or more"),
         ("max_buffer_bytes", 2000, "use max_event_bytes or more"),

@@ -1,5 +1,5 @@
-"""The commands of `brain-events`, one file a command, called as the command.
+"""The commands: one file per command, named like it; `query` has `get` and `stats` too.
 
-A command parses its options, calls something below, and prints. `cli/main.py` lists them.
-Must not be imported by anything but the lazy group.
+A command parses its options, calls the wings below, and prints. `cli/main.py` lists the commands.
+May import `cli` and everything below it. Must not be imported by anything but the lazy group.
 """

@@ -10,18 +10,19 @@ from typing import Final
 import click
 import msgspec
 
-from brain_collector.cli.client import MOST_CONNECTIONS, Client, ClientError, Refused
-from brain_collector.cli.options import CONTEXT, connected
+from brain_collector.cli.client import MAX_CONNECTIONS, Client, ClientError, Refused
+from brain_collector.cli.help_layout import command, option
+from brain_collector.cli.options import connected
 from brain_collector.demo.samples import samples
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 
 SOURCE: Final = "brain-events-bench"
 _BODIES: Final = 8
-"""How many different bodies are sent in turn."""
+"""Number of different bodies that are sent in turn."""
 
 
-class Measured(msgspec.Struct):
-    """What was measured; times are of one batch, from the first byte sent to the answer, which comes after COMMIT."""
+class Result(msgspec.Struct):
+    """The measurement. Times are those of one batch, from the first byte sent to the response, which follows COMMIT."""
 
     seconds: float
     clients: int
@@ -35,81 +36,96 @@ class Measured(msgspec.Struct):
     refused: int
 
 
-@click.command(context_settings=CONTEXT)
-@click.option("--seconds", type=click.FloatRange(0.1, 3_600), default=10.0, show_default=True, help="For how long.")
-@click.option("--batch", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Events in a batch.")
-@click.option(
+@command()
+@option(
+    "--seconds",
+    type=click.FloatRange(0.1, 3_600),
+    metavar="SECONDS",
+    default=10.0,
+    show_default=True,
+    help="How long to send.",
+)
+@option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=500,
+    show_default=True,
+    help="Number of events in a batch.",
+)
+@option(
     "--clients",
-    type=click.IntRange(1, MOST_CONNECTIONS),
+    type=click.IntRange(1, MAX_CONNECTIONS),
+    metavar="N",
     default=4,
     show_default=True,
-    help="Clients that send at once.",
+    help="Number of clients that send concurrently.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @connected
 def bench(client: Client, *, seconds: float, batch: int, clients: int, as_json: bool) -> None:
     """Measure how fast the collector stores batches.
 
-    It stores what it sends: made-up events of the source brain-events-bench, which stay. Each client waits for the
-    answer to a batch before it sends the next. A collector on this machine shares it with the clients, so that a
-    collector on another one may do more; there, the network is measured too.
+    The events are made up, have the source brain-events-bench, and remain in the collector. Each client waits for the
+    response to a batch before it sends the next one. If the collector runs on this machine, it shares the CPUs with the
+    clients, and may be faster alone; if it runs on another one, the network is measured too.
     """
-    found = measured(client, seconds=seconds, batch=batch, clients=clients)
+    result = measure(client, seconds=seconds, batch=batch, clients=clients)
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        click.echo(msgspec.json.encode(result))
         return
     click.echo(
-        f"{found.events_per_s:,.0f} events/s stored: {found.batches:,} batches of {batch:,} events, "
-        f"{found.bytes_per_batch / 1024:,.0f} KiB of JSON each, not compressed, in {found.seconds:.1f} s\n"
-        f"a batch took {found.p50_ms:.1f} ms (p50), {found.p95_ms:.1f} ms (p95), {found.max_ms:.1f} ms at most, "
-        f"from sending it to the answer after COMMIT\n"
-        f"refused for now (503, 429): {found.refused:,} batches\n"
-        f"clients: {clients}, in one process on this machine ({os.cpu_count()} CPUs), each with one batch under way, "
-        f"to {client.url}\nits events stay; their source is {SOURCE}"
+        f"{result.events_per_s:,.0f} events/s stored: {result.batches:,} batches of {batch:,} events, "
+        f"{result.bytes_per_batch / 1024:,.0f} KiB of uncompressed JSON each, in {result.seconds:.1f} s\n"
+        f"time per batch, from sending it to the response after COMMIT: {result.p50_ms:.1f} ms (p50), "
+        f"{result.p95_ms:.1f} ms (p95), {result.max_ms:.1f} ms (maximum)\n"
+        f"batches refused temporarily (503, 429): {result.refused:,}\n"
+        f"clients: {clients}, in one process on this machine ({os.cpu_count()} CPUs), one batch in flight each, "
+        f"to {client.url}\nthe events remain in the collector; their source is {SOURCE}"
     )
 
 
-def measured(client: Client, *, seconds: float, batch: int, clients: int) -> Measured:
-    """Send batches for so long.
+def measure(client: Client, *, seconds: float, batch: int, clients: int) -> Result:
+    """Send batches for `seconds`.
 
     Raises:
-        ClientError: one was refused for good, or there was no answer.
+        ClientError: a batch was refused permanently, or there was no response.
     """
     bodies = list(_bodies(batch))
-    runs = [_Run(client, bodies[place % _BODIES :] + bodies[: place % _BODIES]) for place in range(clients)]
-    runs[0].send(bodies[0])  # what is wrong shows here; and partitions and caches are warm
-    began_s = time.monotonic()
-    for run in runs:
-        run.start(until_s=began_s + seconds)
-    for run in runs:
-        run.join()
-    took_s = time.monotonic() - began_s
-    times_ms = sorted(each for run in runs for each in run.times_ms)
+    senders = [_Sender(client, bodies[n % _BODIES :] + bodies[: n % _BODIES]) for n in range(clients)]
+    senders[0].send(bodies[0])  # errors show here, and partitions and caches are warm afterwards
+    started_s = time.monotonic()
+    for sender in senders:
+        sender.start(until_s=started_s + seconds)
+    for sender in senders:
+        sender.join()
+    elapsed_s = time.monotonic() - started_s
+    times_ms = sorted(time_ms for sender in senders for time_ms in sender.times_ms)
     if not times_ms:
-        raise ClientError(f"{client.url} refused every batch for {took_s:.1f} s")
-    return Measured(
-        seconds=took_s,
+        raise ClientError(f"{client.url} refused every batch for {elapsed_s:.1f} s")
+    return Result(
+        seconds=elapsed_s,
         clients=clients,
         events_per_batch=batch,
         bytes_per_batch=sum(map(len, bodies)) // len(bodies),
         batches=len(times_ms),
-        events_per_s=len(times_ms) * batch / took_s,
+        events_per_s=len(times_ms) * batch / elapsed_s,
         p50_ms=times_ms[len(times_ms) // 2],
         p95_ms=times_ms[len(times_ms) * 95 // 100],
         max_ms=times_ms[-1],
-        refused=sum(run.refused for run in runs),
+        refused=sum(sender.refused for sender in senders),
     )
 
 
 def _bodies(batch: int) -> Iterator[bytes]:
-    made = samples(seed=1)
+    endless = samples(seed=1)
     for _ in range(_BODIES):
-        events = [msgspec.structs.replace(event, source=SOURCE) for event in islice(made, batch)]
+        events = [msgspec.structs.replace(event, source=SOURCE) for event in islice(endless, batch)]
         yield b"".join(msgspec.json.encode(event) + b"\n" for event in events)
 
 
-class _Run:
-    """One client, on a thread of its own."""
+class _Sender:
+    """A client that sends batches, in its own thread."""
 
     def __init__(self, client: Client, bodies: list[bytes]) -> None:
         self.times_ms: list[float] = []
@@ -120,7 +136,7 @@ class _Run:
         self._thread: threading.Thread | None = None
 
     def start(self, until_s: float) -> None:
-        """Begin to send, until then."""
+        """Start to send, until the monotonic clock reaches `until_s`."""
         self._thread = threading.Thread(target=self._run, args=(until_s,), daemon=True)
         self._thread.start()
 
@@ -128,7 +144,7 @@ class _Run:
         """Wait for the end.
 
         Raises:
-            ClientError: that was the end.
+            ClientError: the sender ended early with this error.
         """
         assert self._thread is not None
         self._thread.join()
@@ -136,13 +152,13 @@ class _Run:
             raise self._error
 
     def send(self, body: bytes) -> None:
-        """Send a batch and wait for the answer."""
+        """Send a batch and wait for the response."""
         headers = {"Content-Type": NDJSON, KEY_HEADER: str(new_key())}
-        self._client.ask("POST", BATCH_PATH, body=body, headers=headers)
+        self._client.request("POST", BATCH_PATH, body=body, headers=headers)
 
     def _run(self, until_s: float) -> None:
         while time.monotonic() < until_s:
-            began_s = time.monotonic()
+            started_s = time.monotonic()
             try:
                 self.send(next(self._bodies))
             except Refused as error:
@@ -155,4 +171,4 @@ class _Run:
                 self._error = error
                 return
             else:
-                self.times_ms.append((time.monotonic() - began_s) * 1_000)
+                self.times_ms.append((time.monotonic() - started_s) * 1_000)

@@ -1,4 +1,4 @@
-"""`brain-events config show`: the collector's settings as they are here, and where each is from; no secret is shown."""
+"""`brain-events config show`: the collector's settings in this environment and their origins; secrets are masked."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from brain_collector import printable
-from brain_collector.cli.options import CONTEXT
+from brain_collector.cli.help_layout import CONTEXT, Group, option
 from brain_collector.cli.setting_flags import EPILOG, SERVE, setting
 from brain_collector.settings import ENV_PREFIX, Settings, load
 
@@ -18,44 +18,51 @@ _USER_INFO: Final = re.compile(r"(?<=://)([^:/?#@]*):.*@(?=[^@]*$)")
 _SECRET_PARAMETER: Final = re.compile(r"([?&][^=&]*(?:pass|secret|key|token)[^=&]*)=[^&]*", re.IGNORECASE)
 
 
-class Shown(NamedTuple):
-    """A setting as it is shown: its value as text, and where that is from."""
+class ShownSetting(NamedTuple):
+    """A setting as it is shown: its value as text, and the origin of the value."""
 
     name: str
     value: str
     origin: str
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Group, context_settings=CONTEXT)
 def config() -> None:
     """Show the collector's settings."""
 
 
-@config.command(epilog=EPILOG)
-@click.option("--origin", is_flag=True, help="And where each is from: a flag, the environment, a file, the default.")
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object, with the origins.")
+@config.command(context_settings=CONTEXT, epilog=EPILOG)
+@option("--origin", is_flag=True, help="Also show where each value comes from: a flag, a variable, a file, a default.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON object, with the origins.")
 @setting(*SERVE)
 def show(*, origin: bool, as_json: bool, **flags: Any) -> None:
-    """Show every setting as `serve` would take it here, with the same flags. Secrets are masked."""
-    found = described(os.environ, flags)
+    """Show every setting as `serve` would use it in this environment.
+
+    Accepts the flags of `serve`. Secrets are masked.
+    """
+    settings = shown_settings(os.environ, flags)
     if as_json:
-        click.echo(msgspec.json.encode({each.name: {"value": each.value, "origin": each.origin} for each in found}))
+        click.echo(
+            msgspec.json.encode(
+                {setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings}
+            )
+        )
         return
-    names, values = (max(len(each[column]) for each in found) for column in (0, 1))
-    for each in found:
-        text = f"{each.name:<{names}}  {each.value:<{min(values, 40)}}  {each.origin if origin else ''}"
+    name_width, value_width = (max(len(setting[column]) for setting in settings) for column in (0, 1))
+    for name, value, value_origin in settings:
+        text = f"{name:<{name_width}}  {value:<{min(value_width, 40)}}  {value_origin if origin else ''}"
         click.echo(printable.one_line(text.rstrip()))
 
 
-def described(environ: Mapping[str, str], flags: Mapping[str, Any]) -> list[Shown]:
+def shown_settings(environ: Mapping[str, str], flags: Mapping[str, Any]) -> list[ShownSetting]:
     """Return every setting.
 
     Raises:
-        SettingsError: they cannot be loaded.
+        SettingsError: a setting is invalid.
     """
     settings = load(environ, **flags)
     return [
-        Shown(name, _text(name, getattr(settings, name)), _origin(name, settings, environ, flags))
+        ShownSetting(name, _text(name, getattr(settings, name)), _origin(name, settings, environ, flags))
         for name in Settings.__struct_fields__
     ]
 

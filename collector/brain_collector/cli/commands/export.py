@@ -1,4 +1,4 @@
-"""`brain-events export`: all events of a filter into a file, however many; it can be gone on with."""
+"""`brain-events export`: writes all events of a filter, however many, to a file; an export can be resumed."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,88 +13,94 @@ from brain_collector.cli import part_file
 from brain_collector.cli.client import Client
 from brain_collector.cli.commands import query
 from brain_collector.cli.export_pages import walk
-from brain_collector.cli.options import CONTEXT, asked, connected, filter_options
+from brain_collector.cli.help_layout import command, option
+from brain_collector.cli.options import connected, filter_options, filter_parameters
 from brain_collector.cli.progress import progress
-from brain_collector.cli.render import Found, Look, event
+from brain_collector.cli.render import StoredEvent, TextStyle, decode_event
 from brain_collector.errors import CollectorError
 
 
-@click.command(context_settings=CONTEXT)
+@command()
 @click.argument("file", default="-")
-@click.option(
+@option(
     "--format",
-    "form",
+    "output",
     type=click.Choice(["ndjson", "json", "csv"]),
     default="ndjson",
     show_default=True,
-    help="An event a line, one array, or a table for spreadsheets.",
+    help="`ndjson`: one JSON object a line. `json`: one array. `csv`: a table for spreadsheets.",
 )
-@click.option("--resume", is_flag=True, help="Go on with FILE.part, of an export that broke off; NDJSON only.")
+@option("--resume", is_flag=True, help="Resume an interrupted export from FILE.part. NDJSON only.")
 @filter_options
 @connected
-def export(client: Client, *, file: str, form: str, resume: bool, **wanted: Any) -> None:
-    """Write all events of a filter to FILE, or to stdout (-).
+def export(client: Client, *, file: str, output: str, resume: bool, **filters: Any) -> None:
+    """Write all matching events to FILE, or to stdout (-).
 
-    The newest comes first. What is written is FILE.part, which takes FILE's place when it is whole. A connection that
-    breaks is gone on with; should the command itself break off, --resume goes on behind the last whole line: give the
-    same filters again.
+    The newest event comes first. Data is written to FILE.part, which is renamed to FILE when it is complete. A broken
+    connection is resumed. If the command itself is interrupted, run it again with --resume and the same filters: it
+    continues after the last complete line of FILE.part.
     """
-    if resume and (form != "ndjson" or file == "-"):
-        raise click.UsageError("--resume is for an export to a file, as ndjson")
+    if resume and (output != "ndjson" or file == "-"):
+        raise click.UsageError("--resume needs a FILE and --format ndjson")
     if file == "-":
-        write = _to_terminal if sys.stdout.isatty() else sys.stdout.buffer.write
-        for chunk in _content(client, asked(**wanted), form, shown=not sys.stdout.isatty()):
+        write = _write_to_terminal if sys.stdout.isatty() else sys.stdout.buffer.write
+        for chunk in _document(client, filter_parameters(**filters), output, progress_shown=not sys.stdout.isatty()):
             write(chunk)
         return
-    with _told_of_part(Path(file), resumable=form == "ndjson"), part_file.written(Path(file), resume=resume) as part:
+    with (
+        _part_named_on_failure(Path(file), resumable=output == "ndjson"),
+        part_file.open_part(Path(file), resume=resume) as part,
+    ):
         last = part_file.last_line(part) if resume else b""
-        for chunk in _content(client, asked(**wanted), form, last=_checked(last, file)):
+        _check_is_event(last, file)
+        for chunk in _document(client, filter_parameters(**filters), output, last=last):
             part.write(chunk)
 
 
-def _content(
-    client: Client, wanted: list[tuple[str, str]], form: str, *, last: bytes = b"", shown: bool = True
+def _document(
+    client: Client, parameters: list[tuple[str, str]], output: str, *, last: bytes = b"", progress_shown: bool = True
 ) -> Iterator[bytes]:
-    """Yield the document, piece by piece, and show how far it is."""
-    with progress("events", shown=shown) as told:
+    """Yield the document in chunks, and show the progress."""
+    with progress("events", shown=progress_shown) as advance:
 
         def lines() -> Iterator[bytes]:
-            for chunk in walk(client, wanted, last):
+            for chunk in walk(client, parameters, last):
                 yield chunk
-                told(chunk.count(b"\n"))
+                advance(chunk.count(b"\n"))
 
-        if form == "ndjson":
+        if output == "ndjson":
             yield from lines()
         else:
-            for text in query.written(_events(lines()), form, Look(colour=False, local=False)):
+            for text in query.rendered(_events(lines()), output, TextStyle(colour=False, local=False)):
                 yield text.encode()
 
 
-def _events(chunks: Iterable[bytes]) -> Iterator[Found]:
-    return (event(line) for chunk in chunks for line in chunk.split(b"\n")[:-1])
+def _events(chunks: Iterable[bytes]) -> Iterator[StoredEvent]:
+    return (decode_event(line) for chunk in chunks for line in chunk.split(b"\n")[:-1])
 
 
-def _to_terminal(chunk: bytes) -> None:
-    click.echo(query.for_terminal(chunk.decode()), nl=False)
+def _write_to_terminal(chunk: bytes) -> None:
+    click.echo(query.escaped_for_terminal(chunk.decode()), nl=False)
 
 
-def _checked(last: bytes, file: str) -> bytes:
+def _check_is_event(line: bytes, file: str) -> None:
     try:
-        if last:
-            event(last)
+        if line:
+            decode_event(line)
     except msgspec.MsgspecError as error:
-        raise click.FileError(f"{file}.part", f"its last line is no event: {error}") from None
-    return last
+        raise click.FileError(
+            f"{file}.part", f"the last line is not an event ({error}); export without --resume, or to another file"
+        ) from None
 
 
 @contextmanager
-def _told_of_part(path: Path, *, resumable: bool) -> Iterator[None]:
-    """Say where the part is, should it not become the whole."""
+def _part_named_on_failure(path: Path, *, resumable: bool) -> Iterator[None]:
+    """Print the path of the part if the export fails."""
     try:
         yield
     except (CollectorError, KeyboardInterrupt):
         part = part_file.part_of(path.resolve())
         if part.exists() and part.stat().st_size:
-            then = "; the same command with --resume goes on" if resumable else ""
-            click.echo(f"what there is is in {part}{then}", err=True)
+            advice = "; resume with the same command and --resume" if resumable else ""
+            click.echo(f"partial export kept in {part}{advice}", err=True)
         raise

@@ -1,4 +1,4 @@
-"""`brain-events migrate`: upgrade the schema, show what it is at, or downgrade it."""
+"""`brain-events migrate`: upgrades the database schema, shows its revision, or downgrades it."""
 
 import asyncio
 import os
@@ -8,37 +8,41 @@ from typing import Any
 import click
 
 from brain_collector import logs
-from brain_collector.cli.options import CONTEXT
+from brain_collector.cli.help_layout import command, option
 from brain_collector.cli.setting_flags import setting
 from brain_collector.server import serve
+from brain_collector.server.engines import backed
 from brain_collector.settings import load
 from brain_collector.storage import migrate as migrations
 
 
-@click.command(context_settings=CONTEXT)
+@command()
 @click.argument("action", type=click.Choice(["upgrade", "current", "downgrade"]), default="upgrade")
 @click.argument("revision", required=False)
 @setting("database_url", "data_dir", "migrate_lock_s", "migrate_attempts")
-@click.option("--sql", is_flag=True, help="Print the SQL of an upgrade from nothing instead of running it.")
-@click.option("--yes", is_flag=True, allow_from_autoenv=False, help="Downgrade without asking.")
+@option("--sql", is_flag=True, help="Print the SQL that creates the schema, instead of running it.")
+@option("--yes", is_flag=True, allow_from_autoenv=False, help="Downgrade without asking for confirmation.")
 def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags: Any) -> None:
-    """Upgrade the schema, show what it is at, or downgrade it.
+    """Upgrade, show or downgrade the database schema.
 
-    Upgrading goes to REVISION, else to the newest.
+    \b
+    upgrade    go to REVISION, by default the newest; this is the default action
+    current    show the revision of the database
+    downgrade  go back to REVISION, which is required; `base` drops every table, events included
 
-    Downgrading to `base` drops every table, events included.
-    """
+    `serve` upgrades the embedded database by itself. Run this before you start a collector on your own PostgreSQL.
+    """  # noqa: D301 - click leaves the lines after this mark as they are
     logs.configure()
     if sql:
         migrations.sql(sys.stdout, revision or "head")
         return
     if action == "downgrade":
         if revision is None:
-            raise click.UsageError("downgrade to which revision? `base` drops everything")
+            raise click.UsageError("downgrade needs a REVISION; `base` drops every table, events included")
         if not yes:
-            click.confirm("This drops tables, events included. Go on?", abort=True)
-    with serve.backed(load(os.environ, **flags)) as found:
-        dsn, patience = found.settings.dsn, serve.patience(found.settings)
+            click.confirm("A downgrade drops tables, events included. Continue?", abort=True)
+    with backed(load(os.environ, **flags)) as engines:
+        dsn, patience = engines.settings.dsn, serve.patience(engines.settings)
         if action == "upgrade":
             migrations.upgrade(dsn, revision or "head", patience)
         elif action == "downgrade":

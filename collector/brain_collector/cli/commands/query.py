@@ -1,4 +1,4 @@
-"""`brain-events query`, `get` and `stats`: what the collector has, as text or as JSON."""
+"""`brain-events query`, `get` and `stats`: stored events and their counts, as text or as JSON."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,21 +11,21 @@ import msgspec
 
 from brain_collector import printable
 from brain_collector.cli.client import Client, Refused
+from brain_collector.cli.help_layout import command, option
 from brain_collector.cli.options import (
-    CONTEXT,
-    asked,
-    coloured,
     connected,
+    display_options,
     filter_options,
+    filter_parameters,
     kind_options,
-    look_options,
     time_options,
+    use_colour,
 )
-from brain_collector.cli.render import Found, Look, csv_rows, event, events
+from brain_collector.cli.render import StoredEvent, TextStyle, csv_rows, decode_event, decode_events
 from brain_collector.errors import CollectorError
 
 EVENTS: Final = "/api/events"
-PAGE: Final = 500
+PAGE_EVENTS: Final = 500
 
 
 class NothingFound(CollectorError):  # noqa: N818 - an outcome
@@ -34,106 +34,126 @@ class NothingFound(CollectorError):  # noqa: N818 - an outcome
     exit_code = 3
 
 
-@click.command(context_settings=CONTEXT)
+@command()
 @filter_options
-@click.option("-n", "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Most events.")
-@click.option(
+@option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Maximum number of events.",
+)
+@option(
     "-o",
     "--output",
+    metavar="FORMAT",
     type=click.Choice(["text", "ndjson", "json", "csv"]),
     default="text",
     show_default=True,
-    help="How events are written.",
+    help="Output format. `text`: one line an event; `ndjson`: one JSON object a line; `json`: one array; `csv`: a "
+    "table for spreadsheets.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Short for --output ndjson.")
-@click.option("--fail-empty", is_flag=True, help="End with 3 if there is none.")
-@look_options
+@option("--json", "as_json", is_flag=True, help="Same as --output ndjson.")
+@option("--fail-empty", is_flag=True, help="Exit with code 3 if no event matches.")
+@display_options
 @connected
 def query(
-    client: Client, *, limit: int, output: str, as_json: bool, fail_empty: bool, color: str, tz: str, **wanted: Any
+    client: Client, *, limit: int, output: str, as_json: bool, fail_empty: bool, color: str, tz: str, **filters: Any
 ) -> None:
-    """List events, newest first."""
-    look = Look(colour=coloured(color, is_terminal=sys.stdout.isatty()), local=tz == "local")
-    found = listed(client, asked(**wanted), limit)
-    first = next(found, None)
+    """List events, newest first.
+
+    All filters must match. Use `export` for more than a few thousand events, and `tail` to follow new ones.
+    """
+    style = TextStyle(colour=use_colour(color, is_terminal=sys.stdout.isatty()), local=tz == "local")
+    events = list_events(client, filter_parameters(**filters), limit)
+    first = next(events, None)
     output = "ndjson" if as_json else output
-    for text in written(chain([first] if first else [], found), output, look):
-        click.echo(for_terminal(text) if output == "csv" and sys.stdout.isatty() else text, nl=False, color=True)
+    for text in rendered(chain([first] if first else [], events), output, style):
+        escaped = escaped_for_terminal(text) if output == "csv" and sys.stdout.isatty() else text
+        click.echo(escaped, nl=False, color=True)
     if fail_empty and first is None:
-        raise NothingFound("no event is like that")
+        raise NothingFound("no matching events")
 
 
-@click.command(context_settings=CONTEXT)
+@command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
-@click.option("--json", "as_json", is_flag=True, help="As JSON, an event a line.")
-@look_options
+@option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@display_options
 @connected
 def get(client: Client, *, ids: tuple[int, ...], as_json: bool, color: str, tz: str) -> None:
-    """Show events in full, by their ids."""
-    look = Look(colour=coloured(color, is_terminal=sys.stdout.isatty()), local=tz == "local")
-    for place, id in enumerate(ids):
+    """Show events in full, by id.
+
+    `query` and `tail` print the id of an event at the end of its line, as #123.
+    """
+    style = TextStyle(colour=use_colour(color, is_terminal=sys.stdout.isatty()), local=tz == "local")
+    for n, id in enumerate(ids):
         try:
-            found = client.get(f"{EVENTS}/{id}")
+            response = client.get(f"{EVENTS}/{id}")
         except Refused as error:
             if error.status == 404:
                 raise NothingFound(f"there is no event {id}") from None
             raise
         if as_json:
-            click.echo(printable.json_text(found.decode()))
+            click.echo(printable.json_text(response.decode()))
         else:
-            click.echo(("\n" if place else "") + look.whole(event(found)), color=True)
+            click.echo(("\n" if n else "") + style.in_full(decode_event(response)), color=True)
 
 
-@click.command(context_settings=CONTEXT)
+@command()
 @time_options
 @kind_options
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@option("--json", "as_json", is_flag=True, help="Print the collector's JSON response.")
 @connected
-def stats(client: Client, *, as_json: bool, **wanted: Any) -> None:
-    """Count events by severity and by type."""
-    answer = client.get(f"{EVENTS}/stats", asked(**wanted))
+def stats(client: Client, *, as_json: bool, **filters: Any) -> None:
+    """Count events by severity and by type.
+
+    The counts are exact, and cover all events unless filters are given.
+    """
+    response = client.get(f"{EVENTS}/stats", filter_parameters(**filters))
     if as_json:
-        click.echo(printable.json_text(answer.decode()))
+        click.echo(printable.json_text(response.decode()))
         return
-    found = msgspec.json.decode(answer)
-    click.echo(f"events          {found['total_events']:>12,}\nlast 24 hours   {found['recent_events']:>12,}")
-    click.echo(f"newest          {found['last_event_timestamp'] or 'none':>12}")
+    counts = msgspec.json.decode(response)
+    click.echo(f"events          {counts['total_events']:>12,}\nlast 24 hours   {counts['recent_events']:>12,}")
+    click.echo(f"newest          {counts['last_event_timestamp'] or 'none':>12}")
     for title, field in (("severity", "events_by_severity"), ("type", "events_by_type")):
         click.echo(f"\nby {title}")
-        for value, n in sorted(found[field].items(), key=lambda each: (-each[1], each[0])):
+        for value, n in sorted(counts[field].items(), key=lambda item: (-item[1], item[0])):
             click.echo(f"  {printable.one_line(value):<50} {n:>12,}", color=True)
 
 
-def listed(client: Client, asked_for: list[tuple[str, str]], limit: int) -> Iterator[Found]:
-    """Yield up to `limit` events, newest first, page by page as the Link header says."""
-    asked_for = [*asked_for, ("limit", str(min(limit, PAGE)))]
+def list_events(client: Client, parameters: list[tuple[str, str]], limit: int) -> Iterator[StoredEvent]:
+    """Yield up to `limit` events, newest first; further pages are requested as the Link header says."""
+    parameters = [*parameters, ("limit", str(min(limit, PAGE_EVENTS)))]
     while True:
-        answer = client.ask("GET", EVENTS, asked_for)
-        for found in events(answer.data):
-            yield found
+        response = client.request("GET", EVENTS, parameters)
+        for event in decode_events(response.data):
+            yield event
             limit -= 1
             if not limit:
                 return
-        link = answer.headers.get("Link", "")
+        link = response.headers.get("Link", "")
         if not link:
             return
-        asked_for = parse_qsl(urlsplit(link[1 : link.index(">")]).query, keep_blank_values=True)
+        parameters = parse_qsl(urlsplit(link[1 : link.index(">")]).query, keep_blank_values=True)
 
 
-def written(found: Iterable[Found], output: str, look: Look) -> Iterator[str]:
-    """Yield events as they are written, each with its line break."""
+def rendered(events: Iterable[StoredEvent], output: str, style: TextStyle) -> Iterator[str]:
+    """Yield events in an output format, each with its line break."""
     if output == "csv":
-        yield from csv_rows(found)
+        yield from csv_rows(events)
     elif output == "json":
         yield "["
-        for place, each in enumerate(found):
-            yield (",\n" if place else "") + printable.json_text(each.line.decode())
+        for n, event in enumerate(events):
+            yield (",\n" if n else "") + printable.json_text(event.json.decode())
         yield "]\n"
     else:
-        for each in found:
-            yield (printable.json_text(each.line.decode()) if output == "ndjson" else look.line(each)) + "\n"
+        for event in events:
+            yield (printable.json_text(event.json.decode()) if output == "ndjson" else style.one_line(event)) + "\n"
 
 
-def for_terminal(document: str) -> str:
-    """Return a document in JSON or CSV as a person may see it: with escapes, which mean the same in JSON."""
+def escaped_for_terminal(document: str) -> str:
+    """Return a JSON or CSV document with control characters as escapes, which in JSON have the same meaning."""
     return printable.json_text(document.replace("\r\n", "\n"))

@@ -7,31 +7,46 @@ import click
 import msgspec
 
 from brain_collector.cli.client import Client
-from brain_collector.cli.options import CONTEXT, SEVERITIES, connected
+from brain_collector.cli.help_layout import command, option
+from brain_collector.cli.options import SEVERITIES, connected
 from brain_events.wire import KEY_HEADER, Event, new_key
 
 
-@click.command(context_settings=CONTEXT)
+@command()
 @click.argument("event_type", metavar="TYPE")
 @click.argument("severity", metavar="SEVERITY", type=click.Choice(SEVERITIES))
 @click.argument("message")
-@click.option("--details", metavar="JSON", help="A JSON object.")
-@click.option("--source", help="What the event comes from.  [env: BRAIN_EVENTS_SOURCE]", envvar="BRAIN_EVENTS_SOURCE")
+@option(
+    "--details",
+    metavar="JSON",
+    help="""Further data, as a JSON object. Example: '{"order": 42, "user": {"id": 7}}'""",
+)
+@option(
+    "--source",
+    metavar="SOURCE",
+    envvar="BRAIN_EVENTS_SOURCE",
+    show_envvar=True,
+    help="Where the event comes from, for example the name of the service.",
+)
 @connected
 def send(client: Client, *, details: str | None, **event: Any) -> None:
-    """Send one event and print it as it was stored. For scripts: the exit code is 0 only when it is committed."""
+    """Send one event and print it as it was stored.
+
+    TYPE is any short name, for example `deployment`. SEVERITY is info, warning, error or critical. A request that fails
+    is repeated until --timeout-s, and never stores the event twice. The exit code is 0 only if the event is committed.
+    """
     body = msgspec.json.encode(Event(details=_object(details), **event))
     headers = {"Content-Type": "application/json", KEY_HEADER: str(new_key())}  # a retry stores nothing twice
-    click.echo(client.insist("/api/events", body, headers).data)
+    click.echo(client.post_with_retries("/api/events", body, headers).data)
 
 
 def _object(details: str | None) -> dict[str, Any] | None:
     if details is None:
         return None
     try:
-        found = json.loads(details)
+        decoded = json.loads(details)
     except ValueError as error:
-        raise click.BadParameter(f"--details is no JSON: {error}") from None
-    if not isinstance(found, dict):
+        raise click.BadParameter(f"--details is not JSON: {error}") from None
+    if not isinstance(decoded, dict):
         raise click.BadParameter(f"--details is {details[:40]!r}, must be a JSON object")
-    return found
+    return decoded

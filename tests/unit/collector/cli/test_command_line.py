@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from brain_collector import printable
-from brain_collector.cli.commands.config import described
+from brain_collector.cli.commands.config import shown_settings
 from brain_collector.cli.main import COMMANDS, cli
-from brain_collector.cli.options import SEVERITIES, coloured
+from brain_collector.cli.options import SEVERITIES, use_colour
 from brain_collector.cli.times import seconds
 from brain_collector.settings import ENV_PREFIX, Settings
 from brain_events import wire
@@ -103,7 +103,7 @@ def test_bash_completes_commands_and_options(tmp_path: Path, typed: str, offered
     ],
 )
 def test_config_masks_what_is_secret(name: str, given: str, shown: str) -> None:
-    (found,) = [each for each in described({f"{ENV_PREFIX}{name.upper()}": given}, {}) if each.name == name]
+    (found,) = [each for each in shown_settings({f"{ENV_PREFIX}{name.upper()}": given}, {}) if each.name == name]
 
     assert (found.value, found.origin) == (shown, f"env {ENV_PREFIX}{name.upper()}")
 
@@ -216,4 +216,4 @@ def test_what_decides_on_colours(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
 
-    assert coloured(asked, is_terminal=True) is expected
+    assert use_colour(asked, is_terminal=True) is expected

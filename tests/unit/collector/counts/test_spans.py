@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 
-from brain_collector.counts.totals import spans
+from brain_collector.counts.spans import spans
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -31,24 +31,24 @@ def test_the_parts_are_the_range_and_the_inner_ones_are_whole(since: datetime | 
     start, end = since or FIRST, until or LAST
     if start > end:
         start, end = end, start
-    found = spans(start if since else None, end if until else None)
+    span = spans(start if since else None, end if until else None)
 
-    assert (found.start, found.end) == (start, end)
-    assert all(one <= other for one, other in pairwise(astuple(found)))
-    if found.first_hour < found.last_hour:
-        assert is_hour(found.first_hour)
-        assert is_hour(found.last_hour)
-    if found.first_day < found.last_day:
-        assert is_hour(found.first_day)
-        assert found.first_day.hour == found.last_day.hour == 0
+    assert (span.start, span.end) == (start, end)
+    assert all(one <= other for one, other in pairwise(astuple(span)))
+    if span.first_hour < span.last_hour:
+        assert is_hour(span.first_hour)
+        assert is_hour(span.last_hour)
+    if span.first_day < span.last_day:
+        assert is_hour(span.first_day)
+        assert span.first_day.hour == span.last_day.hour == 0
 
 
 @given(moments, moments)
 def test_less_than_an_hour_sticks_out_at_each_end_and_less_than_a_day_of_hours(one: datetime, other: datetime) -> None:
     start, end = sorted((one, other))
-    found = spans(start, end)
+    span = spans(start, end)
 
-    assert found.first_hour - found.start < timedelta(hours=1)
-    assert found.end - found.last_hour < timedelta(hours=1)
-    assert found.first_day - found.first_hour < timedelta(days=1)
-    assert found.last_hour - found.last_day < timedelta(days=1)
+    assert span.first_hour - span.start < timedelta(hours=1)
+    assert span.end - span.last_hour < timedelta(hours=1)
+    assert span.first_day - span.first_hour < timedelta(days=1)
+    assert span.last_hour - span.last_day < timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Who is admitted, in which order, and what becomes of those who are not."""
+"""Admission: which requests are admitted, in which order, and how the others are refused."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from brain_collector.settings import Settings
 pytestmark = pytest.mark.anyio
 
 
-def budget(*, max_waiting_requests: int = 10, admission_wait_s: float = 5.0) -> Budget:
+def a_budget(*, max_waiting_requests: int = 10, admission_wait_s: float = 5.0) -> Budget:
     return Budget(
         Settings(max_pending_bytes=100, max_waiting_requests=max_waiting_requests, admission_wait_s=admission_wait_s)
     )
@@ -23,9 +23,9 @@ def staying() -> "asyncio.Future[None]":
     return asyncio.get_running_loop().create_future()
 
 
-async def begun(share: Reservation, n: int, left: "asyncio.Future[None] | None" = None) -> "asyncio.Task[None]":
+async def begun(reservation: Reservation, n: int, left: "asyncio.Future[None] | None" = None) -> "asyncio.Task[None]":
     """Return a request that asks for n bytes, after it has asked."""
-    task = asyncio.create_task(share.admit(n, left or staying()))
+    task = asyncio.create_task(reservation.wait_for(n, left or staying()))
     await settled()
     return task
 
@@ -37,74 +37,77 @@ async def settled() -> None:
 
 
 async def test_who_does_not_fit_waits_and_is_admitted_in_turn() -> None:
-    own = budget()
-    with own.share() as first:
-        await first.admit(80, staying())
-        with own.share() as big, own.share() as small:
+    budget = a_budget()
+    with budget.reserve() as first:
+        await first.wait_for(80, staying())
+        with budget.reserve() as big, budget.reserve() as small:
             big_one, small_one = await begun(big, 30), await begun(small, 10)
             assert (big_one.done(), small_one.done()) == (False, False)  # it would fit, and does not overtake
-            assert (own.held, own.waiting) == (80, 2)
+            assert (budget.reserved, budget.waiting) == (80, 2)
             first.resize(65)
             await settled()
             assert (big_one.done(), small_one.done()) == (True, False)
             first.resize(0)
             await settled()
             assert small_one.done()
-            assert (own.held, own.waiting) == (40, 0)
-    assert own.held == 0
+            assert (budget.reserved, budget.waiting) == (40, 0)
+    assert budget.reserved == 0
 
 
 async def test_one_alone_may_have_more_than_all() -> None:
-    own = budget()
-    with own.share() as only:
-        await only.admit(1_000, staying())
+    budget = a_budget()
+    with budget.reserve() as only:
+        await only.wait_for(1_000, staying())
         only.resize(2_000)
-        assert own.held == 2_000
+        assert budget.reserved == 2_000
 
 
 async def test_who_has_waited_for_long_is_refused_and_the_next_has_its_turn() -> None:
-    own = budget(admission_wait_s=0.05)
-    with own.share() as first, own.share() as second, own.share() as third:
-        await first.admit(80, staying())
+    budget = a_budget(admission_wait_s=0.05)
+    with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
+        await first.wait_for(80, staying())
         with pytest.raises(Unavailable, match="80 bytes of other requests") as refused:
-            await second.admit(30, staying())
+            await second.wait_for(30, staying())
         assert refused.value.answer_after_s == 0.0
-        assert own.waiting == 0
-        await third.admit(20, staying())
-        assert (second.taken, third.taken, own.held) == (0, 20, 100)
+        assert budget.waiting == 0
+        await third.wait_for(20, staying())
+        assert (second.held, third.held, budget.reserved) == (0, 20, 100)
 
 
 async def test_who_goes_away_gives_its_turn_to_the_next() -> None:
-    own = budget()
-    with own.share() as first, own.share() as second, own.share() as third:
-        await first.admit(80, staying())
+    budget = a_budget()
+    with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
+        await first.wait_for(80, staying())
         big_one, small_one = await begun(second, 30), await begun(third, 20)
         big_one.cancel()
         await settled()
-        assert (big_one.cancelled(), small_one.done(), own.held) == (True, True, 100)
+        assert (big_one.cancelled(), small_one.done(), budget.reserved) == (True, True, 100)
 
 
 async def test_who_goes_away_in_the_moment_of_its_admission_leaves_nothing_behind() -> None:
-    own = budget()
-    with own.share() as first, own.share() as second, own.share() as third:
-        await first.admit(100, staying())
+    budget = a_budget()
+    with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
+        await first.wait_for(100, staying())
         waiting, next_one = await begun(second, 100), await begun(third, 100)
         first.resize(0)  # admits the second, which has not run since
         waiting.cancel()
         await settled()
-        assert (waiting.cancelled(), next_one.done(), own.held) == (True, True, 100)
-    assert own.held == 0
+        assert (waiting.cancelled(), next_one.done(), budget.reserved) == (True, True, 100)
+    assert budget.reserved == 0
 
 
 async def test_a_client_that_left_gives_its_place_up_wherever_it_stood() -> None:
-    own = budget(max_waiting_requests=3)
-    with own.share() as first, own.share() as second, own.share() as third, own.share() as fourth:
-        await first.admit(100, staying())
+    budget = a_budget(max_waiting_requests=3)
+    with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third, budget.reserve() as fourth:
+        await first.wait_for(100, staying())
         lefts = [staying(), staying(), staying()]
-        waiting = [await begun(share, 100, left) for share, left in zip((second, third, fourth), lefts, strict=True)]
+        waiting = [
+            await begun(reservation, 100, left)
+            for reservation, left in zip((second, third, fourth), lefts, strict=True)
+        ]
         lefts[1].set_result(None)
         await settled()
-        assert own.waiting == 2
+        assert budget.waiting == 2
         with pytest.raises(ClientDisconnect):
             await waiting[1]
         lefts[0].set_result(None)
@@ -113,29 +116,29 @@ async def test_a_client_that_left_gives_its_place_up_wherever_it_stood() -> None
         with pytest.raises(ClientDisconnect):
             await waiting[0]
         assert waiting[2].done()
-        assert (fourth.taken, own.held, own.waiting) == (100, 100, 0)
-    assert own.held == 0
+        assert (fourth.held, budget.reserved, budget.waiting) == (100, 100, 0)
+    assert budget.reserved == 0
 
 
 async def test_beyond_those_who_may_wait_the_refusal_is_held_back() -> None:
-    own = budget(max_waiting_requests=1)
-    with own.share() as first, own.share() as second, own.share() as third:
-        await first.admit(100, staying())
+    budget = a_budget(max_waiting_requests=1)
+    with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
+        await first.wait_for(100, staying())
         waiting = await begun(second, 1)
         with pytest.raises(Unavailable) as refused:
-            await third.admit(1, staying())
+            await third.wait_for(1, staying())
         assert refused.value.answer_after_s == 5.0
         waiting.cancel()
 
 
 async def test_who_holds_bytes_does_not_wait_for_more() -> None:
-    own = budget()
-    with own.share() as first, own.share() as second:
-        await first.admit(60, staying())
-        await second.admit(30, staying())
+    budget = a_budget()
+    with budget.reserve() as first, budget.reserve() as second:
+        await first.wait_for(60, staying())
+        await second.wait_for(30, staying())
         with pytest.raises(Unavailable) as refused:
             second.resize(41)
         assert refused.value.answer_after_s == 5.0  # its bytes are given back by then
-        assert (second.taken, own.held) == (30, 90)
+        assert (second.held, budget.reserved) == (30, 90)
         second.resize(40)
-        assert own.held == 100
+        assert budget.reserved == 100

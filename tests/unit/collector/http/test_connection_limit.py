@@ -1,4 +1,4 @@
-"""The door: who gets in, and who makes room."""
+"""The connection limit: which connections are admitted, and which are closed to make room."""
 
 from brain_collector.http.connection_limit import RESERVE, Admission, ConnectionLimit
 from brain_collector.metrics import Metrics

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from brain_collector.counts.journal import deltas_of, hour
 from brain_collector.errors import BodyUndecodable, EventInvalid
-from brain_collector.ingest.decode import Rows, decode_array, decode_changes, decode_ndjson, decode_one
+from brain_collector.ingest.decode import decode_array, decode_changes, decode_ndjson, decode_one
+from brain_collector.ingest.rows import Rows
 from brain_collector.ingest.validate import Limits, validate, validate_changes
 from brain_events.wire import SEVERITIES, Event
 

@@ -1,4 +1,4 @@
-"""What waits for one who listens: bounded, in order, and never lost without a word."""
+"""The queue of a subscriber: bounded, in order, and never without a gap where events are missing."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,67 +24,67 @@ def event(id: int, size: int) -> Event:
     return Event(id, "t", "info", "x" * size, msgspec.Raw(b"null"), "s", NOON, NOON)
 
 
-def test_events_are_cut_into_parts_that_one_can_go_on_after() -> None:
+def test_events_are_cut_into_parts_that_a_stream_can_resume_after() -> None:
     pieces = [Piece(7, 11, 30, NOON, NOON), Piece(8, 1, 9, NOON, NOON)]  # ids need not ascend
     sizes = {id: 2**20 if id in {12, 13} else 10_000 for id in (*range(11, 29), *range(1, 8))}
-    found = frame_of([event(id, size) for id, size in sizes.items()], pieces)
-    ids = [[each["id"] for each in msgspec.json.decode(part.events)] for part in found.parts]
+    frame = frame_of([event(id, size) for id, size in sizes.items()], pieces)
+    ids = [[each["id"] for each in msgspec.json.decode(part.events)] for part in frame.parts]
     assert [id for part in ids for id in part] == list(sizes)
-    assert [part.place.id for part in found.parts] == [*(part[-1] for part in ids[:-1]), 9]
-    assert [part.place.xid for part in found.parts] == [7 if part[-1] > 9 else 8 for part in ids]
+    assert [part.place.id for part in frame.parts] == [*(part[-1] for part in ids[:-1]), 9]
+    assert [part.place.xid for part in frame.parts] == [7 if part[-1] > 9 else 8 for part in ids]
     assert [12] in ids
     assert [13] in ids
     assert all(
-        len(part.events) < PART_BYTES + 1_000 for part in found.parts if len(msgspec.json.decode(part.events)) > 1
+        len(part.events) < PART_BYTES + 1_000 for part in frame.parts if len(msgspec.json.decode(part.events)) > 1
     )
-    assert found.place == Arrival(8, 9)
+    assert frame.place == Arrival(8, 9)
 
 
-async def taken(listener: Subscriber) -> list[Frame]:
-    found = []
-    while (one := await listener.next(0)) is not None:
-        found.append(one)
-    return found
+async def taken(subscriber: Subscriber) -> list[Frame]:
+    frames = []
+    while (each := await subscriber.next(0)) is not None:
+        frames.append(each)
+    return frames
 
 
 async def test_frames_come_in_order() -> None:
-    listener = Subscriber(Filter(), max_bytes=100)
+    subscriber = Subscriber(Filter(), max_bytes=100)
     for number in range(3):
-        listener.put(*frame(number, 30))
-    assert [each.place.xid for each in await taken(listener)] == [0, 1, 2]
-    assert await listener.next(0) is None
+        subscriber.put(*frame(number, 30))
+    assert [each.place.xid for each in await taken(subscriber)] == [0, 1, 2]
+    assert await subscriber.next(0) is None
 
 
 async def test_too_much_becomes_one_gap_over_all_that_waited() -> None:
-    listener = Subscriber(Filter(), max_bytes=100)
+    subscriber = Subscriber(Filter(), max_bytes=100)
     for number in range(4):
-        listener.put(*frame(number, 30))
-    (gap,) = await taken(listener)
+        subscriber.put(*frame(number, 30))
+    (gap,) = await taken(subscriber)
     assert gap == Frame(Arrival(3, 0), (), Span(4, NOON, NOON + timedelta(hours=4)))
 
 
 async def test_a_gap_grows_and_ends_when_the_client_reads_again() -> None:
-    listener = Subscriber(Filter(), max_bytes=100)
+    subscriber = Subscriber(Filter(), max_bytes=100)
     for number in range(9):
-        listener.put(*frame(number, 60))
-    frames = await taken(listener)
+        subscriber.put(*frame(number, 60))
+    frames = await taken(subscriber)
     assert sum(each.gap.arrived if each.gap else 1 for each in frames) == 9
     assert [each.place.xid for each in frames] == sorted(each.place.xid for each in frames)
-    listener.put(*frame(9, 60))
-    assert [each.gap for each in await taken(listener)] == [None]
+    subscriber.put(*frame(9, 60))
+    assert [each.gap for each in await taken(subscriber)] == [None]
 
 
 async def test_gaps_do_not_pile_up() -> None:
-    listener = Subscriber(Filter(), max_bytes=100)
+    subscriber = Subscriber(Filter(), max_bytes=100)
     for number in range(1_000):
         span = frame(number, 0)[1]
-        listener.put(Frame(Arrival(number, 0), (), span), span)
-    (gap,) = await taken(listener)
+        subscriber.put(Frame(Arrival(number, 0), (), span), span)
+    (gap,) = await taken(subscriber)
     assert gap.gap is not None
     assert gap.gap.arrived == 1_000
 
 
 async def test_one_frame_is_taken_whatever_its_size() -> None:
-    listener = Subscriber(Filter(), max_bytes=100)
-    listener.put(*frame(0, 1_000))
-    assert [each.n_bytes for each in await taken(listener)] == [1_000]
+    subscriber = Subscriber(Filter(), max_bytes=100)
+    subscriber.put(*frame(0, 1_000))
+    assert [each.n_bytes for each in await taken(subscriber)] == [1_000]

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 
 from brain_events import Client, EventsMiddleware
 from brain_events._adapters.asgi_exchange import UNMATCHED
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response as BatchResponse
 from brain_events._queue.batch import Batch
 from brain_events.context import BOUND
 from brain_events.testing import MemoryTransport
@@ -651,7 +651,7 @@ def test_at_shutdown_the_event_loop_goes_on_while_events_are_delivered() -> None
             turns += 1
 
     class Slow(MemoryTransport):
-        def send(self, batch: Batch, timeout_s: float) -> Answer:
+        def send(self, batch: Batch, timeout_s: float) -> BatchResponse:
             time.sleep(0.2)
             return super().send(batch, timeout_s)
 

@@ -63,7 +63,7 @@ def test_a_handler_that_had_to_wait_gets_a_frame() -> None:
     signal.signal(FIRST, lambda _number, frame: frames.append(frame))
     with Interrupts() as interrupts:
         come(FIRST)
-        with interrupts.let_in():
+        with interrupts.allowed():
             come(FIRST)
         come(FIRST)
     assert len(frames) == 3
@@ -84,7 +84,7 @@ def test_a_handler_that_was_installed_meanwhile_may_call_the_one_before_it() -> 
         before[0](number, frame)
 
     signal.signal(FIRST, first)
-    with Interrupts() as interrupts, interrupts.let_in():
+    with Interrupts() as interrupts, interrupts.allowed():
         come(FIRST)
     come(FIRST)
     assert seen == ["first", "second", "first"]

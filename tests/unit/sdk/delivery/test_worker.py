@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brain_events import Client
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue.batch import Batch, halve, seal, unseal
 from brain_events.testing import MemoryTransport, accepted
 from tests.support.sdk import fast_client
@@ -19,12 +19,12 @@ PROBLEM = "application/problem+json"
 answers = st.lists(
     st.sampled_from(
         [
-            Answer(503),
-            Answer(401),
-            Answer(413),
-            Answer(413, PROBLEM, b'{"code":"body_too_large"}'),
-            Answer(422, PROBLEM, b'{"code":"batch_invalid"}'),
-            Answer(200, "application/json", b"{"),
+            Response(503),
+            Response(401),
+            Response(413),
+            Response(413, PROBLEM, b'{"code":"body_too_large"}'),
+            Response(422, PROBLEM, b'{"code":"batch_invalid"}'),
+            Response(200, "application/json", b"{"),
             OSError("no route to host"),
             ValueError("a defect of a transport"),
         ]
@@ -35,7 +35,7 @@ answers = st.lists(
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 40), answers), max_size=4))
-def test_no_event_is_unaccounted_for(rounds: list[tuple[int, list[Answer | Exception]]]) -> None:
+def test_no_event_is_unaccounted_for(rounds: list[tuple[int, list[Response | Exception]]]) -> None:
     memory = MemoryTransport()
     client = fast_client(transport=memory, interval_s=0.001, retry_base_s=1e-5, retry_cap_s=1e-4, probe_interval_s=1e-4)
     logged = 0
@@ -76,7 +76,7 @@ def test_many_threads_lose_and_invent_nothing(client: Client, memory: MemoryTran
 
 
 def test_a_full_buffer_drops_and_counts_and_keeps_a_fifth_for_errors() -> None:
-    memory = MemoryTransport(*[Answer(503)] * 100_000)
+    memory = MemoryTransport(*[Response(503)] * 100_000)
     client = fast_client(transport=memory, max_event_bytes=1024, max_buffer_bytes=10_000)
     for severity in ("info", "error"):
         for _ in range(100):
@@ -154,7 +154,7 @@ class HungTransport(MemoryTransport):
         self.hung = threading.Event()
         self.release = threading.Event()
 
-    def send(self, batch: Batch, timeout_s: float) -> Answer:
+    def send(self, batch: Batch, timeout_s: float) -> Response:
         if not self.hung.is_set():
             self.hung.set()
             self.attempts.append(batch)
@@ -178,7 +178,7 @@ def test_a_hung_worker_is_abandoned_and_its_batch_sent_again_under_the_same_key(
 
 def test_trouble_is_reported_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="brain_events")
-    memory = MemoryTransport(*[Answer(401, PROBLEM, b'{"code":"unauthorized","detail":"unknown key"}')] * 5)
+    memory = MemoryTransport(*[Response(401, PROBLEM, b'{"code":"unauthorized","detail":"unknown key"}')] * 5)
     with fast_client(transport=memory) as client:
         client.log("a", "info", "")
         assert client.flush(PATIENCE_S)

@@ -81,11 +81,11 @@ def test_all_is_well_where_all_is_well(collector: FaultyCollector, tmp_path: Pat
 @pytest.mark.parametrize(
     ("fault", "check", "says"),
     [
-        ("refuse", "tcp", "nobody listens there"),
-        ("hang", "http", "hung, or another service"),
-        ("drip", "http", "hung, or another service"),
-        ("cut", "http", "hung, or another service"),
-        ("garbage", "http", "hung, or another service"),
+        ("refuse", "tcp", "no process listens there"),
+        ("hang", "http", "may hang, or another service"),
+        ("drip", "http", "may hang, or another service"),
+        ("cut", "http", "may hang, or another service"),
+        ("garbage", "http", "may hang, or another service"),
         ("page", "livez", "another service or a proxy"),
         ("error", "livez", "another service or a proxy"),
     ],
@@ -147,7 +147,7 @@ def test_a_port_that_speaks_no_tls_and_a_bundle_that_is_none_are_named(
     collector: FaultyCollector, tmp_path: Path
 ) -> None:
     address = collector.url.replace("http:", "https:")
-    assert "is it http://" in diagnose(address)["by"]["tls"]["do"]
+    assert "may speak http:// only" in diagnose(address)["by"]["tls"]["do"]
     (tmp_path / "bundle.pem").write_text("no certificate")
     report = diagnose(address, BRAIN_EVENTS_CA_BUNDLE=str(tmp_path / "bundle.pem"))
     assert "BRAIN_EVENTS_CA_BUNDLE" in report["by"]["tls"]["do"]
@@ -166,18 +166,21 @@ def test_a_certificate_is_trusted_only_with_its_authority_and_told_when_it_expir
         unknown = diagnose(f"https://localhost:{port}")
         known = diagnose(f"https://localhost:{port}", BRAIN_EVENTS_CA_BUNDLE=certificate)
     assert "BRAIN_EVENTS_CA_BUNDLE" in unknown["by"]["tls"]["do"]
-    assert (known["by"]["tls"]["level"], known["by"]["tls"]["do"]) == ("info", "renew it: then nothing is sent")
+    assert (known["by"]["tls"]["level"], known["by"]["tls"]["do"]) == (
+        "info",
+        "renew it: once it has expired, nothing is sent",
+    )
     assert known["by"]["livez"]["level"] == "ok"
 
 
 @pytest.mark.parametrize("host", ["collector.invalid", "a" * 70])
 def test_a_host_that_is_not_known_is_named(host: str) -> None:
-    assert "host name is not known" in diagnose(f"http://{host}")["by"]["tcp"]["do"]
+    assert "host name cannot be resolved" in diagnose(f"http://{host}")["by"]["tcp"]["do"]
 
 
 def test_without_a_url_it_says_that_nothing_is_sent() -> None:
     report = diagnose(None)
-    assert report["findings"][0]["what"] == "no url is known: nothing is sent"
+    assert report["findings"][0]["what"] == "no url is set: nothing is sent"
     assert report["settings"]["url"] == {"value": None, "origin": "not set"}
     assert report["code"] == 1
 
@@ -227,7 +230,7 @@ def test_batches_of_a_process_that_has_ended_are_counted_for_their_destination(t
     assert (waiting["value"]["batches"], waiting["value"]["events"]) == (2, 7)
     assert waiting["value"]["state"] == "ended"
     assert "the oldest for 2 h" in waiting["what"]
-    assert "takes them over" in waiting["do"]
+    assert "adopts them" in waiting["do"]
 
 
 def test_batches_for_another_destination_and_old_ones_are_named(tmp_path: Path) -> None:
@@ -274,7 +277,7 @@ def test_files_of_a_later_version_are_named_and_not_as_damaged(tmp_path: Path) -
     path = write_batch(tmp_path, "http://127.0.0.1:9")
     path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
     report = diagnose("http://127.0.0.1:9", tmp_path)
-    assert report["by"]["waiting"]["what"] == f"1 files are of a later version of this package: {path}"
+    assert report["by"]["waiting"]["what"] == f"1 files were written by a later version of this package: {path}"
     assert "damaged" not in report["by"]
 
 
@@ -298,7 +301,7 @@ def test_the_command_prints_everything_and_ends_with_the_code(collector: FaultyC
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert "WRONG tcp" in done.stdout
-    assert "-> nobody listens there" in done.stdout
+    assert "-> no process listens there" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["cure"], ["doctor", "--nonsense"], ["doctor", "--timeout-s", "-1"]])

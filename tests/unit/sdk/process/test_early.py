@@ -45,7 +45,7 @@ def test_without_a_url_init_warns_once_and_events_wait_on(sink: Sink) -> None:
         brain_events.init({sink.url!r})
         """
     )
-    assert done.stderr == "events are not sent: give init() a url, or set BRAIN_EVENTS_URL\n"
+    assert done.stderr == "events are not sent: pass a url to init(), or set BRAIN_EVENTS_URL\n"
     assert [event.message for event in sink.events] == ["kept"]
 
 

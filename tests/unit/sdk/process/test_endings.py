@@ -404,7 +404,7 @@ def test_a_child_of_a_client_that_was_forgotten_does_not_hold_its_lock(tmp_path:
     done = run_script(
         """
         import gc, os
-        from brain_events._queue.process_dir import dead
+        from brain_events._queue.process_dir import dead_dirs
         from brain_events.testing import MemoryTransport
         from tests.support.sdk import fast_client
         spool = os.environ["SPOOL"]
@@ -425,7 +425,7 @@ def test_a_child_of_a_client_that_was_forgotten_does_not_hold_its_lock(tmp_path:
             os.kill(os.getpid(), 9)
         os.wait()
         (name,) = os.listdir(spool)
-        print(len(list(dead(spool, name.partition("-")[0]))))
+        print(len(list(dead_dirs(spool, name.partition("-")[0]))))
         os.write(tell, b"x")
         """,
         SPOOL=str(tmp_path / "spool"),

@@ -142,7 +142,7 @@ def test_a_child_does_not_hold_the_lock_of_its_parents_outbox(sink: Sink, tmp_pa
     done = run_script(
         """
         import os, time, brain_events
-        from brain_events._queue.process_dir import dead
+        from brain_events._queue.process_dir import dead_dirs
         spool = os.environ["BRAIN_EVENTS_SPOOL_DIR"]
         brain_events.init(durable=True, interval_s=3600)
         told, tell = os.pipe()
@@ -157,7 +157,7 @@ def test_a_child_does_not_hold_the_lock_of_its_parents_outbox(sink: Sink, tmp_pa
             os.kill(os.getpid(), 9)
         os.wait()
         (name,) = os.listdir(spool)
-        print([found.path.rpartition("/")[2] == name for found in dead(spool, name.partition("-")[0])])
+        print([found.path.rpartition("/")[2] == name for found in dead_dirs(spool, name.partition("-")[0])])
         os.write(tell, b"x")
         """,
         sink.url,

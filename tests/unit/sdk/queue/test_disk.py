@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue import batch_file
 from brain_events._queue.batch import Batch, halve, seal
 from brain_events._queue.notices import Notices
@@ -29,7 +29,7 @@ class Switch(MemoryTransport):
 
     away = True
 
-    def send(self, batch: Batch, timeout_s: float) -> Answer:
+    def send(self, batch: Batch, timeout_s: float) -> Response:
         if self.away:
             raise ConnectionRefusedError
         return super().send(batch, timeout_s)
@@ -61,7 +61,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @needs_root
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_disk_that_fills_up_costs_no_event(small_disk: Path, *, durable: bool) -> None:
-    """What does not fit stays in memory; when the collector is back, the disk is emptied though it is full."""
+    """A batch that does not fit stays in memory; when the collector is back, the disk is emptied though it is full."""
     switch = Switch()
     with fast_client(DESTINATION, switch, spool_dir=str(small_disk), durable=durable) as client:
         client.log("a", "info", "0")

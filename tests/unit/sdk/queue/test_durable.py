@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from brain_events import Client
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue.batch import unseal
 from brain_events._queue.batch_file import decode
 from brain_events.testing import MemoryTransport
@@ -274,7 +274,7 @@ def test_full_parts_do_not_pile_up_as_open_descriptors(tmp_path: Path) -> None:
     hung, release = threading.Event(), threading.Event()
 
     class Hanging(MemoryTransport):
-        def send(self, batch: object, timeout_s: float) -> Answer:
+        def send(self, batch: object, timeout_s: float) -> Response:
             hung.set()
             release.wait(PATIENCE_S)
             return memory.send(batch, timeout_s)  # type: ignore[arg-type]
@@ -332,7 +332,7 @@ def test_a_directory_that_somebody_removes_costs_nothing_while_the_process_lives
         client.log("a", "info", "its file is removed")
         spool.rename(tmp_path / "elsewhere")
         assert client.flush(PATIENCE_S)
-        client.log("a", "info", "goes on")
+        client.log("a", "info", "continues")
         assert client.flush(PATIENCE_S)
         assert client.stats().delivered == 3
 

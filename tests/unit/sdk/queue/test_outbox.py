@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brain_events import Client
-from brain_events._delivery.transport import Answer
+from brain_events._delivery.transport import Response
 from brain_events._queue.adoption import ADOPTED_AT_ONCE
 from brain_events._queue.batch import seal, unseal
 from brain_events._queue.batch_file import DamagedError, decode, encode_sealed
@@ -189,7 +189,7 @@ def test_new_events_do_not_wait_for_a_backlog(spool: Path, memory: MemoryTranspo
 def test_a_backlog_does_not_wait_for_a_pause_in_new_events(spool: Path, outbox: Outbox) -> None:
     outbox.entries.extend(entry for n in range(3) if (entry := outbox.store(seal(LINES[n : n + 1]))))
     buffer = Buffer(10**6, lambda: None)
-    queue = Queue(buffer, outbox, None, interval_s=1e-9, spool_over_bytes=10**6)
+    queue = Queue(buffer, outbox, None, interval_s=1e-9, crowded_bytes=10**6)
     order = []
     for _ in range(6):
         buffer.put(LINES[0], "info")
@@ -453,7 +453,7 @@ def test_files_of_a_later_version_stay_and_are_taken_by_one_that_knows_them(sink
     for message in ("2", "3"):
         older = run_script(script.format(version=1, message=message, timeout=20), sink.url)
         assert older.stdout == "0 2 {}\n", older.stderr
-        assert older.stderr.count("stay where they are, for a later version of brain-events: version 2") == 1
+        assert older.stderr.count("left where they are, for a later version of brain-events: version 2") == 1
     newer = run_script(script.format(version=2, message="4", timeout=20), sink.url)
     assert (newer.stdout, newer.stderr) == ("2 0 {}\n", "")
     assert sorted(event.message for event in sink.events) == ["0", "1", "2", "3", "4"]
@@ -590,11 +590,11 @@ def test_it_is_bounded_in_files(spool: Path) -> None:
     outbox.close()
 
 
-# What was lost is told.
+# Losses are reported.
 
 
 def test_drops_travel_to_the_collector_once(spool: Path) -> None:
-    memory = MemoryTransport(*[Answer(503)] * 20)
+    memory = MemoryTransport(*[Response(503)] * 20)
     with fast_client(transport=memory, max_event_bytes=1024, max_buffer_bytes=2000) as client:
         for n in range(100):
             client.log("a", "info", "x" * 100, {"n": n})

@@ -15,7 +15,7 @@ PRELUDE = """
     from collections import Counter
     from pathlib import Path
     from brain_events import Client
-    from brain_events._delivery.transport import Answer
+    from brain_events._delivery.transport import Response
     from brain_events.testing import MemoryTransport
     from tests.support.strict_disk import StrictDisk, lay_out
     from tests.support.sdk import fast_client
@@ -32,7 +32,7 @@ PRELUDE = """
         small = False
         def send(self, batch, timeout_s):
             if self.small and batch.count > 2:
-                return Answer(413)
+                return Response(413)
             answer = memory.send(batch, timeout_s)
             disk.look()
             return answer

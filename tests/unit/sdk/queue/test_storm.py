@@ -34,8 +34,8 @@ PRODUCER = f"""
         while look(n).delivered == delivered:
             time.sleep(0.001)
     assert brain_events.flush(120)
-    told = brain_events._process.default._current._worker.delivery._report
-    while told._told != look(n).dropped | {{name: 0 for name in told._told if name not in look(n).dropped}}:
+    report = brain_events._process.default._current._worker.delivery._report
+    while report._reported != look(n).dropped | {{name: 0 for name in report._reported if name not in look(n).dropped}}:
         time.sleep(0.01)
     print(msgspec.json.encode(look(n)).decode())
 """

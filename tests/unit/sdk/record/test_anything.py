@@ -353,7 +353,7 @@ def test_a_valid_event_arrives_as_it_was_logged(
 
 
 def refuse(constant: str) -> Any:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def same(first: Any, second: Any) -> bool:

@@ -61,7 +61,7 @@ def test_an_exception_drops_the_event_and_warns_once(caplog: pytest.LogCaptureFi
 
     assert sent_with(fail) == ([], {"before_send": 2})
     assert [record.getMessage() for record in caplog.records] == [
-        "before_send failed, its event is dropped; later ones are only counted: it raised RecursionError"
+        "before_send failed and its event was dropped; later failures are only counted: it raised RecursionError"
     ]
 
 

@@ -57,7 +57,7 @@ SENDING = """
 def test_nothing_is_sent_and_the_header_says_so(tmp_path: Path, sink: Sink) -> None:
     output = run_pytest(tmp_path, SENDING, COLLECTOR=sink.url)
     assert "1 passed" in output
-    assert "brain-events: events are not sent by this process" in output
+    assert "brain-events: this process does not send events" in output
     assert sink.requests == []
 
 

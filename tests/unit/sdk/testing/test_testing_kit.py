@@ -201,5 +201,8 @@ def test_the_faulty_collector_runs_as_a_command() -> None:
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         sys.exit(faulty.main(["busy", "--retry-after", "7"]))
     """)
-    assert done.stdout == "URL 429 with Retry-After; Ctrl-C ends it\n0 requests, 0 batches, 0 events stored\n"
+    assert (
+        done.stdout
+        == "URL responds with 429 and Retry-After; press Ctrl-C to stop\n0 requests, 0 batches, 0 events stored\n"
+    )
     assert done.returncode == 0, done.stderr

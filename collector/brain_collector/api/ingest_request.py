@@ -1,0 +1,41 @@
+"""What every request that stores events is checked for before its body is read."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from starlette.requests import Request
+
+from brain_collector.access.guard import caller_of, sender_of
+from brain_collector.api import parameters
+from brain_collector.api.idempotency import idempotency_key, refuse_too_old
+from brain_collector.api.resources import Resources
+
+
+class Sender(NamedTuple):
+    """The client of a request that stores events.
+
+    Attributes:
+        caller: The name that rate limits count under.
+        address: The name and the address, for those who look into rejected lines.
+        key: The idempotency key, if any.
+    """
+
+    caller: str
+    address: str
+    key: UUID | None
+
+
+def identify(request: Request, resources: Resources) -> Sender:
+    """Return the sender, if it may store events now.
+
+    Raises:
+        IdempotencyKeyMalformed, BatchTooOld, ParameterInvalid: as their names say.
+        RateLimited: The caller has used up its share already.
+    """
+    parameters.refuse_unknown(request)
+    key = idempotency_key(request)
+    refuse_too_old(key, datetime.now(UTC), resources.settings.idempotency_key_life_days)
+    caller = caller_of(request.scope)
+    resources.rate_limit.refuse_early(caller)
+    return Sender(caller, sender_of(request), key)

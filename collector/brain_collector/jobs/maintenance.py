@@ -1,0 +1,85 @@
+"""Keeps the database ready: schema, ids after a restore, partitions; and removes what has expired."""
+
+from typing import Final
+
+import asyncpg
+
+from brain_collector.health.availability import Availability
+from brain_collector.ingest import rejected_lines
+from brain_collector.jobs import idempotency_keys
+from brain_collector.jobs.loop import log_failures
+from brain_collector.jobs.shared_link import SharedLink
+from brain_collector.settings import Settings
+from brain_collector.storage import migrate, partitions, renumber, search_index
+from brain_collector.storage.connection import GONE, Link, reason_of
+
+RETRY_INTERVAL_S: Final = 1.0
+"""While the schema is missing, or the database cannot be reached."""
+RENUMBER_DEADLINE_S: Final = 1_800.0
+"""Two weeks of batches can be many, and are renumbered together."""
+
+_DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
+
+
+class Maintenance:
+    """The job `maintain`. Until its first run succeeds, the collector is not ready."""
+
+    name: Final = "maintain"
+
+    def __init__(self, settings: Settings, link: SharedLink, renumber_link: Link, availability: Availability) -> None:
+        self._settings = settings
+        self._link = link
+        self._renumber_link = renumber_link
+        self._availability = availability
+
+    def interval_s(self) -> float:
+        """Return `maintain_interval_s`, or a short interval while the schema is not usable."""
+        return RETRY_INTERVAL_S if self._availability.schema_problem else self._settings.maintain_interval_s
+
+    async def run(self) -> None:
+        """Take every step, in this order; note what keeps the collector from serving."""
+        try:
+            problem = await self._schema_problem()
+            if problem is None:
+                await self._renumber_if_restored()
+                await self._make_partitions()
+                await self._expire_rejected_lines()
+                await self._index_what_is_left()
+                await self._forget_idempotency_keys()
+        except _DATABASE_ERRORS as error:
+            problem = f"the database could not be prepared ({reason_of(error)})"
+        self._availability.schema_problem = problem
+
+    async def _schema_problem(self) -> str | None:
+        async with self._link.use() as connection:
+            return await migrate.schema_problem(connection)
+
+    async def _renumber_if_restored(self) -> None:
+        async with self._link.use() as connection:
+            if not await renumber.is_restored(connection):
+                return
+        try:
+            async with self._renumber_link.use() as connection:
+                await renumber.renumber(connection)
+        finally:
+            await self._renumber_link.close()
+
+    async def _make_partitions(self) -> None:
+        async with self._link.use() as connection:
+            await partitions.ensure(connection, self._settings)
+
+    async def _expire_rejected_lines(self) -> None:
+        async with self._link.use() as connection:
+            await rejected_lines.expire(connection, self._settings)
+
+    async def _index_what_is_left(self) -> None:
+        """Make a small step of the search index: a batch that is in no block is not forgotten."""
+        with log_failures("index"):
+            async with self._link.use() as connection:
+                await search_index.step(connection, search_index.LEAST_IDS)
+
+    async def _forget_idempotency_keys(self) -> None:
+        is_more = True
+        while is_more:
+            async with self._link.use() as connection:
+                is_more = await idempotency_keys.forget_some(connection, self._settings.idempotency_key_life_days)

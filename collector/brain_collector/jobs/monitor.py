@@ -1,0 +1,61 @@
+"""Asks the database and the cache for a sign of life, and looks whether embedded engines were restarted."""
+
+import time
+from typing import Final
+
+import asyncpg
+
+from brain_collector.cache import Cache
+from brain_collector.health.availability import Availability
+from brain_collector.storage.connection import GONE, Link, reason_of
+
+INTERVAL_S: Final = 1.0
+DEADLINE_S: Final = 3.0
+
+_DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
+
+_WRITE: Final = "UPDATE jobs SET name = name WHERE name = 'monitor'"
+
+# 16 MiB, gone with the transaction: a small write still finds room on a full disk.
+_WRITE_MUCH: Final = """
+    UPDATE jobs SET name = name WHERE name = 'monitor';
+    CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat(md5(n::text), 60) FROM generate_series(1, 8192) AS n
+"""
+
+
+class Monitor:
+    """The job `monitor`. A lost database is back when it takes writes, and has room for them."""
+
+    name: Final = "monitor"
+
+    def __init__(self, link: Link, cache: Cache, availability: Availability) -> None:
+        self._link = link
+        self._cache = cache
+        self._availability = availability
+
+    def interval_s(self) -> float:
+        """Return the interval, which is fixed."""
+        return INTERVAL_S
+
+    async def run(self) -> None:
+        """Ask, and note what responds."""
+        began_s = time.monotonic()
+        was_up = self._availability.database == "up"
+        try:
+            async with self._link.use() as connection:
+                await (connection.execute("SELECT 1") if was_up else _write(connection))
+        except _DATABASE_ERRORS as error:
+            self._availability.database_down(reason_of(error), began_s)
+        else:
+            if not was_up:  # a read that began before the database was lost does not bring it back
+                self._availability.database_up(began_s)
+        self._availability.cache_seen(await self._cache.check())
+        self._availability.engines_seen()
+
+
+async def _write(connection: asyncpg.Connection) -> None:
+    """Write enough to show that there is room; write a little where temporary tables are not allowed."""
+    try:
+        await connection.execute(_WRITE_MUCH)
+    except asyncpg.InsufficientPrivilegeError:
+        await connection.execute(_WRITE)
