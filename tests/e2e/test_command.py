@@ -97,7 +97,7 @@ def test_a_taken_port_is_told_at_once(shared: CollectorProcess) -> None:
     second = run("serve", "--port", port, "--data-dir", str(shared.data_dir) + "-other")
 
     assert second.returncode == 1
-    assert f"cannot serve on 127.0.0.1:{port}" in second.stderr
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
     assert not Path(str(shared.data_dir) + "-other").exists()
 
 
@@ -145,7 +145,7 @@ def test_send_stores_one_event_and_prints_it(shared: CollectorProcess) -> None:
     [
         (["deployment", "loud", "m"], "'loud' is not one of"),
         (["deployment", "info", "m", "--details", "[1]"], "must be a JSON object"),
-        (["x" * 51, "info", "m"], "event_type is 51 characters, at most 50"),
+        (["x" * 51, "info", "m"], "event_type has 51 characters, the maximum is 50"),
     ],
 )
 def test_send_says_what_is_wrong(shared: CollectorProcess, arguments: list[str], said: str) -> None:

@@ -149,5 +149,5 @@ def test_a_collector_that_is_told_to_stop_serves_on_unready_and_sends_clients_aw
         assert (before.status_code, before.headers.get("Connection")) == (200, None)
         assert [answer.status_code for answer in answers] == [503, 201, 200]
         assert [answer.headers["Connection"] for answer in answers] == ["close"] * 3
-        assert answers[0].json()["reasons"] == ["the collector is stopping"]
+        assert answers[0].json()["reasons"] == ["the collector is shutting down"]
         assert collector.stop() == 0, "a second signal does not wait for the delay"

@@ -12,7 +12,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from brain_collector.access.keyring import SCOPES, Keyring
-from brain_collector.access.session_cookie import refuse_foreign, session_key
+from brain_collector.access.session_cookie import refuse_other_origins, session_key
 from brain_collector.errors import Forbidden, HostRefused, Problem, Unauthorized, Unavailable
 from brain_collector.http.problem import response
 from brain_collector.http.scope import Caller, RequestContext, context_of
@@ -22,16 +22,16 @@ from brain_collector.settings import Settings
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _READS: Final = frozenset({"GET", "HEAD"})
 SOCKET: Final = "WEBSOCKET"
-"""The method of a WebSocket, for want of another. It is none that reads: a browser's rules guard no response to it."""
+"""A pseudo-method for WebSockets. It does not count as reading: no same-origin policy protects their messages."""
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="brain-events"'}
 _CHALLENGE_BROWSER: Final = {
     "WWW-Authenticate": 'Bearer realm="brain-events", Basic realm="brain-events", charset="UTF-8"'
 }
-"""Sent where a person navigates, as to `/docs`. Elsewhere a browser would prompt in the middle of the dashboard."""
+"""Sent for pages that a person opens, such as `/docs`. For an API request it would make the browser prompt."""
 
 
 class Rule(NamedTuple):
-    """What one operation requires: the scope that the caller's API key must have; None: no API key at all."""
+    """The access rule of one operation: the scope that the API key must have, or None if no API key is required."""
 
     method: str
     path: str
@@ -39,21 +39,21 @@ class Rule(NamedTuple):
 
 
 def caller_of(scope: Scope) -> str:
-    """Return the name of the caller: `key:<prefix>`, `bootstrap`, or `open` where no API key was needed."""
+    """Return the name of the caller: `key:<prefix>`, `bootstrap`, or `open` if no API key was required."""
     return context_of(scope).caller.name
 
 
 def sender_of(connection: HTTPConnection) -> str:
-    """Return who sent the request: the name of the caller, and the address at the other end."""
+    """Return the name of the caller and its network address."""
     address = connection.client.host if connection.client else "an unknown address"
     return f"{caller_of(connection.scope)} at {address}"
 
 
-def recognised(scope: Scope) -> Caller | None:
-    """Return the caller (`open` where no API key is required), or None if a required API key is missing or wrong.
+def authenticated_caller(scope: Scope) -> Caller | None:
+    """Return the caller (`open` if no API key is required), or None if a required API key is missing or invalid.
 
     Raises:
-        Unavailable: API keys cannot be checked now.
+        Unavailable: API keys cannot be checked at the moment.
     """
     context = context_of(scope)
     if isinstance(context.refusal, Unavailable):
@@ -62,24 +62,24 @@ def recognised(scope: Scope) -> Caller | None:
 
 
 def refuse_if_revoked(connection: HTTPConnection) -> None:
-    """Raise if access was revoked since the request began; a long response calls this again and again.
+    """Raise if access was revoked since the request began; called repeatedly during a long response.
 
     Raises:
-        Unauthorized: The API key was revoked or has expired, or one is required by now.
+        Unauthorized: the API key was revoked or has expired, or an API key is required by now.
         Unavailable: API keys cannot be checked any more.
     """
     context_of(connection.scope).check_again()
 
 
 def is_trusted(connection: HTTPConnection) -> bool:
-    """Return whether the caller may see more than a probe without an API key: it may read, or no key is known of."""
+    """Return whether a probe may include details: the caller may read, or no API key is required."""
     return context_of(connection.scope).is_trusted
 
 
 class Guard:
     """ASGI middleware that refuses requests without access.
 
-    `rules` come in the router's order: the first that matches applies. `open_paths` can be read by anyone.
+    `rules` are in the order of the routes: the first match applies. `open_paths` can be read without an API key.
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class Guard:
         self._hosts = _hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, then pass the request on or refuse it."""
+        """Check the request; pass it on or refuse it."""
         app = self._app if scope["type"] == "lifespan" else self._refusal(scope) or self._app
         await app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return the response to a caller without access; note everyone else in the context of the request."""
+        """Return the refusal of a caller without access; else write the caller into the context of the request."""
         headers = Headers(scope=scope)
         try:
             self._check_host(headers.get("host", ""))
-            if scope["type"] == "websocket":  # browsers let every page open one, and send the cookie along
-                refuse_foreign(headers, without_origin=True)
+            if scope["type"] == "websocket":  # browsers let any page open one, and send the cookie with it
+                refuse_other_origins(headers, allow_missing=True)
             self._check_caller(context_of(scope), scope.get("method", SOCKET), scope["path"], headers)
         except Problem as problem:
             return response(problem)
@@ -121,32 +121,35 @@ class Guard:
             )
 
     def _check_caller(self, context: RequestContext, method: str, path: str, headers: Headers) -> None:
-        is_operation, needed = self._scope_for(method, path)
+        is_operation, required = self._scope_for(method, path)
         context.check_again = partial(self._caller, method, headers)
         try:
             context.caller = caller = self._caller(method, headers)
         except Problem as problem:
-            if needed is None:
+            if required is None:
                 context.refusal = problem
-                context.is_trusted = self._keyring.needs_none
+                context.is_trusted = not self._keyring.requires_key
                 return
             if isinstance(problem, Unauthorized):
                 challenge = CHALLENGE if is_operation else _CHALLENGE_BROWSER
-                raise Unauthorized(problem.detail + _SEND, headers=challenge) from None
+                raise Unauthorized(problem.detail + _REMEDY, headers=challenge) from None
             raise
         context.is_trusted = "read" in caller.scopes
-        if needed is not None and needed not in caller.scopes:
+        if required is not None and required not in caller.scopes:
             scopes = ", ".join(scope for scope in SCOPES if scope in caller.scopes)
-            raise Forbidden(f"this needs an API key with the scope {needed}; yours has {scopes}")
+            raise Forbidden(f"this request requires an API key with the scope {required}; this one has {scopes}")
 
     def _caller(self, method: str, headers: Headers) -> Caller:
-        """Return the caller. A session precedes Basic, which a browser may remember for longer; Bearer counts alone."""
+        """Return the caller.
+
+        A Bearer token excludes everything else. A session precedes Basic, which browsers may remember for longer.
+        """
         authorization, session = headers.get("authorization"), session_key(headers)
         api_key = None if authorization is None else _api_key(authorization, method)
         if session is None or (authorization is not None and not _is_basic(authorization)):
             return self._keyring.caller(api_key)
-        if method not in _READS and not self._keyring.needs_none:
-            refuse_foreign(headers, without_origin=False)
+        if method not in _READS and self._keyring.requires_key:
+            refuse_other_origins(headers, allow_missing=False)
         try:
             return self._keyring.caller(session)
         except Unauthorized:
@@ -155,18 +158,18 @@ class Guard:
             raise
 
     def _scope_for(self, method: str, path: str) -> tuple[bool, KeyScope | None]:
-        """Return whether a rule matches, as the router finds its handler, and the scope that is needed.
+        """Return whether a rule matches (in the same way as the router), and the required scope.
 
-        Everything else needs `read`, except the open paths.
+        Without a matching rule, `read` is required, except for the open paths.
         """
         method = "GET" if method in {"HEAD", SOCKET} else method
-        for rule_method, pattern, needed in self._rules:
+        for rule_method, pattern, required in self._rules:
             if rule_method == method and pattern.match(path):
-                return True, needed
+                return True, required
         return False, None if method == "GET" and any(pattern.match(path) for pattern in self._open) else "read"
 
 
-_SEND: Final = "; send it as `Authorization: Bearer <API key>`"
+_REMEDY: Final = "; send it as `Authorization: Bearer <API key>`"
 
 
 def _is_basic(authorization: str) -> bool:
@@ -174,9 +177,9 @@ def _is_basic(authorization: str) -> bool:
 
 
 def _api_key(authorization: str, method: str) -> str:
-    """Return the Bearer token, or the password of Basic, for which a browser can prompt; else an empty key.
+    """Return the Bearer token, or the password of Basic (for which a browser can prompt), or an empty string.
 
-    Basic grants read access only: a browser sends it by itself, also with another site's form.
+    Basic grants read access only, since browsers also send it with the forms of other sites.
     """
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "bearer":
@@ -190,7 +193,7 @@ def _api_key(authorization: str, method: str) -> str:
 
 
 def _hosts(settings: Settings) -> frozenset[str] | None:
-    """Return the host names to serve; None is any. Without API keys, a page in a browser must not reach loopback."""
+    """Return the host names to serve; None: any. Without API keys, pages of other sites must not reach loopback."""
     if "*" in settings.hosts or settings.insecure:
         return settings.hosts - {"*"} or None
     if settings.hosts or not (settings.api_key or settings.require_api_key):

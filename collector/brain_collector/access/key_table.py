@@ -1,4 +1,4 @@
-"""The table of API keys: all SQL about them, over one connection, and what keeps this collector's ring up to date."""
+"""The table of API keys: all of its SQL, over one connection, and the refresh of this collector's keyring."""
 
 import asyncio
 import logging
@@ -20,17 +20,17 @@ RETRY_INTERVAL_S: Final = 0.5
 
 logger: Final = logging.getLogger(__name__)
 
-_AWAY: Final = (*GONE, asyncpg.PostgresError)
+_DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
 
-# Those that expired lately are told so; revoked ones are as good as never made.
+# Keys that expired recently are included, so that their error says so; revoked ones count as unknown.
 _LIVE: Final = """
     SELECT id, prefix, sha256, scopes, expires_at FROM api_keys
     WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now() - interval '1 day')
 """
 
-_EVER_MADE: Final = "SELECT EXISTS (SELECT FROM api_keys)"
+_EVER_CREATED: Final = "SELECT EXISTS (SELECT FROM api_keys)"
 
-_SHOWN: Final = "id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at"
+_COLUMNS: Final = "id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at"
 
 _INSERT: Final = f"""
     INSERT INTO api_keys (name, prefix, sha256, scopes, expires_at)
@@ -38,17 +38,17 @@ _INSERT: Final = f"""
     WHERE $6 > (
         SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
     )
-    RETURNING {_SHOWN}
+    RETURNING {_COLUMNS}
 """
 
-_LIST: Final = f"SELECT {_SHOWN} FROM api_keys ORDER BY id"
+_LIST: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
 
 _REVOKE: Final = f"""
     UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1
-    RETURNING revoked_at = now() AS newly, {_SHOWN}
+    RETURNING revoked_at = now() AS is_newly_revoked, {_COLUMNS}
 """
 
-_NOTE_USES: Final = """
+_WRITE_USES: Final = """
     UPDATE api_keys SET last_used_at = used.at
     FROM unnest($1::bigint[], $2::timestamptz[]) AS used (id, at)
     WHERE api_keys.id = used.id AND (last_used_at IS NULL OR last_used_at <= used.at - interval '1 minute')
@@ -56,88 +56,90 @@ _NOTE_USES: Final = """
 
 
 class KeyTable:
-    """The table, and the ring that is filled from it. Every method but `refresh` may raise `Unavailable`."""
+    """The table, and the keyring that is filled from it. Every method except `refresh` may raise `Unavailable`."""
 
     def __init__(self, settings: Settings, keyring: Keyring) -> None:
         self._settings = settings
         self._keyring = keyring
         self._link = Link(settings, deadline_s=DEADLINE_S)
-        self._using = asyncio.Lock()
-        self._warned = False
+        self._lock = asyncio.Lock()
+        self._has_warned = False
 
     @property
-    def is_away(self) -> bool:
-        """Whether the table could not be read when it was tried last."""
-        return self._keyring.is_away
+    def is_unavailable(self) -> bool:
+        """Whether the last attempt to read the table failed."""
+        return self._keyring.is_table_unavailable
 
-    def caller(self, given: str) -> Caller:
-        """Return who has this key, as `Keyring.caller` does."""
-        return self._keyring.caller(given)
+    def caller(self, api_key: str) -> Caller:
+        """Return the caller with this API key; see `Keyring.caller`."""
+        return self._keyring.caller(api_key)
 
     def interval_s(self) -> float:
         """Return how long to wait before the next `refresh`."""
         refresh_s = self._settings.api_key_refresh_s
-        return min(refresh_s, RETRY_INTERVAL_S) if self.is_away else refresh_s
+        return min(refresh_s, RETRY_INTERVAL_S) if self.is_unavailable else refresh_s
 
     async def refresh(self) -> None:
-        """Fill the ring from the table, then write which keys were used."""
+        """Fill the keyring from the table, then write when keys were used."""
         try:
-            async with self._using, self._link.use() as connection:
+            async with self._lock, self._link.use() as connection:
                 await self._fill(connection)
-                if uses := self._keyring.uses():
-                    await connection.execute(_NOTE_USES, list(uses), list(uses.values()))
-                    self._keyring.uses_written(uses)
-        except _AWAY:
-            self._keyring.table_away()
-        if self._keyring.lacks_any and not self._warned:
-            self._warned = True
-            logger.warning("keys are needed and there is none: set BRAIN_COLLECTOR_API_KEY, and make the first with it")
+                if uses := self._keyring.unwritten_uses():
+                    await connection.execute(_WRITE_USES, list(uses), list(uses.values()))
+                    self._keyring.mark_written(uses)
+        except _DATABASE_ERRORS:
+            self._keyring.mark_table_unavailable()
+        if self._keyring.has_no_valid_key and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "API keys are required, and none exists: set BRAIN_COLLECTOR_API_KEY, and create the first one with it"
+            )
 
-    async def create(self, wanted: KeyCreate, secret: Secret) -> ApiKey:
-        """Store a new key. It is good here when this returns.
+    async def create(self, description: KeyCreate, secret: Secret) -> ApiKey:
+        """Store a new API key. When this returns, it is valid on this collector.
 
         Raises:
-            TooManyApiKeys: there are as many as may be.
+            TooManyApiKeys: the maximum is reached.
         """
-        scopes = [scope for scope in SCOPES if scope in wanted.scopes]
+        scopes = [scope for scope in SCOPES if scope in description.scopes]
         async with self._connection() as connection:
             row = await connection.fetchrow(
                 _INSERT,
-                wanted.name,
+                description.name,
                 secret.prefix,
                 secret.sha256,
                 scopes,
-                wanted.expires_in_s,
+                description.expires_in_s,
                 self._settings.max_api_keys,
             )
             if row is None:
                 raise TooManyApiKeys(
-                    f"there are {self._settings.max_api_keys} live keys already; revoke some, "
-                    "or raise BRAIN_COLLECTOR_MAX_API_KEYS"
+                    f"there are {self._settings.max_api_keys} live API keys, which is the maximum; revoke some, or "
+                    "raise BRAIN_COLLECTOR_MAX_API_KEYS"
                 )
             await self._fill(connection)
-        return _shown(row)
+        return _api_key(row)
 
     async def all(self) -> list[ApiKey]:
-        """Return every key, revoked and expired ones too, oldest first."""
+        """Return every API key, including revoked and expired ones, oldest first."""
         async with self._connection() as connection:
-            return [_shown(row) for row in await connection.fetch(_LIST)]
+            return [_api_key(row) for row in await connection.fetch(_LIST)]
 
     async def revoke(self, key_id: int) -> tuple[ApiKey, bool]:
-        """Revoke a key, which is refused here when this returns; tell whether it was good until now.
+        """Revoke an API key; return whether it was not revoked before. When this returns, this collector refuses it.
 
         Raises:
-            ApiKeyNotFound: there is none.
+            ApiKeyNotFound: there is no API key with this id.
         """
         async with self._connection() as connection:
             row = await connection.fetchrow(_REVOKE, key_id)
             if row is None:
-                raise ApiKeyNotFound(f"there is no key {key_id}; GET /api/keys lists them")
+                raise ApiKeyNotFound(f"there is no API key {key_id}; GET /api/keys lists them")
             await self._fill(connection)
-        return _shown(row), row["newly"]
+        return _api_key(row), row["is_newly_revoked"]
 
     def abort(self) -> None:
-        """Break off what is under way."""
+        """Abort the statement that is running."""
         self._link.abort()
 
     async def close(self) -> None:
@@ -149,17 +151,17 @@ class KeyTable:
             Key(row["id"], row["prefix"], row["sha256"], frozenset(row["scopes"]), row["expires_at"])
             for row in await connection.fetch(_LIVE)
         ]
-        self._keyring.table_read(keys, ever_made=bool(keys) or await connection.fetchval(_EVER_MADE))
+        self._keyring.load(keys, ever_created=bool(keys) or await connection.fetchval(_EVER_CREATED))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         try:
-            async with self._using, self._link.use() as connection:
+            async with self._lock, self._link.use() as connection:
                 yield connection
-        except _AWAY as error:
-            why = f"the database is not available ({reason_of(error)})"
-            raise Unavailable(why, retry_after_s=self._settings.retry_after_s) from error
+        except _DATABASE_ERRORS as error:
+            reason = f"the database is not available ({reason_of(error)})"
+            raise Unavailable(reason, retry_after_s=self._settings.retry_after_s) from error
 
 
-def _shown(row: Any) -> ApiKey:
+def _api_key(row: Any) -> ApiKey:
     return ApiKey(**{name: row[name] for name in ApiKey.__struct_fields__})

@@ -1,7 +1,7 @@
-"""API keys: the text that a caller sends in, who that is and what it may do out. Nothing here waits for anything.
+"""API keys in memory: a key's text in, the caller with its scopes out. Nothing here waits.
 
-Of a key only the SHA-256 is kept: 256 random bits need no slow hash. The ring is the whole table of live keys as it
-was last read, so a wrong key costs no query.
+Only the SHA-256 of a key is kept: 256 random bits need no slow hash. The keyring has all live keys of the table as it
+was last read, so that a wrong key causes no query.
 """
 
 import hashlib
@@ -22,20 +22,21 @@ from brain_collector.schema import KeyScope
 from brain_collector.settings import Settings
 
 SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
-USE_NOTED_EVERY: Final = timedelta(minutes=1)
+USE_INTERVAL: Final = timedelta(minutes=1)
+"""How often the last use of a key is written at most."""
 
 _TEXT: Final = re.compile(r"be_([a-z][a-z0-9]{7})_[0-9a-f]{64}", re.ASCII)
 _NO_KEY: Final = secrets.token_bytes(32)
-"""The digest of no text: what is compared with where there is no key, so that it takes as long."""
+"""The digest of no key: unknown keys are compared with it, so that they take the same time."""
 
 
 BOOTSTRAP: Final = Caller("bootstrap", frozenset(SCOPES))
 OPEN: Final = Caller("open", frozenset(SCOPES))
-"""Anyone, at a collector that has no key."""
+"""The caller of a collector that requires no API key."""
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One key of the table, as far as it is needed to recognise it."""
+    """An API key of the table: the columns that are needed to check one."""
 
     id: int
     prefix: str
@@ -45,127 +46,123 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Secret(NamedTuple):
-    """A key that was just drawn: its text is shown once and kept nowhere."""
+    """A new API key. Its text is returned once and never stored."""
 
     text: str
     prefix: str
     sha256: bytes
 
 
-def draw() -> Secret:
-    """Return a new key."""
-    prefix = secrets.choice(string.ascii_lowercase)  # so that a prefix is never mistaken for an id
+def generate() -> Secret:
+    """Generate a new API key."""
+    prefix = secrets.choice(string.ascii_lowercase)  # a letter, so that no prefix looks like an id
     prefix += "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(7))
     text = f"be_{prefix}_{secrets.token_hex(32)}"
     return Secret(text, prefix, _digest(text))
 
 
 def prefix_of(text: str) -> str | None:
-    """Return the prefix of a key's text; None when it has not the form of one from the table."""
-    found = _TEXT.fullmatch(text)
-    return found and found[1]
+    """Return the prefix in a key's text; None if it does not have the form of a generated key."""
+    match = _TEXT.fullmatch(text)
+    return match and match[1]
 
 
 class Keyring:
-    """The keys that are known here: the bootstrap key of the settings, and the table's as last read.
+    """The API keys that this collector knows: the bootstrap key of the settings, and those of the table as last read.
 
-    Closed when in doubt: as long as it is not known whether there are keys, they are needed.
+    Closed by default: while it is unknown whether the table has keys, requests without one are refused.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._bootstrap = None if settings.api_key is None else _digest(settings.api_key)
         self._keys: dict[str, Key] = {}
-        self._ever_made = False
-        self._away = True
+        self._ever_created = False
+        self._table_unavailable = True
         self._read_at_s: float | None = None
         self._used: dict[int, datetime] = {}
-        self._noted: dict[int, datetime] = {}
+        self._written: dict[int, datetime] = {}
 
-    def table_read(self, keys: Iterable[Key], *, ever_made: bool) -> None:
-        """Take over the live keys; `ever_made` says whether the table has any, be they revoked or expired."""
+    def load(self, keys: Iterable[Key], *, ever_created: bool) -> None:
+        """Replace the live keys; `ever_created`: the table has keys, even if all of them are revoked or expired."""
         self._keys = {key.prefix: key for key in keys}
-        self._ever_made = ever_made
-        self._away = False
+        self._ever_created = ever_created
+        self._table_unavailable = False
         self._read_at_s = time.monotonic()
         live = {key.id for key in self._keys.values()}
-        self._noted = {id: at for id, at in self._noted.items() if id in live}
+        self._written = {id: at for id, at in self._written.items() if id in live}
 
-    def table_away(self) -> None:
-        """Note that the table cannot be read."""
-        self._away = True
-
-    @property
-    def is_away(self) -> bool:
-        """Whether the table could not be read when it was tried last."""
-        return self._away
+    def mark_table_unavailable(self) -> None:
+        """Note that an attempt to read the table failed."""
+        self._table_unavailable = True
 
     @property
-    def needs_none(self) -> bool:
-        """Whether no key is known of that a caller would need. There may be some, as long as the table is away."""
-        return not self._required
+    def is_table_unavailable(self) -> bool:
+        """Whether the last attempt to read the table failed."""
+        return self._table_unavailable
 
     @property
-    def lacks_any(self) -> bool:
-        """Whether keys are needed and nobody can have one."""
-        return self._required and self._bootstrap is None and not self._away and not self._keys
+    def requires_key(self) -> bool:
+        """Whether an API key is known to be required. Before the table was read, one may be required all the same."""
+        return self._bootstrap is not None or self._settings.require_api_key or self._ever_created
 
-    def caller(self, given: str | None) -> Caller:
-        """Return who sends this key; None is no key at all.
+    @property
+    def has_no_valid_key(self) -> bool:
+        """Whether an API key is required, and no valid one exists."""
+        return self.requires_key and self._bootstrap is None and not self._table_unavailable and not self._keys
+
+    def caller(self, api_key: str | None) -> Caller:
+        """Return the caller with this API key; None: the request has no key.
 
         Raises:
-            Unauthorized: it is wrong, expired, revoked, or needed and not there.
-            Unavailable: that cannot be told while the table cannot be read.
+            Unauthorized: the key is wrong, expired or revoked, or a required key is missing.
+            Unavailable: the key cannot be checked while the table cannot be read.
         """
-        digest = _digest(given or "")
-        if hmac.compare_digest(digest, self._bootstrap or _NO_KEY) and given:
+        digest = _digest(api_key or "")
+        if hmac.compare_digest(digest, self._bootstrap or _NO_KEY) and api_key:
             return BOOTSTRAP
-        prefix = prefix_of(given or "")
+        prefix = prefix_of(api_key or "")
         key = None if prefix is None else self._keys.get(prefix)
         if hmac.compare_digest(digest, key.sha256 if key else _NO_KEY) and key is not None:
-            return self._known(key)
-        if not self._required:
-            if not self._table_holds:
-                raise self._unavailable("whether keys are needed cannot be told")
+            return self._caller_with(key)
+        if not self.requires_key:
+            if not self._is_current:
+                raise self._unavailable("it is unknown whether an API key is required")
             return OPEN
-        if given is None:
-            raise Unauthorized("there is no API key")
-        if self._away and prefix is not None and key is None:
-            raise self._unavailable(f"the API key be_{prefix} is not known here, and may be new")
+        if api_key is None:
+            raise Unauthorized("the request has no API key")
+        if self._table_unavailable and prefix is not None and key is None:
+            raise self._unavailable(f"the API key be_{prefix} is unknown, but may be new")
         raise Unauthorized("the API key is wrong or revoked")
 
-    def _known(self, key: Key) -> Caller:
-        if not self._table_holds:
+    def _caller_with(self, key: Key) -> Caller:
+        if not self._is_current:
             raise self._unavailable(f"the API key be_{key.prefix} may have been revoked")
         now = datetime.now(UTC)
         if key.expires_at is not None and key.expires_at <= now:
-            raise Unauthorized(f"the API key be_{key.prefix} expired at {key.expires_at.isoformat()}; have one made")
+            raise Unauthorized(f"the API key be_{key.prefix} expired at {key.expires_at.isoformat()}; create a new one")
         self._used[key.id] = now
         return Caller(f"key:{key.prefix}", key.scopes)
 
-    def uses(self) -> dict[int, datetime]:
-        """Return the keys whose last use is to be written now, with its time: each at most once a minute."""
+    def unwritten_uses(self) -> dict[int, datetime]:
+        """Return the time of the last use by key, for those that are due: each is written at most once a minute."""
         return {
-            id: at for id, at in self._used.items() if id not in self._noted or at - self._noted[id] >= USE_NOTED_EVERY
+            id: at for id, at in self._used.items() if id not in self._written or at - self._written[id] >= USE_INTERVAL
         }
 
-    def uses_written(self, uses: dict[int, datetime]) -> None:
-        """Note that they are written."""
-        self._noted |= uses
+    def mark_written(self, uses: dict[int, datetime]) -> None:
+        """Note that these uses are in the table."""
+        self._written |= uses
         self._used = {id: at for id, at in self._used.items() if uses.get(id) != at}
 
     @property
-    def _required(self) -> bool:
-        return self._bootstrap is not None or self._settings.require_api_key or self._ever_made
-
-    @property
-    def _table_holds(self) -> bool:
-        """Whether what was read of the table can still be gone by."""
+    def _is_current(self) -> bool:
+        """Whether the keys were read recently enough to be trusted."""
         return self._read_at_s is not None and time.monotonic() - self._read_at_s <= self._settings.api_key_grace_s
 
-    def _unavailable(self, why: str) -> Unavailable:
+    def _unavailable(self, reason: str) -> Unavailable:
         return Unavailable(
-            f"{why}: the table of keys cannot be read; try again", retry_after_s=self._settings.retry_after_s
+            f"{reason}: the table of API keys cannot be read; try again", retry_after_s=self._settings.retry_after_s
         )
 
 

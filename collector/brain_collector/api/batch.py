@@ -1,4 +1,4 @@
-"""Batches: many events in one request, each valid one stored, all under one key."""
+"""`POST /api/events/batch`: many events in one request. Each valid event is stored, all under one idempotency key."""
 
 import asyncio
 from collections import Counter
@@ -11,13 +11,13 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.api.events import KEY_PARAMETER
+from brain_collector.api.events import IDEMPOTENCY_KEY
 from brain_collector.api.idempotency import digest
 from brain_collector.api.ingest_request import Sender, identify
-from brain_collector.api.operation import JSON, QUOTA_HEADERS, Answer, Operation
+from brain_collector.api.operation import JSON, RATE_LIMIT_HEADERS, Operation, ResponseSpec
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import BatchInvalid, FieldError
-from brain_collector.http.body import USUAL_BYTES, body_of, media_type
+from brain_collector.http.body import INLINE_BYTES, body_of, media_type
 from brain_collector.ingest.decode import Decoded, decode_array, decode_ndjson, encode_row
 from brain_collector.ingest.rejected_lines import RejectedLine
 from brain_collector.ingest.submission import NOT_STORABLE, RejectedRows, RowsRejected, Submission
@@ -34,22 +34,22 @@ async def ingest(request: Request) -> Response:
     with resources.budget.reserve() as reservation:
         body = await body_of(request, resources.settings, reservation)
         decoded = await _decode(body, content_type, resources)
-        limit = await resources.rate_limit.take(sender.caller, n_events=decoded.received, n_bytes=len(body))
+        headers = await resources.rate_limit.take(sender.caller, n_events=decoded.received, n_bytes=len(body))
         answer = await _store(resources, body, decoded, sender)
-        return Response(answer, headers=limit, media_type=JSON)
+        return Response(answer, headers=headers, media_type=JSON)
 
 
 async def _store(resources: Resources, body: bytes, decoded: Decoded, sender: Sender) -> bytes:
     if not decoded.rows.n:
         _keep_rejected(resources, decoded, {}, sender)
-        raise _nothing_valid(resources, decoded.received, decoded.errors)
+        raise _batch_invalid(resources, decoded.received, decoded.errors)
     compose = partial(_compose, decoded, resources.settings.max_line_errors)
-    submission = Submission(decoded.rows, compose, key=sender.key, digest=digest(body))
+    submission = Submission(decoded.rows, compose, key=sender.idempotency_key, digest=digest(body))
     try:
         stored = await resources.writer.submit(submission)
     except RowsRejected as error:
         _keep_rejected(resources, decoded, error.rejected, sender)
-        raise _nothing_valid(resources, decoded.received, _all_errors(decoded, error.rejected)) from None
+        raise _batch_invalid(resources, decoded.received, _all_errors(decoded, error.rejected)) from None
     if stored.is_duplicate:
         return _as_duplicate(stored.answer or compose(stored.rejected))
     _count(resources, decoded, stored.rejected, sender)
@@ -62,12 +62,12 @@ def _as_duplicate(answer: bytes) -> bytes:
 
 
 def _count(resources: Resources, decoded: Decoded, rejected: RejectedRows, sender: Sender) -> None:
-    """Count what a batch brought; keep its rejected lines, and record that there were some."""
+    """Count the accepted and rejected events of a batch; keep and record the rejected ones."""
     n_rejected = len(decoded.errors) + len(rejected)
     resources.metrics.observe(BATCH_EVENTS, decoded.received)
     resources.metrics.add(EVENTS_ACCEPTED, n=decoded.received - n_rejected)
     if n_rejected:
-        resources.own_events.rejected(n_rejected)
+        resources.own_events.record_rejected(n_rejected)
         codes = Counter(error.code for error in decoded.errors) + Counter({NOT_STORABLE: len(rejected)})
         _count_rejected(resources, codes)
         _keep_rejected(resources, decoded, rejected, sender)
@@ -76,10 +76,12 @@ def _count(resources: Resources, decoded: Decoded, rejected: RejectedRows, sende
 def _keep_rejected(resources: Resources, decoded: Decoded, rejected: RejectedRows, sender: Sender) -> None:
     """Keep the rejected lines for a while; of a row that Postgres rejected, the event as it was decoded."""
     now = datetime.now(UTC)
-    lines = {error.index: line for error, line in zip(decoded.errors, decoded.bad, strict=True)}
-    lines |= {decoded.places[row]: encode_row(decoded.rows, row) for row in rejected}
+    lines = {error.index: line for error, line in zip(decoded.errors, decoded.rejected_lines, strict=True)}
+    lines |= {decoded.indexes[row]: encode_row(decoded.rows, row) for row in rejected}
     resources.rejected_lines.add(
-        RejectedLine(now, sender.address, sender.key, error.index, error.code, error.detail, lines[error.index])
+        RejectedLine(
+            now, sender.address, sender.idempotency_key, error.index, error.code, error.detail, lines[error.index]
+        )
         for error in _all_errors(decoded, rejected)
     )
 
@@ -87,13 +89,13 @@ def _keep_rejected(resources: Resources, decoded: Decoded, rejected: RejectedRow
 async def _decode(body: bytes, content_type: str, resources: Resources) -> Decoded:
     decode = decode_ndjson if content_type == NDJSON else decode_array
     now = datetime.now(UTC)
-    if len(body) > USUAL_BYTES:  # it would block the loop for tens of milliseconds
+    if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
         return await asyncio.to_thread(decode, body, resources.limits, now)
     return decode(body, resources.limits, now)
 
 
 def _compose(decoded: Decoded, max_errors: int, rejected: RejectedRows) -> bytes:
-    """Return the answer to a batch, as it is sent and stored."""
+    """Return the body of the response, as it is sent and stored."""
     errors = _all_errors(decoded, rejected)
     return msgspec.json.encode(
         BatchAnswer(
@@ -110,7 +112,7 @@ def _compose(decoded: Decoded, max_errors: int, rejected: RejectedRows) -> bytes
 
 def _all_errors(decoded: Decoded, rejected: RejectedRows) -> list[LineError]:
     by_postgres = [
-        LineError(decoded.places[row], NOT_STORABLE, f"Postgres cannot store it: {reason}")
+        LineError(decoded.indexes[row], NOT_STORABLE, f"Postgres cannot store it: {reason}")
         for row, reason in rejected.items()
     ]
     return sorted([*decoded.errors, *by_postgres], key=lambda error: error.index)
@@ -121,10 +123,11 @@ def _count_rejected(resources: Resources, codes: Counter[str]) -> None:
         resources.metrics.add(EVENTS_REJECTED, code, n=n)
 
 
-def _nothing_valid(resources: Resources, received: int, errors: list[LineError]) -> BatchInvalid:
+def _batch_invalid(resources: Resources, received: int, errors: list[LineError]) -> BatchInvalid:
+    """Count a batch without a valid event; return its error."""
     if not received:
         return BatchInvalid("the batch is empty; send at least one event")
-    resources.own_events.rejected(received)
+    resources.own_events.record_rejected(received)
     resources.metrics.observe(BATCH_EVENTS, received)
     _count_rejected(resources, Counter(error.code for error in errors))
     fields = [FieldError(f"/{error.index}{error.pointer}", error.code, error.detail) for error in errors]
@@ -141,14 +144,20 @@ OPERATIONS: Final = (
         endpoint=ingest,
         summary="Store a batch of events",
         description=(
-            "One event a line (NDJSON) or a JSON array, gzip or not. Each event is checked separately: the valid ones "
-            "are stored in one transaction, the rejected ones are listed in the response."
+            "One event per line (NDJSON) or a JSON array, optionally compressed with gzip. Each event is checked "
+            "separately: the valid ones are stored in one transaction, the rejected ones are listed in the response."
         ),
         tag="events",
         scope="ingest",
-        parameters=(KEY_PARAMETER,),
+        parameters=(IDEMPOTENCY_KEY,),
         body={NDJSON: EventCreate, JSON: Annotated[list[EventCreate], Meta(min_length=1)]},
-        answers={200: Answer(description="What became of the batch.", type=BatchAnswer, headers=QUOTA_HEADERS)},
+        responses={
+            200: ResponseSpec(
+                description="How many events were stored, and the errors of the rejected ones.",
+                type=BatchAnswer,
+                headers=RATE_LIMIT_HEADERS,
+            )
+        },
         errors=(400, 408, 413, 415, 422, 429),
     ),
 )

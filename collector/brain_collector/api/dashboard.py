@@ -17,7 +17,7 @@ from brain_collector.api.static_files import File, read, respond
 
 DIRECTORY: Final = Path(__file__).parents[1] / "dashboard"
 PATHS: Final = ("/", "/assets/{name}")
-"""What is answered without a key."""
+"""The paths that are served without an API key."""
 
 CSP: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -1,4 +1,4 @@
-"""`GET /api/events/stats`: exact counts, of all events or of some."""
+"""`GET /api/events/stats`: exact counts of all events, or of those that match a filter."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import parameters
-from brain_collector.api.operation import JSON, PATH, Answer, Operation
+from brain_collector.api.operation import JSON, PATH, Operation, ResponseSpec
 from brain_collector.api.parameters import STATS_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.cache import CacheScope
@@ -17,20 +17,20 @@ _encode: Final = msgspec.json.encode
 
 
 async def stats(request: Request) -> Response:
-    """Return exact counts, of all events or of some."""
+    """Return the exact counts."""
     resources = resources_of(request)
     parameters.refuse_unknown(
         request,
         STATS_PARAMETERS,
         repeatable=["event_type"],
-        reason=": events are counted by type, severity and time, and a list can be narrowed by more",
+        reason=": counts can be filtered by type, severity and time only",
     )
-    wanted = parameters.event_filter(request, resources.settings)
+    filter = parameters.event_filter(request, resources.settings)
 
     async def fill() -> bytes:
-        return _encode(await resources.store.statistics(wanted))
+        return _encode(await resources.store.statistics(filter))
 
-    key = f"stats:{_encode(wanted).decode()}"
+    key = f"stats:{_encode(filter).decode()}"
     counts = await resources.cache.get_or_fill(CacheScope.LIST, key, resources.settings.stats_ttl_s, fill)
     return Response(counts, media_type=JSON)
 
@@ -41,11 +41,11 @@ OPERATIONS: Final = (
         path=f"{PATH}/stats",
         endpoint=stats,
         summary="Count events",
-        description="Exact, by severity and by type; all of them, or those of some types, severities, and times.",
+        description="Exact counts by severity and by type: of all events, or of some types, severities and times.",
         tag="events",
         scope="read",
         parameters=STATS_PARAMETERS,
-        answers={200: Answer(description="The counts.", type=Stats)},
+        responses={200: ResponseSpec(description="The counts.", type=Stats)},
         errors=(422,),
     ),
 )

@@ -7,8 +7,8 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.api import parameters
-from brain_collector.api.operation import JSON, PATH, Answer, Operation, Parameter
+from brain_collector.api import paging, parameters
+from brain_collector.api.operation import JSON, PATH, Operation, Parameter, ResponseSpec
 from brain_collector.api.parameters import STATS_PARAMETERS, TEXT_PARAMETERS
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.cache import CacheScope
@@ -18,42 +18,34 @@ from brain_collector.query.filter import Filter
 from brain_collector.read import pages
 from brain_collector.schema import Event
 
-DEFAULT_LIMIT: Final = 100
-
 _encode: Final = msgspec.json.encode
 
 
 async def list_events(request: Request) -> Response:
-    """Return a page of events, newest first; the next one is in the Link header."""
+    """Return a page of events, newest first; the Link header has the next one."""
     resources = resources_of(request)
-    parameters.refuse_unknown(request, _LIST_PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
-    wanted = parameters.event_filter(request, resources.settings)
+    parameters.refuse_unknown(request, _PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
+    filter = parameters.event_filter(request, resources.settings)
     page = _Page(
-        limit=parameters.whole_number(
-            request,
-            "limit",
-            default=min(DEFAULT_LIMIT, resources.settings.max_list_limit),
-            least=1,
-            most=resources.settings.max_list_limit,
-        ),
+        limit=paging.page_limit(request, resources.settings),
         offset=parameters.whole_number(
             request,
             "offset",
             default=0,
-            least=0,
-            most=resources.settings.max_list_offset,
-            remedy="; further down, follow the Link header",
+            minimum=0,
+            maximum=resources.settings.max_list_offset,
+            remedy="; to go further, follow the Link header",
         ),
-        after=cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None,
+        after=paging.position_of(request, filter),
     )
-    if wanted.words and page.offset:
-        raise ParameterInvalid("offset cannot be given with `q`; follow the Link header")
-    key = _encode([wanted, page]).decode()
+    if filter.words and page.offset:
+        raise ParameterInvalid("offset cannot be used with `q`; follow the Link header")
+    key = _encode([filter, page]).decode()
     cached = await resources.cache.get_or_fill(
-        CacheScope.LIST, f"list:{key}", resources.settings.list_ttl_s, lambda: _fill_page(resources, wanted, page)
+        CacheScope.LIST, f"list:{key}", resources.settings.list_ttl_s, lambda: _fill(resources, filter, page)
     )
     token, _, body = cached.partition(b"\n")
-    return Response(body, headers=parameters.next_page(request, token.decode()), media_type=JSON)
+    return Response(body, headers=paging.link_header(request, token.decode()), media_type=JSON)
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -62,24 +54,27 @@ class _Page(msgspec.Struct, frozen=True):
     after: cursor.Position | None
 
 
-async def _fill_page(resources: Resources, wanted: Filter, page: _Page) -> bytes:
-    """Return the next page's cursor (empty on the last one), a newline, and this page's JSON."""
-    found = await pages.page(resources.store, wanted, limit=page.limit, offset=page.offset, after=page.after)
-    token = cursor.encode(found.after, wanted) if found.after else ""
-    return token.encode() + b"\n" + _encode(found.events)
+async def _fill(resources: Resources, filter: Filter, page: _Page) -> bytes:
+    """Return the next page's cursor (empty on the last page), a newline, and this page as JSON."""
+    result = await pages.page(resources.store, filter, limit=page.limit, offset=page.offset, after=page.after)
+    token = cursor.encode(result.after, filter) if result.after else ""
+    return token.encode() + b"\n" + _encode(result.events)
 
 
-_LIST_PARAMETERS: Final = (
+_PARAMETERS: Final = (
     *STATS_PARAMETERS,
     *TEXT_PARAMETERS,
     Parameter(
         name="id",
         type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}(,[0-9]{1,19})*$")],
-        description="Only events of these ids, with commas between.",
+        description="Only events with these ids, separated by commas.",
     ),
-    Parameter(name="limit", type=Annotated[int, Meta(ge=1)], description=f"Page size; {DEFAULT_LIMIT} by default."),
-    Parameter(name="offset", type=Annotated[int, Meta(ge=0)], description="Events to skip; the cursor is better."),
-    Parameter(name="cursor", type=str, description="Where the page before ended: take it from its Link header."),
+    Parameter(
+        name="offset",
+        type=Annotated[int, Meta(ge=0)],
+        description="Number of events to skip; for more than a few pages, use the cursor.",
+    ),
+    *paging.PAGE_PARAMETERS,
 )
 
 OPERATIONS: Final = (
@@ -88,14 +83,14 @@ OPERATIONS: Final = (
         path=PATH,
         endpoint=list_events,
         summary="List events",
-        description="Newest first. Follow the Link header (`rel=next`) for the next page. Events can be narrowed "
-        "by their details, too: `details.user.id=42` wants the value at a path of keys and array indexes, as text, to "
-        "be 42. With `q`, each event has `matches`, and a page can be short, even empty, although there is a next one: "
-        "the time of a search is bounded.",
+        description="Newest first. Follow the Link header (`rel=next`) for the next page. Parameters that begin with "
+        "`details.` filter by the details: `details.user.id=42` matches events whose value at that path of keys and "
+        "array indexes is 42, compared as text. With `q`, each event has `matches`. The time of a search is limited: a "
+        "page with `q` may be short, or even empty, although there is a next page.",
         tag="events",
         scope="read",
-        parameters=_LIST_PARAMETERS,
-        answers={200: Answer(description="A page.", type=list[Event], headers={"Link": "The next page, if any."})},
+        parameters=_PARAMETERS,
+        responses={200: ResponseSpec(description="A page.", type=list[Event], headers=paging.LINK_HEADER)},
         errors=(422,),
     ),
 )

@@ -1,4 +1,4 @@
-"""Single events: create, get, change, delete."""
+"""Single events: create, get, update, delete."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +13,8 @@ from starlette.responses import Response
 from brain_collector.api import parameters
 from brain_collector.api.idempotency import digest
 from brain_collector.api.ingest_request import identify
-from brain_collector.api.operation import JSON, PATH, QUOTA_HEADERS, Answer, Operation, Parameter
-from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, check_of, etag, is_known
+from brain_collector.api.operation import JSON, PATH, RATE_LIMIT_HEADERS, Operation, Parameter, ResponseSpec
+from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, etag, is_known, precondition_of
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.cache import CacheScope
 from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
@@ -29,7 +29,7 @@ from brain_collector.schema import Event, EventCreate, EventUpdate
 from brain_events.wire import KEY_HEADER
 
 REVALIDATE: Final = "private, no-cache"
-"""For single events: a client may keep one, and asks each time, with the ETag, whether it still holds."""
+"""Cache-Control of single events: a client may keep one, but revalidates it with the ETag each time."""
 
 _encode: Final = msgspec.json.encode
 
@@ -41,17 +41,18 @@ async def create(request: Request) -> Response:
     sender = identify(request, resources)
     with resources.budget.reserve() as reservation:
         body = await body_of(request, resources.settings, reservation)
-        limit = await resources.rate_limit.take(sender.caller, n_events=1, n_bytes=len(body))
+        quota = await resources.rate_limit.take(sender.caller, n_events=1, n_bytes=len(body))
         try:
-            event = await _create(resources, body, sender.key)
+            event = await _create(resources, body, sender.idempotency_key)
         except EventInvalid as error:
             _count_rejected(resources, error)
             code = error.errors[0].code
-            resources.rejected_lines.add(
-                [RejectedLine(datetime.now(UTC), sender.address, sender.key, None, code, error.detail, body)]
+            line = RejectedLine(
+                datetime.now(UTC), sender.address, sender.idempotency_key, None, code, error.detail, body
             )
+            resources.rejected_lines.add([line])
             raise
-    return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}", **limit})
+    return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}", **quota})
 
 
 async def _create(resources: Resources, body: bytes, key: UUID | None) -> Event:
@@ -71,7 +72,7 @@ async def _create(resources: Resources, body: bytes, key: UUID | None) -> Event:
 
 
 def _draft(rows: Rows) -> Event:
-    """Return the event of the only row; its id and the time of its commit are yet to come."""
+    """Return the event of the only row; its id and the time of its transaction are set after the commit."""
     return Event(
         id=0,
         event_type=rows.types[0],
@@ -85,13 +86,13 @@ def _draft(rows: Rows) -> Event:
 
 
 def _count_rejected(resources: Resources, error: EventInvalid) -> None:
-    """Count a rejected event, and record that there was one."""
-    resources.own_events.rejected(1)
+    """Count a rejected event, and record it as an own event."""
+    resources.own_events.record_rejected(1)
     resources.metrics.add(EVENTS_REJECTED, error.errors[0].code if error.errors else error.code)
 
 
 async def get(request: Request) -> Response:
-    """Return one event, or that the client has it already."""
+    """Return one event, or 304 if the client has it already."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
     event_id = parameters.event_id(request)
@@ -110,7 +111,7 @@ async def get(request: Request) -> Response:
 
 
 async def update(request: Request) -> Response:
-    """Change the fields that are sent; the counts follow."""
+    """Change the fields that are present; the counts are adjusted in the same transaction."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
     event_id = parameters.event_id(request)
@@ -118,7 +119,7 @@ async def update(request: Request) -> Response:
     with resources.budget.reserve() as reservation:
         body = await body_of(request, resources.settings, reservation)
         try:
-            return await _update(resources, body, event_id, check_of(request))
+            return await _update(resources, body, event_id, precondition_of(request))
         except EventInvalid as error:
             _count_rejected(resources, error)
             raise
@@ -132,7 +133,7 @@ async def _update(resources: Resources, body: bytes, event_id: int, check: Check
     try:
         async with _invalidating(resources):
             event = await resources.store.update(event_id, changes, check)
-    except ParameterInvalid as error:  # of the parameters here, only the body's fields reach Postgres unchecked
+    except ParameterInvalid as error:  # only the fields of the body reach Postgres unchecked
         raise _not_storable(error.detail) from None
     if event is None:
         raise _not_found(event_id)
@@ -142,34 +143,35 @@ async def _update(resources: Resources, body: bytes, event_id: int, check: Check
 async def _refuse_other_timestamp(resources: Resources, event_id: int, moment: datetime | None) -> None:
     event = None if moment is None else await resources.store.get(event_id)
     if event is not None and event.timestamp != moment:
-        said = f"the timestamp of an event cannot change; leave it out, or send {event.timestamp.isoformat()}"
-        raise EventInvalid(said, errors=[FieldError("/timestamp", "field_immutable", said)])
+        detail = f"the timestamp of an event cannot be changed; omit it, or send {event.timestamp.isoformat()}"
+        raise EventInvalid(detail, errors=[FieldError("/timestamp", "field_immutable", detail)])
 
 
 async def _refuse_own_source(resources: Resources, event_id: int) -> None:
     event = await resources.store.get(event_id)
     if event is not None and event.source != OWN_SOURCE:
-        said = f"the source {OWN_SOURCE} is the collector's own; leave it out, or send another"
-        raise EventInvalid(said, errors=[FieldError("/source", "source_reserved", said)])
+        detail = f"the source {OWN_SOURCE} is reserved for the collector's own events; omit it, or send another one"
+        raise EventInvalid(detail, errors=[FieldError("/source", "source_reserved", detail)])
 
 
 async def delete(request: Request) -> Response:
-    """Delete one event; the counts follow."""
+    """Delete one event; the counts are adjusted in the same transaction."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
     event_id = parameters.event_id(request)
     async with _invalidating(resources):
-        found = await resources.store.delete(event_id, check_of(request))
-    if not found:
+        is_deleted = await resources.store.delete(event_id, precondition_of(request))
+    if not is_deleted:
         raise _not_found(event_id)
     return Response(status_code=204)
 
 
 @asynccontextmanager
 async def _invalidating(resources: Resources) -> AsyncIterator[None]:
-    """Begin new generations before the answer goes out, whatever it is.
+    """Begin new cache generations before the response is sent, whatever its status.
 
-    After a 404 or a 412, because another may just have changed the event; after a 503, because it may be committed.
+    Also for 404 and 412, since another client may just have changed the event, and for 503, since the transaction may
+    be committed.
     """
     try:
         yield
@@ -186,20 +188,21 @@ def _not_found(event_id: int) -> EventNotFound:
     return EventNotFound(f"there is no event {event_id}")
 
 
-def _not_storable(why: str) -> EventInvalid:
-    said = f"Postgres cannot store the event: {why}"
-    return EventInvalid(said, errors=[FieldError("", "not_storable", said)])
+def _not_storable(reason: str) -> EventInvalid:
+    detail = f"Postgres cannot store the event: {reason}"
+    return EventInvalid(detail, errors=[FieldError("", "not_storable", detail)])
 
 
-_ID: Final = Parameter(name="id", place="path", type=int, description="The event's id.", required=True)
-_ETAG: Final = {"ETag": "Changes when the event changes."}
-KEY_PARAMETER: Final = Parameter(
+_ID: Final = Parameter(name="id", location="path", type=int, description="The event's id.", required=True)
+_ETAG: Final = {"ETag": "The entity tag, which changes whenever the event changes."}
+IDEMPOTENCY_KEY: Final = Parameter(
     name=KEY_HEADER,
-    place="header",
+    location="header",
     type=UUID,
     description=(
-        "Makes the request safe to send again: a repeated key stores nothing and gets the first answer. Best a UUIDv7: "
-        "it tells its age, so that one that may have been forgotten is refused (`batch_too_old`), not stored twice."
+        "Makes the request safe to retry: a request with a known idempotency key stores nothing and gets the first "
+        "response. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is "
+        "refused (`batch_too_old`) instead of stored twice."
     ),
 )
 OPERATIONS: Final = (
@@ -208,13 +211,17 @@ OPERATIONS: Final = (
         path=PATH,
         endpoint=create,
         summary="Store one event",
-        description="Answered when the event is committed.",
+        description="The response is sent when the event is committed.",
         tag="events",
         scope="ingest",
-        parameters=(KEY_PARAMETER,),
+        parameters=(IDEMPOTENCY_KEY,),
         body={JSON: EventCreate},
-        answers={
-            201: Answer(description="Stored.", type=Event, headers={"Location": "Where the event is.", **QUOTA_HEADERS})
+        responses={
+            201: ResponseSpec(
+                description="The event is stored.",
+                type=Event,
+                headers={"Location": "The path of the event.", **RATE_LIMIT_HEADERS},
+            )
         },
         errors=(400, 408, 413, 415, 422, 429),
     ),
@@ -226,9 +233,9 @@ OPERATIONS: Final = (
         tag="events",
         scope="read",
         parameters=(_ID, IF_NONE_MATCH),
-        answers={
-            200: Answer(description="The event.", type=Event, headers=_ETAG),
-            304: Answer(description="The event is still the one of If-None-Match.", headers=_ETAG),
+        responses={
+            200: ResponseSpec(description="The event.", type=Event, headers=_ETAG),
+            304: ResponseSpec(description="The event matches If-None-Match.", headers=_ETAG),
         },
         errors=(404, 422),
     ),
@@ -236,13 +243,13 @@ OPERATIONS: Final = (
         method="PUT",
         path=f"{PATH}/{{id}}",
         endpoint=update,
-        summary="Change one event",
-        description="Partial: fields that are not sent stay as they are.",
+        summary="Update one event",
+        description="Partial: absent fields are left unchanged.",
         tag="events",
         scope="write",
         parameters=(_ID, IF_MATCH),
         body={JSON: EventUpdate},
-        answers={200: Answer(description="The event as it is now.", type=Event)},
+        responses={200: ResponseSpec(description="The updated event.", type=Event)},
         errors=(400, 404, 408, 412, 413, 415, 422),
     ),
     Operation(
@@ -253,7 +260,7 @@ OPERATIONS: Final = (
         tag="events",
         scope="write",
         parameters=(_ID, IF_MATCH),
-        answers={204: Answer(description="Deleted.")},
+        responses={204: ResponseSpec(description="The event is deleted.")},
         errors=(404, 412, 422),
     ),
 )

@@ -1,4 +1,4 @@
-"""Export: all events of a filter as one document, streamed; it can be gone on with where it ended."""
+"""`GET /api/events/export`: all events of a filter as one streamed document, which `after` resumes."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from brain_collector.access.guard import refuse_if_revoked
 from brain_collector.api import parameters
-from brain_collector.api.operation import PATH, Answer, Operation, Parameter
+from brain_collector.api.operation import PATH, Operation, Parameter, ResponseSpec
 from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import ParameterInvalid, Problem
@@ -39,62 +39,64 @@ logger: Final = logging.getLogger(__name__)
 
 
 async def export_events(request: Request) -> Response:
-    """Send events, newest first, until there are no more or `limit` of them."""
+    """Send events, newest first: all of them, or the first `limit`."""
     resources = resources_of(request)
     parameters.refuse_unknown(request, _PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
-    wanted = parameters.event_filter(request, resources.settings)
-    most = resources.settings.max_export_events
-    limit = parameters.whole_number(request, "limit", default=most, least=1, most=most, remedy="; go on with `after`")
-    form: Format = parameters.choice(request, "format", Format, default="ndjson")
+    filter = parameters.event_filter(request, resources.settings)
+    maximum = resources.settings.max_export_events
+    limit = parameters.whole_number(
+        request, "limit", default=maximum, minimum=1, maximum=maximum, remedy="; resume with `after`"
+    )
+    format: Format = parameters.choice(request, "format", Format, default="ndjson")
     after = _after(request)
-    headers = {"Content-Disposition": f'attachment; filename="events.{form}"', "Vary": "Accept-Encoding"}
+    headers = {"Content-Disposition": f'attachment; filename="events.{format}"', "Vary": "Accept-Encoding"}
     if request.method == "HEAD":
-        return Response(media_type=MEDIA_TYPES[form], headers=headers)
+        return Response(media_type=MEDIA_TYPES[format], headers=headers)
     with ExitStack() as stack:
         stack.enter_context(resources.exports.one())
-        pages = resources.exports.pages(wanted, limit, after)
-        first = await anext(pages)  # what is wrong shows here, where it can be answered
-        ends = stack.pop_all()
-    content = _document(request, pages, first, form)
+        pages = resources.exports.pages(filter, limit, after)
+        first = await anext(pages)  # errors of the query are raised here, while the status can still be set
+        cleanup = stack.pop_all()
+    content = _document(request, pages, first, format)
     if accepts_gzip(request):
-        content = _gzipped(content)
+        content = _compress(content)
         headers["Content-Encoding"] = "gzip"
-    return _Streamed(content, ends, media_type=MEDIA_TYPES[form], headers=headers)
+    return _StreamedExport(content, cleanup, media_type=MEDIA_TYPES[format], headers=headers)
 
 
 async def _document(
-    request: Request, pages: AsyncIterator[list[Event]], first: list[Event], form: Format
+    request: Request, pages: AsyncIterator[list[Event]], first: list[Event], format: Format
 ) -> AsyncIterator[bytes]:
-    yield export.lines(first, form, first=True)
+    yield export.lines(first, format, first=True)
     async for page in pages:
         if is_draining(request):
-            raise _Broken("the collector stops")
+            raise _Aborted("the collector is shutting down")
         refuse_if_revoked(request)
-        yield export.lines(page, form, first=False)
-    yield export.end(form)
+        yield export.lines(page, format, first=False)
+    yield export.end(format)
 
 
-async def _gzipped(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Compress in a thread: it takes longer than anything else here."""
-    packer = zlib.compressobj(GZIP_LEVEL, wbits=_GZIP)
+async def _compress(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Compress in a thread, since compression takes more time than all other steps."""
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=_GZIP)
     async for chunk in content:
-        yield await asyncio.to_thread(packer.compress, chunk)
-    yield packer.flush()
+        yield await asyncio.to_thread(compressor.compress, chunk)
+    yield compressor.flush()
 
 
-class _Broken(Exception):  # noqa: N818 - an outcome
-    """It cannot go on."""
+class _Aborted(Exception):  # noqa: N818 - an outcome
+    """The export cannot be completed."""
 
 
-class _Streamed(StreamingResponse):
-    """A stream that breaks without its end, so that the client knows; else half an export would pass for a whole."""
+class _StreamedExport(StreamingResponse):
+    """A response that is left unterminated after an error: otherwise a truncated export would look complete."""
 
-    def __init__(self, content: AsyncIterator[bytes], ends: ExitStack, **options: Any) -> None:
+    def __init__(self, content: AsyncIterator[bytes], cleanup: ExitStack, **options: Any) -> None:
         super().__init__(content, **options)
-        self._ends = ends
+        self._cleanup = cleanup
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._ends:
+        with self._cleanup:
             await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
@@ -103,23 +105,23 @@ class _Streamed(StreamingResponse):
             async for chunk in self.body_iterator:
                 if chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except (Problem, _Broken) as error:
-            logger.warning("an export was broken off: %s", error)
+        except (Problem, _Aborted) as error:
+            logger.warning("an export was aborted: %s", error)
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _after(request: Request) -> Position | None:
-    """Return the position that `after` names."""
-    given = request.query_params.get("after")
-    if given is None:
+    """Return the position in `after`; None without it."""
+    text = request.query_params.get("after")
+    if text is None:
         return None
-    moment, _, id = given.partition("~")
+    moment, _, id = text.partition("~")
     try:
-        return Position(parameters.as_moment(moment), msgspec.convert(id, _Id, strict=False))
+        return Position(parameters.parse_moment(moment), msgspec.convert(id, _Id, strict=False))
     except (msgspec.ValidationError, OverflowError):
         raise ParameterInvalid(
-            f"after is {given[:60]!r}, must be the timestamp and the id of the last event that you have, as "
+            f"after is {text[:60]!r}, must be the timestamp and the id of the last event that you received, such as "
             "2026-01-02T23:45:12.5Z~17"
         ) from None
 
@@ -127,15 +129,19 @@ def _after(request: Request) -> Position | None:
 _PARAMETERS: Final = (
     *FILTER_PARAMETERS,
     *RANGE_PARAMETERS,
-    Parameter(name="format", type=Format, description="`ndjson`, unless told: an event a line."),
     Parameter(
-        name="limit", type=Annotated[int, Meta(ge=1)], description="Most events; as many as may be, unless told."
+        name="format", type=Format, description="`ndjson` (the default): one event per line; `json`: an array; `csv`."
+    ),
+    Parameter(
+        name="limit",
+        type=Annotated[int, Meta(ge=1)],
+        description="Maximum number of events; by default, the largest value that the collector allows.",
     ),
     Parameter(
         name="after",
         type=Annotated[str, Meta(pattern=r"^\S+~[0-9]{1,19}$")],
-        description="Go on behind this event: the `timestamp` and the `id` of the last one that you have, as "
-        "`2026-01-02T23:45:12.5Z~17`.",
+        description="Resume after this event: the `timestamp` and the `id` of the last event that you received, for "
+        "example `2026-01-02T23:45:12.5Z~17`.",
     ),
 )
 
@@ -145,19 +151,20 @@ OPERATIONS: Final = (
         path=f"{PATH}/export",
         endpoint=export_events,
         summary="Export events",
-        description="Newest first, streamed; with gzip, if Accept-Encoding has it. If there are as many as `limit`, "
-        "there may be more: go on with `after`. An export that breaks is a connection that breaks, never a clean end. "
-        "In CSV, a cell that a spreadsheet would take for a formula begins with an apostrophe.",
+        description="Newest first, streamed, and compressed if Accept-Encoding allows gzip. If the response has "
+        "`limit` events, there may be more: resume with `after`. If an export fails after its beginning, the "
+        "connection is closed without the end of the response. In CSV, a cell that a spreadsheet would interpret as a "
+        "formula is prefixed with an apostrophe.",
         tag="events",
         scope="read",
         parameters=_PARAMETERS,
-        answers={
-            200: Answer(
+        responses={
+            200: ResponseSpec(
                 description="The events.",
                 type=str,
                 media_type=MEDIA_TYPES["ndjson"],
                 other_media=(MEDIA_TYPES["json"], "text/csv"),
-                headers={"Content-Disposition": "A file name."},
+                headers={"Content-Disposition": "A name for the file."},
             )
         },
         errors=(422,),

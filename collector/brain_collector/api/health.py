@@ -1,4 +1,4 @@
-"""Probes: is the process alive, should it get traffic, what does it work with."""
+"""Health probes: whether the process is alive, whether it should receive traffic, and the state of its parts."""
 
 import time
 from typing import Final, Literal
@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from brain_collector import VERSION
 from brain_collector.access.guard import is_trusted
-from brain_collector.api.operation import JSON, Answer, Operation
+from brain_collector.api.operation import JSON, Operation, ResponseSpec
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import CollectorError
 from brain_collector.http.draining import is_draining
@@ -17,10 +17,10 @@ from brain_collector.schema import DatabaseHealth, Health, Liveness, Readiness
 
 
 async def health(request: Request) -> Response:
-    """Tell what is up; who may not see more gets the status alone."""
+    """Return the state of the parts; a caller without read access gets the status only."""
     resources = resources_of(request)
-    up = resources.availability.database == resources.availability.cache == "up"
-    status: Literal["ok", "degraded"] = "ok" if up else "degraded"
+    is_up = resources.availability.database == resources.availability.cache == "up"
+    status: Literal["ok", "degraded"] = "ok" if is_up else "degraded"
     resources.own_events.check("health_check", "info", f"Health was checked: {status}", status=status)
     if not is_trusted(request):
         return _json(Health(status))
@@ -36,37 +36,37 @@ async def health(request: Request) -> Response:
 
 
 async def database_health(request: Request) -> Response:
-    """Ask the database; 503 when it does not answer."""
+    """Send a query to the database; respond with 503 if it does not respond."""
     resources = resources_of(request)
     latency_ms = await _ping(resources)
     if latency_ms is None:
-        resources.own_events.check("db_health_check", "error", "The database does not answer")
-        after = {"Retry-After": str(resources.settings.retry_after_s)}
-        return _json(DatabaseHealth("down", None), status=503, headers=after)
-    resources.own_events.check("db_health_check", "info", "The database answers", latency_ms=latency_ms)
+        resources.own_events.check("db_health_check", "error", "The database does not respond")
+        headers = {"Retry-After": str(resources.settings.retry_after_s)}
+        return _json(DatabaseHealth("down", None), status=503, headers=headers)
+    resources.own_events.check("db_health_check", "info", "The database responds", latency_ms=latency_ms)
     return _json(DatabaseHealth("ok", latency_ms))
 
 
 async def livez(_request: Request) -> Response:
-    """The process answers; nothing else is asked."""
+    """Respond, without asking anything else."""
     return _json(Liveness())
 
 
 async def readyz(request: Request) -> Response:
-    """Tell whether this collector should get traffic."""
+    """Return whether this collector should receive traffic."""
     resources = resources_of(request)
-    reasons = ["the collector is stopping"] if is_draining(request) else []
-    reasons += resources.availability.problems(answers=await _ping(resources) is not None)
-    if not reasons and resources.keys.is_away:
-        reasons.append("the API keys could not be read yet")
+    reasons = ["the collector is shutting down"] if is_draining(request) else []
+    reasons += resources.availability.problems(is_responding=await _ping(resources) is not None)
+    if not reasons and resources.keys.is_unavailable:
+        reasons.append("the API keys have not been read yet")
     if reasons:
-        after = {"Retry-After": str(resources.settings.retry_after_s)}
-        return _json(Readiness("not_ready", reasons if is_trusted(request) else []), status=503, headers=after)
+        headers = {"Retry-After": str(resources.settings.retry_after_s)}
+        return _json(Readiness("not_ready", reasons if is_trusted(request) else []), status=503, headers=headers)
     return _json(Readiness("ready", []))
 
 
 async def _ping(resources: Resources) -> float | None:
-    """Return how long the database took to answer, in ms; None when it does not."""
+    """Return how long the database took to respond, in ms; None if it does not respond."""
     began_s = time.perf_counter()
     try:
         await resources.store.ping()
@@ -84,21 +84,21 @@ OPERATIONS: Final = (
         method="GET",
         path="/health",
         endpoint=health,
-        summary="What is up",
-        description="Without the key, only the status.",
+        summary="State of the collector and its parts",
+        description="Without read access, the response has the status only.",
         tag="health",
-        answers={200: Answer(description="The collector runs.", type=Health)},
+        responses={200: ResponseSpec(description="The collector is running.", type=Health)},
         scope=None,
     ),
     Operation(
         method="GET",
         path="/health/db",
         endpoint=database_health,
-        summary="Whether the database answers",
+        summary="Whether the database responds",
         tag="health",
-        answers={
-            200: Answer(description="It does.", type=DatabaseHealth),
-            503: Answer(description="It does not.", type=DatabaseHealth),
+        responses={
+            200: ResponseSpec(description="The database responds.", type=DatabaseHealth),
+            503: ResponseSpec(description="The database does not respond.", type=DatabaseHealth),
         },
         scope=None,
     ),
@@ -106,21 +106,21 @@ OPERATIONS: Final = (
         method="GET",
         path="/livez",
         endpoint=livez,
-        summary="Whether the process is alive",
+        summary="Liveness probe",
         tag="health",
-        answers={200: Answer(description="It is.", type=Liveness)},
+        responses={200: ResponseSpec(description="The process is alive.", type=Liveness)},
         scope=None,
     ),
     Operation(
         method="GET",
         path="/readyz",
         endpoint=readyz,
-        summary="Whether this collector should get traffic",
-        description="Without the key, no reasons.",
+        summary="Readiness probe: whether this collector should receive traffic",
+        description="Without read access, the response has no reasons.",
         tag="health",
-        answers={
-            200: Answer(description="It should.", type=Readiness),
-            503: Answer(description="It should not, for the reasons given.", type=Readiness),
+        responses={
+            200: ResponseSpec(description="The collector is ready.", type=Readiness),
+            503: ResponseSpec(description="The collector is not ready; `reasons` says why.", type=Readiness),
         },
         scope=None,
     ),

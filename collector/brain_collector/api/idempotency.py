@@ -1,4 +1,7 @@
-"""Idempotency keys: what makes a request safe to send again, for as long as the key is remembered."""
+"""Idempotency keys: a request with one is safe to retry for as long as the collector remembers it.
+
+Here a key is read, and refused if it is too old. Whether its body is another than before is decided in `ingest.writer`.
+"""
 
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -11,53 +14,53 @@ from brain_collector.errors import BatchTooOld, IdempotencyKeyMalformed
 from brain_events.wire import KEY_HEADER
 
 CLOCK_MARGIN: Final = timedelta(days=1)
-"""How far a client's clock may be ahead, and so how much sooner than it is forgotten a key is refused."""
+"""How far a client's clock may be ahead. An idempotency key is refused this long before it is forgotten."""
 
 _TIMED_VERSION: Final = 7
 
 
 def idempotency_key(request: Request) -> UUID | None:
-    """Return the Idempotency-Key: a UUID, bare or as the structured-field string of the IETF draft.
+    """Return the Idempotency-Key header: a UUID, bare or as the structured-field string of the IETF draft.
 
     Raises:
-        IdempotencyKeyMalformed: it is no UUID.
+        IdempotencyKeyMalformed: the header is not a UUID.
     """
-    given = request.headers.get(KEY_HEADER)
-    if given is None:
+    text = request.headers.get(KEY_HEADER)
+    if text is None:
         return None
     try:
-        return UUID(given.strip().strip('"'))
+        return UUID(text.strip().strip('"'))
     except ValueError:
-        raise IdempotencyKeyMalformed(f"Idempotency-Key is {given[:80]!r}; send a UUID") from None
+        raise IdempotencyKeyMalformed(f"Idempotency-Key is {text[:80]!r}, must be a UUID") from None
 
 
 def refuse_too_old(key: UUID | None, now: datetime, life_days: int) -> None:
-    """Refuse a key that may have been stored, and forgotten since: taken again, it would be stored twice.
+    """Refuse an idempotency key that may have been forgotten: its events could be stored a second time.
 
-    The age is read from the key itself, a UUIDv7 (RFC 9562, 5.7); keys of other versions carry no time, and are never
-    too old. So a key that was taken, from a clock no more than `CLOCK_MARGIN` ahead, is refused by the time it is
-    forgotten, `life_days` after its arrival.
+    The age is read from the key itself, a UUIDv7 (RFC 9562, section 5.7); UUIDs of other versions contain no time and
+    are never too old. A key is forgotten `life_days` after its arrival. If the client's clock was at most
+    `CLOCK_MARGIN` ahead, the key is refused from then on.
 
     Raises:
-        BatchTooOld: as said.
+        BatchTooOld: the key may have been forgotten.
     """
     if key is None or key.version != _TIMED_VERSION:
         return
     oldest = now - (timedelta(days=life_days) - CLOCK_MARGIN)
-    made_ms = key.int >> 80
-    if made_ms < oldest.timestamp() * 1000:
-        made = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=made_ms)).isoformat(timespec="seconds")
+    created_ms = key.int >> 80
+    if created_ms < oldest.timestamp() * 1000:
+        created = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=created_ms)).isoformat(timespec="seconds")
         raise BatchTooOld(
-            f"the Idempotency-Key was made at {made}, more than {life_days - 1} days ago: it "
-            "may have been stored, and forgotten since. Look whether its events are there; if not, send them under a "
-            "new key. If it was made just now, the clock of the machine that sends is behind"
+            f"the Idempotency-Key was created at {created}, more than {life_days - 1} days ago: its events may have "
+            "been stored, and the key forgotten. Check whether they are stored; if not, send them with a new key. If "
+            "the key was created just now, the clock of the sending machine is behind"
         )
 
 
 def digest(body: bytes, *, single: bool = False) -> int:
-    """Return what tells two bodies under one key apart: CRC-32 and length, both also in a gzip trailer.
+    """Return a number that distinguishes bodies with the same idempotency key: CRC-32 and length, as in a gzip trailer.
 
-    A single event has the sign for its own: as a batch of one line it may be the same bytes, and is answered otherwise.
+    It is negative for a single event: a batch of one line can have the same bytes, but its response differs.
     """
-    found = len(body) << 32 | zlib.crc32(body)
-    return -found if single else found
+    value = len(body) << 32 | zlib.crc32(body)
+    return -value if single else value

@@ -1,4 +1,4 @@
-"""What every request that stores events is checked for before its body is read."""
+"""The checks of every request that stores events, before its body is read."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -16,22 +16,23 @@ class Sender(NamedTuple):
     """The client of a request that stores events.
 
     Attributes:
-        caller: The name that rate limits count under.
-        address: The name and the address, for those who look into rejected lines.
-        key: The idempotency key, if any.
+        caller: The caller's name, which rate limits apply to.
+        address: The caller's name and network address, kept with rejected lines.
+        idempotency_key: The idempotency key, if any.
     """
 
     caller: str
     address: str
-    key: UUID | None
+    idempotency_key: UUID | None
 
 
 def identify(request: Request, resources: Resources) -> Sender:
     """Return the sender, if it may store events now.
 
     Raises:
-        IdempotencyKeyMalformed, BatchTooOld, ParameterInvalid: as their names say.
-        RateLimited: The caller has used up its share already.
+        IdempotencyKeyMalformed, BatchTooOld: the idempotency key is malformed, or may have been forgotten.
+        ParameterInvalid: the request has query parameters.
+        RateLimited: the caller has exceeded its rate limit already.
     """
     parameters.refuse_unknown(request)
     key = idempotency_key(request)

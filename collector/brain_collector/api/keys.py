@@ -1,4 +1,4 @@
-"""API keys: make one, list them, revoke one. For callers with the scope `admin`."""
+"""`/api/keys`: create, list and revoke API keys. For callers with the scope `admin`."""
 
 import re
 from typing import Any, Final, TypeVar
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from brain_collector.access import keyring
 from brain_collector.access.guard import caller_of
 from brain_collector.api import parameters
-from brain_collector.api.operation import JSON, Answer, Operation, Parameter
+from brain_collector.api.operation import JSON, Operation, Parameter, ResponseSpec
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import ApiKeyInvalid, ApiKeyNotFound, BodyUndecodable, EventNotFound, FieldError
 from brain_collector.http.body import body_of, media_type
@@ -21,98 +21,99 @@ T = TypeVar("T")
 
 
 async def create(request: Request) -> Response:
-    """Make a key; its text is in this answer and nowhere else."""
+    """Create an API key. Its secret is in this response and nowhere else."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
     media_type(request, JSON)
     with resources.budget.reserve() as reservation:
         body = await body_of(request, resources.settings, reservation)
-        wanted = decode(body, KeyCreate)
+        description = decode(body, KeyCreate)
     by = caller_of(request.scope)
-    if by == keyring.OPEN.name and "admin" not in wanted.scopes:
-        raise _invalid("scopes", "lack `admin`: from the first key on keys are needed, and nobody could make another")
-    secret = keyring.draw()
-    made = await resources.keys.create(wanted, secret)
-    said = f"The API key be_{made.prefix} ({made.name}) was made"
+    if by == keyring.OPEN.name and "admin" not in description.scopes:
+        raise _invalid("scopes", "lack `admin`: once this key exists, a key with that scope is needed to create others")
+    secret = keyring.generate()
+    api_key = await resources.keys.create(description, secret)
+    message = f"The API key be_{api_key.prefix} ({api_key.name}) was created"
     resources.own_events.log(
-        "api_key_created", "info", said, prefix=made.prefix, name=made.name, scopes=made.scopes, by=by
+        "api_key_created", "info", message, prefix=api_key.prefix, name=api_key.name, scopes=api_key.scopes, by=by
     )
-    return _json(KeyCreated(**msgspec.structs.asdict(made), key=secret.text), status=201)
+    return _json(KeyCreated(**msgspec.structs.asdict(api_key), key=secret.text), status=201)
 
 
 async def list_keys(request: Request) -> Response:
-    """Return every key without its text, which is not known."""
+    """Return every API key without its secret, which is not stored."""
     parameters.refuse_unknown(request)
     return _json(await resources_of(request).keys.all())
 
 
 async def revoke(request: Request) -> Response:
-    """Revoke a key; one that is revoked stays so."""
+    """Revoke an API key; one that is revoked already is left unchanged."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
-    key, newly = await resources.keys.revoke(_key_id(request))
-    if newly:
-        said = f"The API key be_{key.prefix} ({key.name}) was revoked"
+    api_key, is_newly_revoked = await resources.keys.revoke(_key_id(request))
+    if is_newly_revoked:
+        message = f"The API key be_{api_key.prefix} ({api_key.name}) was revoked"
         by = caller_of(request.scope)
-        resources.own_events.log("api_key_revoked", "warning", said, prefix=key.prefix, name=key.name, by=by)
+        resources.own_events.log("api_key_revoked", "warning", message, prefix=api_key.prefix, name=api_key.name, by=by)
     return Response(status_code=204)
 
 
 def decode(body: bytes, type: type[T]) -> T:
-    """Return a body about keys as the struct that it should be.
+    """Decode a body that may contain an API key; the message of an error quotes nothing of it.
 
     Raises:
-        ApiKeyInvalid, BodyUndecodable: it is not. What was in it is not in the message.
+        ApiKeyInvalid: the body does not match the type.
+        BodyUndecodable: the body is not valid JSON.
     """
     try:
         return msgspec.json.decode(body, type=type)
     except msgspec.ValidationError as error:
-        said, _, place = str(error).partition(" - at `$.")
-        found = re.match(r"\w+", place) or re.search(r"(?<=field `)\w+", said)
-        raise _invalid(found[0] if found else "", f"cannot be taken: {said}") from None
+        reason, _, path = str(error).partition(" - at `$.")
+        field = re.match(r"\w+", path) or re.search(r"(?<=field `)\w+", reason)
+        raise _invalid(field[0] if field else "", f"cannot be used: {reason}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyUndecodable(f"the body is no JSON: {error}") from None
+        raise BodyUndecodable(f"the body is not valid JSON: {error}") from None
 
 
-def _invalid(name: str, why: str) -> ApiKeyInvalid:
-    said = f"{name or 'the body'} {why}"
-    return ApiKeyInvalid(said, errors=[FieldError(f"/{name}" if name else "", "api_key_invalid", said)])
+def _invalid(field: str, problem: str) -> ApiKeyInvalid:
+    detail = f"{field or 'the body'} {problem}"
+    return ApiKeyInvalid(detail, errors=[FieldError(f"/{field}" if field else "", "api_key_invalid", detail)])
 
 
 def _key_id(request: Request) -> int:
     try:
         return parameters.event_id(request)
-    except EventNotFound:  # out of the range of ids
-        raise ApiKeyNotFound(f"there is no key {request.path_params['id'][:30]}; GET {PATH} lists them") from None
+    except EventNotFound:  # outside the range of ids
+        raise ApiKeyNotFound(f"there is no API key {request.path_params['id'][:30]}; GET {PATH} lists them") from None
 
 
 def _json(content: Any, *, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, {"Cache-Control": "no-store"}, JSON)
 
 
-_ID: Final = Parameter(name="id", place="path", type=int, description="The key's id.", required=True)
+_ID: Final = Parameter(name="id", location="path", type=int, description="The id of the API key.", required=True)
 OPERATIONS: Final = (
     Operation(
         method="POST",
         path=PATH,
         endpoint=create,
-        summary="Make an API key",
-        description="The answer holds the key's text, which is shown this once; only its hash is stored.",
+        summary="Create an API key",
+        description="The response has the secret, which is shown only once: the collector stores its hash.",
         tag="keys",
         scope="admin",
         body={JSON: KeyCreate},
-        answers={201: Answer(description="Made.", type=KeyCreated)},
+        responses={201: ResponseSpec(description="The API key is created.", type=KeyCreated)},
         errors=(400, 408, 409, 413, 415, 422),
     ),
     Operation(
         method="GET",
         path=PATH,
         endpoint=list_keys,
-        summary="List the API keys",
-        description="Oldest first, revoked and expired ones too.",
+        summary="List API keys",
+        description="Oldest first, including revoked and expired ones.",
         tag="keys",
         scope="admin",
-        answers={200: Answer(description="The keys.", type=list[ApiKey])},
+        responses={200: ResponseSpec(description="The API keys.", type=list[ApiKey])},
         errors=(422,),
     ),
     Operation(
@@ -120,11 +121,11 @@ OPERATIONS: Final = (
         path=f"{PATH}/{{id}}",
         endpoint=revoke,
         summary="Revoke an API key",
-        description="Every collector refuses it within 5 s.",
+        description="Every collector refuses the API key within 5 s.",
         tag="keys",
         scope="admin",
         parameters=(_ID,),
-        answers={204: Answer(description="Revoked, now or before.")},
+        responses={204: ResponseSpec(description="The API key is revoked, by this request or an earlier one.")},
         errors=(404, 422),
     ),
 )

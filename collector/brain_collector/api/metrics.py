@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: what was counted, and what the parts hold at this moment. Nothing asks the database."""
+"""`GET /metrics`: counters, and gauges that are read from the parts now. No scrape queries the database."""
 
 import platform
 import shutil
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector import VERSION, metrics
-from brain_collector.api.operation import Answer, Operation
+from brain_collector.api.operation import Operation, ResponseSpec
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.metrics import Reading
 
@@ -56,9 +56,9 @@ OPERATIONS: Final = (
         path="/metrics",
         endpoint=scrape,
         scope="read",
-        summary="Metrics for Prometheus",
-        description="They are listed in the manual: /manual/reference/metrics.html.",
+        summary="Metrics in the Prometheus text format",
+        description="The manual lists the metrics: /manual/reference/metrics.html.",
         tag="health",
-        answers={200: Answer(description="The text format.", type=str, media_type="text/plain")},
+        responses={200: ResponseSpec(description="The metrics.", type=str, media_type="text/plain")},
     ),
 )

@@ -1,4 +1,4 @@
-"""What one operation of the API is: how it is routed, how it is documented."""
+"""Operations: one method on one path, with everything that its route, its access rule and its OpenAPI need."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,26 +12,26 @@ from brain_collector.schema import KeyScope
 
 JSON = "application/json"
 PATH = "/api/events"
-QUOTA_HEADERS = {
-    "RateLimit-Policy": "How much may come in which time, if there is a limit (draft-ietf-httpapi-ratelimit-headers).",
-    "RateLimit": "How much of it is left.",
+RATE_LIMIT_HEADERS = {
+    "RateLimit-Policy": "The limits and their time windows, if there are any (draft-ietf-httpapi-ratelimit-headers).",
+    "RateLimit": "How much of each limit is left.",
 }
 Endpoint = Callable[[Request], Awaitable[Response]]
 Socket = Callable[[WebSocket], Awaitable[None]]
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A parameter of the path, the query or the header; `type` is any type that msgspec can describe."""
+    """A parameter. `location` is `path`, `query` or `header`; `type` is any type that msgspec can describe."""
 
     name: str
-    place: str = "query"
+    location: str = "query"
     type: Any
     description: str
     required: bool = False
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One documented answer; `type` None has no body. `other_media` are further media types it may come as."""
+class ResponseSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A documented response. `type` is None if it has no body; `other_media` are further media types it may have."""
 
     description: str
     type: Any = None
@@ -41,11 +41,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method on one path. `body` maps each media type that is taken to the type it is decoded into.
+    """One method on one path.
 
-    `socket` serves the path after an upgrade, `endpoint` the requests that ask for none.
-    `scope` is what the caller's key must have; None: answered without a key, as the probes are.
-    `errors` are the problem statuses beside those that every guarded operation shares.
+    `body` maps each accepted media type to the type that it is decoded into.
+    `socket` serves the path after an upgrade, `endpoint` requests without one.
+    `scope` is the scope that the caller's API key must have; None: no API key is required, as for the probes.
+    `errors` are the problem statuses in addition to those of every operation with a scope.
     """
 
     method: str
@@ -58,5 +59,5 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     parameters: tuple[Parameter, ...] = ()
     body: dict[str, Any] = {}
-    answers: dict[int, Answer]
+    responses: dict[int, ResponseSpec]
     errors: tuple[int, ...] = ()

@@ -1,9 +1,8 @@
-"""Query and path parameters: strings in, checked values out; an unknown or malformed one is an error, never ignored."""
+"""Query and path parameters: strings in, checked values out. An unknown or malformed parameter is an error."""
 
 from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, get_args
-from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta
@@ -20,10 +19,14 @@ from brain_events.wire import SEVERITIES
 
 MAX_ID: Final = 2**63 - 1
 DETAILS: Final = "details."
-"""The prefix of a filter on the details; the path follows."""
+"""The prefix of a filter by the details; the path follows."""
 
 KIND_PARAMETERS: Final = (
-    Parameter(name="event_type", type=list[str], description="Only events of this type; repeat it for several."),
+    Parameter(
+        name="event_type",
+        type=list[str],
+        description="Only events of this type; repeat the parameter for several types.",
+    ),
     Parameter(name="severity", type=Severity, description="Only events of this severity."),
     Parameter(name="severity_min", type=Severity, description="Only events of this severity or a higher one."),
 )
@@ -32,16 +35,16 @@ TEXT_PARAMETERS: Final = (
     Parameter(
         name="q",
         type=Annotated[str, Meta(min_length=1, max_length=search_terms.MAX_CHARS)],
-        description="Only events that have these words in their type, message, source or the texts of their details: "
-        '`timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case.',
+        description="Only events with these words in their type, message, source or the texts of their details: "
+        '`timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored.',
     ),
 )
 FILTER_PARAMETERS: Final = (*KIND_PARAMETERS, *TEXT_PARAMETERS)
-"""The filters of events as they arrive."""
+"""The filters of a stream, which has no time range."""
 
 RANGE_PARAMETERS: Final = (
-    Parameter(name="from", type=datetime, description="Only events from this moment on (RFC 3339)."),
-    Parameter(name="to", type=datetime, description="Only events before this moment (RFC 3339)."),
+    Parameter(name="from", type=datetime, description="Only events at or after this time (RFC 3339)."),
+    Parameter(name="to", type=datetime, description="Only events before this time (RFC 3339)."),
 )
 STATS_PARAMETERS: Final = (*KIND_PARAMETERS, *RANGE_PARAMETERS)
 
@@ -54,24 +57,29 @@ def refuse_unknown(
     repeatable: Container[str] = (),
     reason: str = "",
 ) -> None:
-    """Refuse parameters that are unknown, or given twice: a filter that is ignored must not look as if it were applied.
+    """Refuse unknown and repeated parameters, so that an ignored filter never looks as if it were applied.
 
-    `prefix` begins the names of further ones; `reason` follows the name of an unknown one.
+    Args:
+        request: The request.
+        known: The parameters of the operation.
+        prefix: Parameters whose names begin with it are known too.
+        repeatable: The names of parameters that may be repeated.
+        reason: Follows the name of an unknown parameter in the error.
     """
     if not request.scope["query_string"]:
         return
     names, seen = sorted(parameter.name for parameter in known), set[str]()
     for name, _ in request.query_params.multi_items():
         if name not in names and (prefix is None or not name.startswith(prefix)):
-            shown = names if prefix is None else [*names, f"{prefix}<path>"]
-            raise _invalid(name[:80], f"is not a parameter here{reason}; known: {', '.join(shown) or 'none'}")
+            allowed = names if prefix is None else [*names, f"{prefix}<path>"]
+            raise _invalid(name[:80], f"is not a parameter here{reason}; known: {', '.join(allowed) or 'none'}")
         if name in seen and name not in repeatable:
-            raise _invalid(name[:80], "is given more than once; give it once")
+            raise _invalid(name[:80], "is present more than once; send it once")
         seen.add(name)
 
 
 def event_filter(request: Request, settings: Settings) -> Filter:
-    """Return the filter of a list or of counts; where a value has no order of its own, it gets one."""
+    """Return the filter; values whose order has no meaning are sorted, so that equal filters compare equal."""
     since, until = time_range(request)
     return Filter(
         event_types=_event_types(request, settings.max_filter_values),
@@ -81,7 +89,7 @@ def event_filter(request: Request, settings: Settings) -> Filter:
         details=_details(request, settings),
         since=since,
         until=until,
-        words=None if (given := text(request, "q")) is None else search_terms.parse(given),
+        words=None if (q := text(request, "q")) is None else search_terms.parse(q),
     )
 
 
@@ -93,18 +101,20 @@ def time_range(request: Request) -> tuple[datetime | None, datetime | None]:
     return since, until
 
 
-def _event_types(request: Request, most: int) -> tuple[str, ...]:
-    given = tuple(sorted({_clean("event_type", text) for text in request.query_params.getlist("event_type")}))
-    if len(given) > most:
-        raise _invalid("event_type", f"has {len(given)} values, at most {most} (BRAIN_COLLECTOR_MAX_FILTER_VALUES)")
-    return given
+def _event_types(request: Request, maximum: int) -> tuple[str, ...]:
+    types = tuple(sorted({_without_nul("event_type", text) for text in request.query_params.getlist("event_type")}))
+    if len(types) > maximum:
+        raise _invalid(
+            "event_type", f"has {len(types)} values, the maximum is {maximum} (BRAIN_COLLECTOR_MAX_FILTER_VALUES)"
+        )
+    return types
 
 
 def _severities(request: Request) -> tuple[str, ...]:
-    exact, least = (_severity(request, name) for name in ("severity", "severity_min"))
-    if exact and least:
-        raise _invalid("severity_min", "cannot be given with `severity`; give one of the two")
-    return at_least(least) if least else (exact,) if exact else ()
+    exact, minimum = (_severity(request, name) for name in ("severity", "severity_min"))
+    if exact and minimum:
+        raise _invalid("severity_min", "cannot be combined with `severity`; send one of the two")
+    return at_least(minimum) if minimum else (exact,) if exact else ()
 
 
 def _severity(request: Request, name: str) -> str | None:
@@ -114,42 +124,43 @@ def _severity(request: Request, name: str) -> str | None:
     return text
 
 
-def _ids(request: Request, most: int) -> tuple[int, ...]:
+def _ids(request: Request, maximum: int) -> tuple[int, ...]:
     text = request.query_params.get("id")
     if text is None:
         return ()
-    given = text.split(",")
-    for each in given:
-        if not each.isascii() or not each.isdecimal() or len(each) > len(str(MAX_ID)) or not 0 < int(each) <= MAX_ID:
-            raise _invalid("id", f"holds {each[:30]!r}, must be whole numbers from 1 to {MAX_ID}, with commas between")
-    if len(given) > most:
-        raise _invalid("id", f"has {len(given)} values, at most {most}; ask in several requests")
-    return tuple(sorted(set(map(int, given))))
+    ids = text.split(",")
+    for id in ids:
+        if not id.isascii() or not id.isdecimal() or len(id) > len(str(MAX_ID)) or not 0 < int(id) <= MAX_ID:
+            raise _invalid("id", f"contains {id[:30]!r}, must be integers from 1 to {MAX_ID}, separated by commas")
+    if len(ids) > maximum:
+        raise _invalid("id", f"has {len(ids)} values, the maximum is {maximum}; send several requests")
+    return tuple(sorted(set(map(int, ids))))
 
 
 def _details(request: Request, settings: Settings) -> tuple[DetailsMatch, ...]:
-    given = [(name, text) for name, text in request.query_params.multi_items() if name.startswith(DETAILS)]
-    if len(given) > settings.max_filter_values:
+    filters = [(name, text) for name, text in request.query_params.multi_items() if name.startswith(DETAILS)]
+    maximum = settings.max_filter_values
+    if len(filters) > maximum:
         raise _invalid(
-            "details",
-            f"is filtered {len(given)} times, at most {settings.max_filter_values} (BRAIN_COLLECTOR_MAX_FILTER_VALUES)",
+            "details", f"has {len(filters)} filters, the maximum is {maximum} (BRAIN_COLLECTOR_MAX_FILTER_VALUES)"
         )
     matches = [
-        DetailsMatch(_path(name, settings.max_details_depth), _clean(_shown(name), text)) for name, text in given
+        DetailsMatch(_path(name, settings.max_details_depth), _without_nul(_shown(name), text))
+        for name, text in filters
     ]
     return tuple(sorted(matches, key=lambda match: match.path))
 
 
-def _path(name: str, deepest: int) -> tuple[str, ...]:
-    r"""Take `details.a.b\.c` apart into a and b.c: a backslash takes the next character as it is."""
-    _clean(_shown(name), name)
+def _path(name: str, max_depth: int) -> tuple[str, ...]:
+    r"""Split `details.a.b\.c` into a and b.c: a backslash escapes the next character."""
+    _without_nul(_shown(name), name)
     path = split_path(name.removeprefix(DETAILS))
     if path is None:
-        raise _invalid(_shown(name), "holds a backslash that is not before a dot or a backslash; write it as two")
+        raise _invalid(_shown(name), "has a backslash that is not followed by a dot or a backslash; write two for one")
     if "" in path:
-        raise _invalid(_shown(name), "has an empty key; write a dot that belongs to a key as a backslash and a dot")
-    if len(path) > deepest:
-        raise _invalid(_shown(name), f"is {len(path)} keys deep; details are at most {deepest}")
+        raise _invalid(_shown(name), "has an empty key; write a dot within a key as a backslash and a dot")
+    if len(path) > max_depth:
+        raise _invalid(_shown(name), f"has {len(path)} levels, the maximum is {max_depth}")
     return path
 
 
@@ -157,74 +168,67 @@ def _shown(name: str) -> str:
     return name[:80].replace("\0", "\ufffd")
 
 
-def choice(request: Request, name: str, kind: Any, *, default: str) -> Any:
-    """Return a parameter that is one of a `Literal`."""
-    given = request.query_params.get(name, default)
-    if given not in get_args(kind):
-        raise _invalid(name, f"is {given[:30]!r}, must be one of {', '.join(get_args(kind))}")
-    return given
+def choice(request: Request, name: str, literal: Any, *, default: str) -> Any:
+    """Return a parameter whose type is a `Literal`."""
+    value = request.query_params.get(name, default)
+    if value not in get_args(literal):
+        raise _invalid(name, f"is {value[:30]!r}, must be one of {', '.join(get_args(literal))}")
+    return value
 
 
-def whole_number(request: Request, name: str, *, default: int, least: int, most: int, remedy: str = "") -> int:
-    """Return an integer parameter within its range."""
+def whole_number(request: Request, name: str, *, default: int, minimum: int, maximum: int, remedy: str = "") -> int:
+    """Return an integer parameter within its range; `remedy` follows in the error."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    if len(text) > 20 or not text.isascii() or not text.removeprefix("-").isdecimal() or not least <= int(text) <= most:
-        raise _invalid(name, f"is {text[:30]!r}, must be a whole number from {least} to {most}{remedy}")
+    is_integer = len(text) <= 20 and text.isascii() and text.removeprefix("-").isdecimal()
+    if not is_integer or not minimum <= int(text) <= maximum:
+        raise _invalid(name, f"is {text[:30]!r}, must be an integer from {minimum} to {maximum}{remedy}")
     return int(text)
-
-
-def next_page(request: Request, token: str) -> dict[str, str]:
-    """Return the Link header for a cursor, none for an empty one; relative, so that it holds behind any proxy."""
-    if not token:
-        return {}
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]
-    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("cursor", token)])}>; rel="next"'}
 
 
 def event_id(request: Request) -> int:
     """Return the id in the path."""
     text = request.path_params["id"]
     if not text.isascii() or not text.removeprefix("-").isdecimal():
-        raise _invalid("id", f"is {text[:30]!r}, must be a whole number")
+        raise _invalid("id", f"is {text[:30]!r}, must be an integer")
     if len(text) > len(str(MAX_ID)) or not 0 < int(text) <= MAX_ID:
         raise EventNotFound(f"there is no event {text[:30]}")
     return int(text)
 
 
 def text(request: Request, name: str) -> str | None:
-    """Return a parameter as it is; None when it is not there."""
-    found = request.query_params.get(name)
-    return None if found is None else _clean(name, found)
+    """Return a parameter unchanged; None if it is absent."""
+    value = request.query_params.get(name)
+    return None if value is None else _without_nul(name, value)
 
 
-def _clean(name: str, text: str) -> str:
+def _without_nul(name: str, text: str) -> str:
     if "\0" in text:
-        raise _invalid(name, "holds a NUL character, which no event does")
+        raise _invalid(name, "contains a NUL character, which no event contains")
     return text
 
 
 def moment(request: Request, name: str) -> datetime | None:
-    """Return a moment in UTC; None when it is not there."""
-    given = request.query_params.get(name)
-    if given is None:
+    """Return a timestamp in UTC; None if it is absent."""
+    text = request.query_params.get(name)
+    if text is None:
         return None
     try:
-        return as_moment(given)
+        return parse_moment(text)
     except (msgspec.ValidationError, OverflowError):
-        raise _invalid(name, f"is {given[:40]!r}, must be RFC 3339, as 2026-01-02T23:45:12Z") from None
+        raise _invalid(name, f"is {text[:40]!r}, must be a timestamp (RFC 3339) such as 2026-01-02T23:45:12Z") from None
 
 
-def as_moment(given: str) -> datetime:
-    """Return a moment in UTC, which one without an offset is in.
+def parse_moment(text: str) -> datetime:
+    """Return a timestamp in UTC, which is also the default if it has no offset.
 
     Raises:
-        ValidationError: of msgspec; it is none.
-        OverflowError: it is beyond the calendar.
+        msgspec.ValidationError: the text is not a timestamp.
+        OverflowError: it is outside the range of `datetime`.
     """
-    found = msgspec.convert(given.replace(" ", "+"), datetime)  # an unescaped + arrives as a space
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    moment = msgspec.convert(text.replace(" ", "+"), datetime)  # an unescaped + arrives as a space
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _invalid(name: str, problem: str) -> ParameterInvalid:

@@ -1,4 +1,4 @@
-"""Entity tags (RFC 9110, 8.8.3 and 13): what the client has already, and which state of an event it wants to change."""
+"""Conditional requests (RFC 9110, sections 8.8.3 and 13): entity tags, If-Match and If-None-Match."""
 
 import re
 from collections.abc import Callable
@@ -16,30 +16,33 @@ _TAG: Final = re.compile(r'(?:W/)?("[!\x23-\x7e\x80-\xff]*")')
 _LIST: Final = re.compile(rf"[ \t,]*{_TAG.pattern}(?:[ \t]*,[ \t,]*{_TAG.pattern})*[ \t,]*")
 
 IF_MATCH: Final = Parameter(
-    name="If-Match", place="header", type=str, description="Go on only if the event is still the one of this ETag."
+    name="If-Match",
+    location="header",
+    type=str,
+    description="Proceed only if the event still has this ETag; otherwise 412.",
 )
 IF_NONE_MATCH: Final = Parameter(
-    name="If-None-Match", place="header", type=str, description="Answer 304 if the event is still the one of this ETag."
+    name="If-None-Match", location="header", type=str, description="Respond with 304 if the event still has this ETag."
 )
 
 
 def etag(content: bytes) -> str:
-    """Return the strong validator of an answer: the same bytes, the same tag."""
+    """Return the strong validator of a response: equal bytes have equal tags."""
     return f'"{blake2b(content, digest_size=12).hexdigest()}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Tell whether If-None-Match names the tag (by the weak comparison), so that 304 says it all."""
-    given = _given(request, "if-none-match")
-    return given is not None and (given == "*" or tag in _tags(given))
+    """Return whether If-None-Match contains the tag (by weak comparison), so that the response is 304."""
+    header = _header(request, "if-none-match")
+    return header is not None and (header == "*" or tag in _tags(header))
 
 
-def check_of(request: Request) -> Callable[[Event], None] | None:
-    """Return what refuses to change an event that is not the one of If-Match, or is the one of If-None-Match.
+def precondition_of(request: Request) -> Callable[[Event], None] | None:
+    """Return a function that raises if an event does not meet If-Match or If-None-Match; None without a condition.
 
-    None if the request sets no condition. What cannot be read as a tag matches nothing: it must not change anything.
+    A malformed tag matches nothing, so that it never allows a change.
     """
-    match, none_match = _given(request, "if-match"), _given(request, "if-none-match")
+    match, none_match = _header(request, "if-match"), _header(request, "if-none-match")
     if match is None and none_match is None:
         return None
 
@@ -47,8 +50,8 @@ def check_of(request: Request) -> Callable[[Event], None] | None:
         tag = etag(msgspec.json.encode(event))
         if match not in {None, "*"} and tag not in _tags(str(match), strong=True):
             raise PreconditionFailed(
-                f"event {event.id} has the ETag {tag}, which is not in If-Match: {str(match)[:80]}; get it again, and "
-                "send the change with the ETag of that answer if it still applies"
+                f"event {event.id} has the ETag {tag}, which is not in If-Match: {str(match)[:80]}; get the event "
+                "again, and, if the change still applies, send it with that ETag"
             )
         if none_match is not None and (none_match == "*" or tag in _tags(none_match)):
             raise PreconditionFailed(f"event {event.id} has the ETag {tag}, which If-None-Match excludes")
@@ -56,14 +59,14 @@ def check_of(request: Request) -> Callable[[Event], None] | None:
     return check
 
 
-def _given(request: Request, name: str) -> str | None:
-    """Return the header; lines of the same name are one list."""
+def _header(request: Request, name: str) -> str | None:
+    """Return the value of a header; several lines are joined into one list."""
     lines = request.headers.getlist(name)
     return ", ".join(lines).strip(" \t") if lines else None
 
 
-def _tags(given: str, *, strong: bool = False) -> set[str]:
-    """Return the opaque tags of a list, in their quotes; none if it is no list of tags. `strong`: without weak ones."""
-    if _LIST.fullmatch(given) is None:
+def _tags(header: str, *, strong: bool = False) -> set[str]:
+    """Return the tags of a list, with their quotes, or nothing if it is malformed; `strong`: leave out weak tags."""
+    if _LIST.fullmatch(header) is None:
         return set()
-    return {found[1] for found in _TAG.finditer(given) if not (strong and found[0].startswith("W/"))}
+    return {match[1] for match in _TAG.finditer(header) if not (strong and match[0].startswith("W/"))}

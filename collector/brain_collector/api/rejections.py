@@ -1,15 +1,14 @@
-"""Rejections: the lines that were refused, to look at and to purge."""
+"""`/api/rejections`: list and purge the lines that were rejected."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from brain_collector.api import parameters
-from brain_collector.api.operation import JSON, Answer, Operation, Parameter
+from brain_collector.api import paging, parameters
+from brain_collector.api.operation import JSON, Operation, Parameter, ResponseSpec
 from brain_collector.api.resources import resources_of
 from brain_collector.query import cursor
 from brain_collector.read import rejected_lines
@@ -17,44 +16,41 @@ from brain_collector.read.rejected_lines import RejectionFilter
 from brain_collector.schema import Purged, Rejection
 
 PATH: Final = "/api/rejections"
-DEFAULT_LIMIT: Final = 100
 
 
 async def list_rejections(request: Request) -> Response:
-    """Return a page of refused lines, newest first; the next one stands in the Link header."""
+    """Return a page of rejected lines, newest first; the Link header has the next one."""
     resources = resources_of(request)
     parameters.refuse_unknown(request, _LIST_PARAMETERS)
-    wanted = RejectionFilter(parameters.text(request, "code"), *parameters.time_range(request))
-    most = resources.settings.max_list_limit
-    limit = parameters.whole_number(request, "limit", default=min(DEFAULT_LIMIT, most), least=1, most=most)
-    after = cursor.decode(text, wanted) if (text := request.query_params.get("cursor")) else None
-    found = await rejected_lines.page(resources.store, wanted, limit=limit + 1, after=after)
-    shown = found[:limit]
+    filter = RejectionFilter(parameters.text(request, "code"), *parameters.time_range(request))
+    limit = paging.page_limit(request, resources.settings)
+    after = paging.position_of(request, filter)
+    rows = await rejected_lines.page(resources.store, filter, limit=limit + 1, after=after)
+    page = rows[:limit]
     token = ""
-    if len(found) > limit:
-        token = cursor.encode(cursor.Position(shown[-1].received_at, shown[-1].id), wanted)
-    return Response(msgspec.json.encode(shown), headers=parameters.next_page(request, token), media_type=JSON)
+    if len(rows) > limit:
+        token = cursor.encode(cursor.Position(page[-1].received_at, page[-1].id), filter)
+    return Response(msgspec.json.encode(page), headers=paging.link_header(request, token), media_type=JSON)
 
 
 async def purge(request: Request) -> Response:
-    """Delete refused lines; answer how many."""
+    """Delete rejected lines; return how many."""
     resources = resources_of(request)
     parameters.refuse_unknown(request, _PURGE_PARAMETERS)
-    wanted = RejectionFilter(parameters.text(request, "code"), until=parameters.moment(request, "before"))
-    return Response(msgspec.json.encode(Purged(await rejected_lines.purge(resources.store, wanted))), media_type=JSON)
+    filter = RejectionFilter(parameters.text(request, "code"), until=parameters.moment(request, "before"))
+    return Response(msgspec.json.encode(Purged(await rejected_lines.purge(resources.store, filter))), media_type=JSON)
 
 
-_CODE: Final = Parameter(name="code", type=str, description="Only lines refused with this code.")
+_CODE: Final = Parameter(name="code", type=str, description="Only lines rejected with this code.")
 _LIST_PARAMETERS: Final = (
     _CODE,
-    Parameter(name="from", type=datetime, description="Only lines received from this moment on (RFC 3339)."),
-    Parameter(name="to", type=datetime, description="Only lines received before this moment (RFC 3339)."),
-    Parameter(name="limit", type=Annotated[int, Meta(ge=1)], description=f"Page size; {DEFAULT_LIMIT} by default."),
-    Parameter(name="cursor", type=str, description="Where the page before ended: take it from its Link header."),
+    Parameter(name="from", type=datetime, description="Only lines received at or after this time (RFC 3339)."),
+    Parameter(name="to", type=datetime, description="Only lines received before this time (RFC 3339)."),
+    *paging.PAGE_PARAMETERS,
 )
 _PURGE_PARAMETERS: Final = (
     _CODE,
-    Parameter(name="before", type=datetime, description="Only lines received before this moment (RFC 3339)."),
+    Parameter(name="before", type=datetime, description="Only lines received before this time (RFC 3339)."),
 )
 
 OPERATIONS: Final = (
@@ -62,24 +58,24 @@ OPERATIONS: Final = (
         method="GET",
         path=PATH,
         endpoint=list_rejections,
-        summary="List refused lines",
+        summary="List rejected lines",
         description="Newest first, as they were sent. Follow the Link header (`rel=next`) for the next page.",
         tag="rejections",
         scope="admin",
         parameters=_LIST_PARAMETERS,
-        answers={200: Answer(description="A page.", type=list[Rejection], headers={"Link": "The next page, if any."})},
+        responses={200: ResponseSpec(description="A page.", type=list[Rejection], headers=paging.LINK_HEADER)},
         errors=(422,),
     ),
     Operation(
         method="DELETE",
         path=PATH,
         endpoint=purge,
-        summary="Purge refused lines",
-        description="All of them, or those that the parameters name.",
+        summary="Purge rejected lines",
+        description="Deletes the rejected lines that match the parameters; without parameters, all of them.",
         tag="rejections",
         scope="admin",
         parameters=_PURGE_PARAMETERS,
-        answers={200: Answer(description="They are gone.", type=Purged)},
+        responses={200: ResponseSpec(description="The lines are deleted.", type=Purged)},
         errors=(422,),
     ),
 )

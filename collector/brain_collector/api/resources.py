@@ -1,4 +1,4 @@
-"""What every request handler works with; made once, by the lifespan."""
+"""The open resources that request handlers use; the lifespan creates them once."""
 
 from typing import NamedTuple
 
@@ -40,6 +40,6 @@ class Resources(NamedTuple):
 
 
 def resources_of(request: Request) -> Resources:
-    """Return the resources of the application that serves this request."""
+    """Return the resources of the application that handles this request."""
     resources: Resources = request.scope["state"]["resources"]
     return resources

@@ -1,6 +1,7 @@
-"""The session of a browser: an API key in a cookie that scripts cannot read. The key is checked on every request.
+"""`/api/session`: a browser's session, which is an API key in a cookie that scripts cannot read.
 
-Nothing is kept here, so a revoked key ends every session with it. Keys have 256 random bits: guesses need no limit.
+The collector keeps no sessions: the key is checked on every request, and revoking it ends every session that uses it.
+Keys have 256 random bits, so attempts to guess one need no limit.
 """
 
 from typing import Final
@@ -10,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector import VERSION
-from brain_collector.access.guard import CHALLENGE, recognised
+from brain_collector.access.guard import CHALLENGE, authenticated_caller
 from brain_collector.access.keyring import OPEN, SCOPES
-from brain_collector.access.session_cookie import cookie_of, no_cookie, refuse_foreign
+from brain_collector.access.session_cookie import cookie_of, expired_cookie, refuse_other_origins
 from brain_collector.api import parameters
 from brain_collector.api.keys import decode
-from brain_collector.api.operation import JSON, Answer, Operation
+from brain_collector.api.operation import JSON, Operation, ResponseSpec
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import Unauthorized
 from brain_collector.http.body import body_of, media_type
@@ -24,43 +25,43 @@ from brain_collector.schema import Session, SessionCreate
 
 PATH: Final = "/api/session"
 MAX_BODY_BYTES: Final = 16_384
-"""Who sends it has no key yet."""
+"""A small limit: the caller is not authenticated yet."""
 
 
 async def show(request: Request) -> Response:
-    """Return who asks."""
+    """Return the caller and its scopes."""
     parameters.refuse_unknown(request)
-    return _json(recognised(request.scope))
+    return _json(authenticated_caller(request.scope))
 
 
 async def begin(request: Request) -> Response:
-    """Put a key that is good into the cookie."""
+    """Set the cookie to the API key in the body, if it is valid."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
-    refuse_foreign(request.headers, without_origin=True)
+    refuse_other_origins(request.headers, allow_missing=True)
     media_type(request, JSON)
-    small = msgspec.structs.replace(
+    limits = msgspec.structs.replace(
         resources.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES
     )
     with resources.budget.reserve() as reservation:
-        body = await body_of(request, small, reservation)
+        body = await body_of(request, limits, reservation)
         key = decode(body, SessionCreate).key
     try:
         caller = resources.keys.caller(key)
     except Unauthorized as error:
         error.headers |= CHALLENGE
         raise
-    answer = _json(caller)
-    if caller is not OPEN:  # where no key is needed, none is kept
-        answer.headers["Set-Cookie"] = cookie_of(key, request.headers)
-    return answer
+    response = _json(caller)
+    if caller is not OPEN:  # without required API keys, the cookie would have no use
+        response.headers["Set-Cookie"] = cookie_of(key, request.headers)
+    return response
 
 
 async def end(request: Request) -> Response:
-    """Take the cookie away."""
+    """Delete the cookie."""
     parameters.refuse_unknown(request)
-    refuse_foreign(request.headers, without_origin=True)
-    return Response(status_code=204, headers={"Set-Cookie": no_cookie()})
+    refuse_other_origins(request.headers, allow_missing=True)
+    return Response(status_code=204, headers={"Set-Cookie": expired_cookie()})
 
 
 def _json(caller: Caller | None) -> Response:
@@ -74,35 +75,35 @@ OPERATIONS: Final = (
         method="GET",
         path=PATH,
         endpoint=show,
-        summary="Tell who asks",
-        description="`needs_key`: the request has no key that is good, and one is needed.",
+        summary="Get the caller and its scopes",
+        description="`needs_key` is true if an API key is required and the request has no valid one.",
         tag="session",
         scope=None,
-        answers={200: Answer(description="Who asks, and what it may do.", type=Session)},
+        responses={200: ResponseSpec(description="The caller and its scopes.", type=Session)},
         errors=(422, 503),
     ),
     Operation(
         method="POST",
         path=PATH,
         endpoint=begin,
-        summary="Begin a browser's session",
-        description="The answer puts the key into a cookie, which is heeded like a Bearer key: for GET, and for other "
-        "methods if Origin is the collector's resources. Where no key is needed, no cookie is set.",
+        summary="Start a browser session",
+        description="The response sets a cookie with the API key, which is then accepted like a Bearer token: for GET, "
+        "and for other methods if Origin is the collector's own. If no API key is required, no cookie is set.",
         tag="session",
         scope=None,
         body={JSON: SessionCreate},
-        answers={200: Answer(description="The key is good.", type=Session)},
+        responses={200: ResponseSpec(description="The API key is valid.", type=Session)},
         errors=(400, 401, 403, 408, 413, 415, 422, 503),
     ),
     Operation(
         method="DELETE",
         path=PATH,
         endpoint=end,
-        summary="End a browser's session",
-        description="Takes the cookie away; the key stays good.",
+        summary="End a browser session",
+        description="Deletes the cookie; the API key remains valid.",
         tag="session",
         scope=None,
-        answers={204: Answer(description="There is no cookie any more.")},
+        responses={204: ResponseSpec(description="The cookie is deleted.")},
         errors=(403, 422),
     ),
 )

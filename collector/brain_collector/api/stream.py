@@ -1,4 +1,4 @@
-"""The live tail over HTTP: server-sent events (WHATWG HTML, section 9.2), as they arrive, and on from where one was."""
+"""`GET /api/events/stream`: the live tail as server-sent events (WHATWG HTML, section 9.2), resumable by position."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from brain_collector.access.guard import refuse_if_revoked
 from brain_collector.api import parameters
-from brain_collector.api.operation import PATH, Answer, Operation, Parameter
+from brain_collector.api.operation import PATH, Operation, Parameter, ResponseSpec
 from brain_collector.api.parameters import FILTER_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import Problem
@@ -25,140 +25,141 @@ from brain_collector.tail.subscriber import Frame, Subscriber
 EVENT_STREAM: Final = "text/event-stream"
 LAST_ID: Final = "Last-Event-ID"
 RECONNECT_MS: Final = 1_000
-LOOK_S: Final = 0.25
-"""How often a stream with nothing to say looks whether it is to end: the collector stops, or the key was revoked."""
+CHECK_INTERVAL_S: Final = 0.25
+"""How often an idle stream checks whether the collector is shutting down or the API key was revoked."""
 
 
 class Message(NamedTuple):
-    """One message of a stream, whatever it travels in: its name, the place after it, and JSON, if it has any."""
+    """One message of a stream over any transport: its name, the position after it, and its data as JSON, if any."""
 
     event: str
-    place: Arrival
+    position: Arrival
     data: bytes = b""
 
 
-class Asked(NamedTuple):
-    """What a stream is to hold, and where it goes on from; None: it begins now."""
+class StreamRequest(NamedTuple):
+    """The filter of a stream, and the position after which it resumes; None: it begins with the next event."""
 
-    wanted: Filter
+    filter: Filter
     after: Arrival | None
 
 
 async def stream(request: Request) -> Response:
-    """Send events as they arrive, until the client leaves."""
-    asked = asked_for(request, request.headers.get(LAST_ID, ""))
-    headers = {"X-Accel-Buffering": "no"}  # nginx would keep frames back
+    """Send events as they arrive, until the client disconnects."""
+    stream_request = parse_request(request, request.headers.get(LAST_ID, ""))
+    headers = {"X-Accel-Buffering": "no"}  # otherwise nginx would hold messages back
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers=headers)
-    return StreamingResponse(_stream(request, asked), media_type=EVENT_STREAM, headers=headers)
+    return StreamingResponse(_server_sent_events(request, stream_request), media_type=EVENT_STREAM, headers=headers)
 
 
-def asked_for(request: Request, last_id: str, known: Iterable[Parameter] = FILTER_PARAMETERS) -> Asked:
-    """Return what a request for a stream asks for; `known` are the parameters that it may have.
+def parse_request(request: Request, last_id: str, known: Iterable[Parameter] = FILTER_PARAMETERS) -> StreamRequest:
+    """Return the stream that a request asks for; `known` are the parameters of its endpoint.
 
     Raises:
-        ParameterInvalid: it asks for what there is not.
-        Unavailable: there are as many streams as may be.
+        ParameterInvalid: a parameter or the position is invalid.
+        Unavailable: the maximum number of streams is reached.
     """
     resources = resources_of(request)
     parameters.refuse_unknown(request, known, prefix=parameters.DETAILS, repeatable=["event_type"])
-    wanted = parameters.event_filter(request, resources.settings)
+    filter = parameters.event_filter(request, resources.settings)
     after = commit_order.parse(last_id) if last_id else None
     resources.tail.refuse_if_full()
-    return Asked(wanted, after)
+    return StreamRequest(filter, after)
 
 
-async def _stream(request: Request, asked: Asked) -> AsyncIterator[bytes]:
+async def _server_sent_events(request: Request, stream_request: StreamRequest) -> AsyncIterator[bytes]:
     yield f"retry: {RECONNECT_MS}\n\n".encode()
     try:
-        async with aclosing(messages(request, asked)) as said:
-            async for message in said:
-                yield b": the database is not available\n\n" if message is None else _framed(message)
-    except Problem as error:  # whoever comes again is told in full
+        async with aclosing(messages(request, stream_request)) as stream_messages:
+            async for message in stream_messages:
+                yield b": the database is not available\n\n" if message is None else _encode(message)
+    except Problem as error:  # as a comment; the response to the next request has the full error
         yield f": {error}\n\n".encode()
 
 
-def _framed(message: Message) -> bytes:
-    return b"event: %b\nid: %b\ndata: %b\n\n" % (message.event.encode(), str(message.place).encode(), message.data)
+def _encode(message: Message) -> bytes:
+    return b"event: %b\nid: %b\ndata: %b\n\n" % (message.event.encode(), str(message.position).encode(), message.data)
 
 
-async def messages(request: Request, asked: Asked) -> AsyncGenerator[Message | None]:
-    """Yield what a stream says until the collector is to stop; None: there is nothing to say, the database is away.
+async def messages(request: Request, stream_request: StreamRequest) -> AsyncGenerator[Message | None]:
+    """Yield the messages of a stream until the collector shuts down; None while the database is unavailable.
 
-    It ends before, where the database goes away at the beginning, or refuses the filter: the client comes again, with
-    the last id it has.
+    The stream ends early if the database becomes unavailable at its beginning, or cannot run the query. The client
+    then reconnects with the last id that it received.
 
     Raises:
         Unauthorized, Unavailable: see `refuse_if_revoked`.
     """
-    async with aclosing(_all_messages(request, asked)) as said:
-        async for message in said:
+    async with aclosing(_all_messages(request, stream_request)) as all_messages:
+        async for message in all_messages:
             refuse_if_revoked(request)
             yield message
 
 
-async def _all_messages(request: Request, asked: Asked) -> AsyncGenerator[Message | None]:
-    resources, wanted, after = resources_of(request), asked.wanted, asked.after
-    with resources.tail.listening(wanted) as listener:
-        async for _ in _beginning(request, listener):
+async def _all_messages(request: Request, stream_request: StreamRequest) -> AsyncGenerator[Message | None]:
+    """Yield `ready`, then missed events, then new events, and at shutdown those that were committed before it."""
+    resources, filter, after = resources_of(request), stream_request.filter, stream_request.after
+    with resources.tail.listening(filter) as subscriber:
+        async for _ in _until_positioned(request, subscriber):
             yield None
-        if not listener.place.done():
+        if not subscriber.place.done():
             return
-        start = listener.place.result()
-        if after is None or after > start:  # of another database, or of one that was restored
+        start = subscriber.place.result()
+        if after is None or after > start:  # a later position is from another database, or from before a restore
             after = start
         yield Message("ready", after)
         try:
-            async for message in _said(resources.tail.missed(wanted, after, start)):
+            async for message in _messages_of_all(resources.tail.missed(filter, after, start)):
                 yield message
         except Problem:
             return
-        async for message in _following(request, listener):
+        async for message in _new_messages(request, subscriber):
             yield message
-        if listener.ended:
+        if subscriber.ended:
             return
-        after = listener.reached
-    async for message in _said(resources.tail.rest(wanted, after, resources.settings.drain_s / 2)):
+        after = subscriber.reached
+    async for message in _messages_of_all(resources.tail.rest(filter, after, resources.settings.drain_s / 2)):
         yield message
 
 
-async def _beginning(request: Request, listener: Subscriber) -> AsyncIterator[None]:
-    """Wait until the listener has a place; yield now and then."""
+async def _until_positioned(request: Request, subscriber: Subscriber) -> AsyncIterator[None]:
+    """Wait until the subscriber has a position; yield at every heartbeat."""
     now = asyncio.get_running_loop().time
-    spoke_at = now()
-    while not listener.place.done() and not is_draining(request):
-        await asyncio.wait([listener.place], timeout=LOOK_S)
+    last_heartbeat = now()
+    while not subscriber.place.done() and not is_draining(request):
+        await asyncio.wait([subscriber.place], timeout=CHECK_INTERVAL_S)
         refuse_if_revoked(request)
-        if now() - spoke_at >= resources_of(request).settings.stream_heartbeat_s:
-            spoke_at = now()
+        if now() - last_heartbeat >= resources_of(request).settings.stream_heartbeat_s:
+            last_heartbeat = now()
             yield
 
 
-async def _following(request: Request, listener: Subscriber) -> AsyncIterator[Message]:
-    """Yield what the listener gets, until there comes no more or the collector is to stop."""
+async def _new_messages(request: Request, subscriber: Subscriber) -> AsyncIterator[Message]:
+    """Yield the subscriber's frames as messages, and heartbeats, until it has ended or the collector shuts down."""
     now = asyncio.get_running_loop().time
-    spoke_at = now()
+    last_message = now()
     while not is_draining(request):
-        frame = await listener.next(LOOK_S)
+        frame = await subscriber.next(CHECK_INTERVAL_S)
         refuse_if_revoked(request)
         if frame is not None:
-            for message in _messages(frame):
-                spoke_at = now()
+            for message in _messages_of(frame):
+                last_message = now()
                 yield message
-        elif listener.ended:
+        elif subscriber.ended:
             return
-        elif now() - spoke_at >= resources_of(request).settings.stream_heartbeat_s:
-            spoke_at = now()
-            yield Message("heartbeat", listener.seen)
+        elif now() - last_message >= resources_of(request).settings.stream_heartbeat_s:
+            last_message = now()
+            yield Message("heartbeat", subscriber.seen)
 
 
-async def _said(frames: AsyncIterator[Frame]) -> AsyncIterator[Message]:
+async def _messages_of_all(frames: AsyncIterator[Frame]) -> AsyncIterator[Message]:
     async for frame in frames:
-        for message in _messages(frame):
+        for message in _messages_of(frame):
             yield message
 
 
-def _messages(frame: Frame) -> Iterator[Message]:
+def _messages_of(frame: Frame) -> Iterator[Message]:
     if frame.gap is not None:
         yield Message("gap", frame.place, msgspec.json.encode(frame.gap))
     for part in frame.parts:
@@ -170,14 +171,15 @@ OPERATIONS: Final = (
         method="GET",
         path=f"{PATH}/stream",
         endpoint=stream,
-        summary="Follow events as they arrive",
+        summary="Follow new events (server-sent events)",
         description=(
-            "Server-sent events that never end. `events` holds an array of events, in the order in which they were "
-            "committed. `gap` tells that events are left out because they were too many (`arrived`, whether the "
-            "filter wants them or not): list those `from` `since` `to` `until`. `ready` is the first, `heartbeat` "
-            "says that there was nothing. Every message has an `id`: sent as `Last-Event-ID`, to any collector, the "
-            "stream goes on after it, with nothing left out or sent twice. It ends when its key is revoked or expires. "
-            "Details narrow it as they do a list."
+            "An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, "
+            "in the order in which they were committed. `gap` means that events were left out because there were too "
+            "many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. "
+            "`heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as "
+            "`Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. The "
+            "stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a "
+            "list."
         ),
         tag="events",
         scope="read",
@@ -185,12 +187,12 @@ OPERATIONS: Final = (
             *FILTER_PARAMETERS,
             Parameter(
                 name=LAST_ID,
-                place="header",
+                location="header",
                 type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")],
-                description="Where a stream before ended; without it, the stream begins now.",
+                description="The position at which an earlier stream ended; by default, the stream begins now.",
             ),
         ),
-        answers={200: Answer(description="The stream.", type=str, media_type=EVENT_STREAM)},
+        responses={200: ResponseSpec(description="The stream.", type=str, media_type=EVENT_STREAM)},
         errors=(422,),
     ),
 )

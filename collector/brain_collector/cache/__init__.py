@@ -1,12 +1,12 @@
-"""Keep ready-made response bytes: a scope and a key in, bytes out, from the cache or from `fill`.
+"""Cache encoded responses: a scope and a key in, bytes out, from the cache or from `fill`.
 
-What happens to the cache is never an error for the caller.
+A failure of the cache is never an error for the caller.
 
-A generation is a random token. A value is stored under the token that was read *before* the value was made, so a new
-token makes every older value unreachable at once, also those that are being made just now. (A counter instead of the
-token would serve old values again after a FLUSHALL or an eviction.)
+A generation is a random token. A value is stored under the token that was read *before* the value was computed, so a
+new token makes every older value unreachable at once, including those that are being computed. (A counter instead of a
+random token would serve old values again after a FLUSHALL or an eviction.)
 
-May import the shared files only, and redis. Must not know what the bytes are.
+May import the shared files only, and redis. Must not know what the bytes mean.
 """
 
 from brain_collector.cache.memory import MemoryCache

@@ -1,4 +1,4 @@
-"""A cache within this process, for a single collector."""
+"""A cache in this process, for a single collector."""
 
 import time
 from collections import OrderedDict
@@ -12,11 +12,11 @@ from brain_collector.metrics import CACHE_REQUESTS, Metrics
 from brain_collector.schema import State
 
 ENTRY_BYTES: Final = 400
-"""What the objects of an entry take, beside its key and value."""
+"""Memory of an entry in addition to its key and value."""
 
 
 class MemoryCache:
-    """Within one process: bounded in bytes, least recently used goes first."""
+    """A `Cache` of limited size that evicts the least recently used entries."""
 
     state: State = "up"
 
@@ -38,7 +38,7 @@ class MemoryCache:
         self._metrics.add(CACHE_REQUESTS, scope, "miss")
 
         async def keep(value: bytes) -> None:
-            if generation == self._generations[scope]:  # else it would take the place of a newer one
+            if generation == self._generations[scope]:  # an older value must not replace a newer one
                 self._put((scope, key), _Entry(generation, time.monotonic() + ttl_s, value))
 
         return await self._flights.join((scope, generation, key), fill, keep)
@@ -49,7 +49,7 @@ class MemoryCache:
     async def check(self) -> State:
         return self.state
 
-    async def evaluate(self, script: str, name: str, *arguments: float) -> None:  # noqa: ARG002 - as the other one
+    async def evaluate(self, script: str, name: str, *arguments: float) -> None:  # noqa: ARG002 - the protocol's
         return None
 
     async def close(self) -> None:
@@ -67,7 +67,7 @@ class MemoryCache:
 
 
 def _size(name: "tuple[CacheScope, str]", entry: "_Entry") -> int:
-    """Return the bytes that an entry takes, key and objects included."""
+    """Return the memory of an entry, including its key and objects."""
     return len(name[1]) + len(entry.value) + ENTRY_BYTES
 
 

@@ -1,4 +1,4 @@
-"""What a cache does, whichever server or memory it uses."""
+"""The interface of a cache, and the scopes of its generations."""
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -7,13 +7,13 @@ from typing import Final, Protocol, TypeAlias
 from brain_collector.schema import State
 
 MAX_VALUE_BYTES: Final = 1024 * 1024
-"""A larger value is returned, and not kept."""
+"""Maximum size of a cached value; a larger one is returned without being cached."""
 
 Fill: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 class CacheScope(StrEnum):
-    """What one generation covers."""
+    """The values that one generation covers."""
 
     LIST = "events"
     """Lists and statistics: every write changes them."""
@@ -23,19 +23,19 @@ class CacheScope(StrEnum):
 
 class Cache(Protocol):
     async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
-        """Return the value of the scope's generation, or what `fill` makes of it; raises only what `fill` raises.
+        """Return the value cached in the scope's generation, or that of `fill`; raise only what `fill` raises.
 
-        One caller at a time fills; callers with the same key and generation wait for its answer or share its error.
+        One caller at a time fills; others with the same key and generation wait for its value or its error.
         """
 
     async def invalidate(self, scope: CacheScope) -> None:
-        """Begin a new generation. Call it after the commit and before the writer's client gets its answer."""
+        """Begin a new generation. Call this after the commit and before the response to the writer's client."""
 
     async def check(self) -> State:
-        """Ask the cache for a sign of life, unless it is known to be down and the next try is not due."""
+        """Check that the cache responds, unless it is known to be down and the next attempt is not due."""
 
     async def evaluate(self, script: str, name: str, *arguments: float) -> list[bytes] | None:
-        """Run a Lua script on the value of that name; None if there is no Redis, or none that answers now."""
+        """Run a Lua script on the value of that name; None if there is no Redis, or it does not respond."""
 
     async def close(self) -> None: ...
 

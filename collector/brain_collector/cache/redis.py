@@ -1,4 +1,4 @@
-"""A cache in Redis or Valkey, shared by collectors: whatever happens to the server, callers get what `fill` makes."""
+"""A cache in Redis or Valkey, shared by collectors. If the server fails, callers get the value of `fill`."""
 
 import asyncio
 import logging
@@ -26,11 +26,11 @@ MAX_CONNECTIONS: Final = 16
 
 
 class RedisCache:
-    """See `Cache`.
+    """A `Cache` in Redis.
 
-    `brain:gen:<scope>` holds the token, `brain:<scope>:<token>:<key>` the values. An invalidation is *pending* until
-    its token is written, and one becomes pending when another server responds than before, since that may have been
-    restored to an older state. While one is pending, nothing cached is trusted.
+    `brain:gen:<scope>` has the token, `brain:<scope>:<token>:<key>` the values. An invalidation is *pending* until its
+    token is written. One also becomes pending when a different server responds, since that may have been restored to
+    an older state. While an invalidation is pending, nothing cached is used.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class RedisCache:
         retry_interval_s: float = 1.0,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """`patience_s` is for one command: a server that hangs costs a caller this once, then nobody until a retry."""
+        """`patience_s` is the deadline of a command: a hanging server delays one caller, then none until a retry."""
         pool = redis.asyncio.ConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            socket_timeout=None,  # _patience has it; redis-py's way swallows cancellations (gh-86296, Python 3.11)
+            socket_timeout=None,  # `_deadline` does it; that of redis-py swallows cancellations (gh-86296, Python 3.11)
             socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 1),  # a connection closed while it was idle shows that when it is used
-            redis_connect_func=self._greet,
+            retry=Retry(NoBackoff(), 1),  # that a connection was closed while idle is noticed only when it is used
+            redis_connect_func=self._identify_server,
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
-        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # to wait for one is not the server's fault
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # waiting for one is outside the deadline
         self._namespace = namespace
         self._metrics = metrics
         self._retry_interval_s = retry_interval_s
@@ -71,7 +71,7 @@ class RedisCache:
         return "up" if self._retry_at is None else "down"
 
     async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
-        so_far = self._flights.started
+        n_before = self._flights.n_started
         token, value = await self._look_up(scope, key)
         self._metrics.add(CACHE_REQUESTS, scope, "hit" if value is not None else "miss" if token else "bypass")
         if value is not None:
@@ -80,37 +80,37 @@ class RedisCache:
         async def keep(value: bytes) -> None:
             if token is not None and len(value) <= MAX_VALUE_BYTES:
                 name = self._name(scope, token, key)
-                await self._ask("SET", name, name + b"\n" + value, "PX", max(1, int(ttl_s * 1000)))
+                await self._send("SET", name, name + b"\n" + value, "PX", max(1, int(ttl_s * 1000)))
 
-        # Without a token nobody knows of others' writes: then a fill is only for those who came before it began.
-        return await self._flights.join((scope, token, key), fill, keep, after=so_far if token is None else 0)
+        # Without a token, writes of other collectors are unknown: share only a fill that began after this call.
+        return await self._flights.join((scope, token, key), fill, keep, after=n_before if token is None else 0)
 
     async def invalidate(self, scope: CacheScope) -> None:
         self._pending[scope] += 1
         await self._renew(scope)
 
     async def check(self) -> State:
-        await self._ask("PING")
-        for scope in CacheScope:  # a token that could not be written: other collectors serve old answers until it is
+        await self._send("PING")
+        for scope in CacheScope:  # retries a pending invalidation: until then other collectors serve old values
             await self._is_settled(scope)
         return self.state
 
     async def evaluate(self, script: str, name: str, *arguments: float) -> list[bytes] | None:
-        reply = await self._ask("EVAL", script, 1, f"{self._namespace}:{name}", *arguments)
+        reply = await self._send("EVAL", script, 1, f"{self._namespace}:{name}", *arguments)
         return reply if isinstance(reply, list) else None
 
     async def close(self) -> None:
         await self._redis.aclose(close_connection_pool=True)
 
     async def _look_up(self, scope: CacheScope, key: str) -> tuple[bytes | None, bytes | None]:
-        """Return the token and the value under it; no token if there is none to be trusted."""
+        """Return the token and the value stored under it; no token if the cache cannot be trusted."""
         if not await self._is_settled(scope):
             return None, None
         pending, guess = self._pending[scope], self._tokens[scope]
         token, value = await self._get(self._generation_name(scope), self._name(scope, guess, key))
-        if self._pending[scope] != pending:  # on the way here the connection was made anew, or a write came in between
+        if self._pending[scope] != pending:  # meanwhile the connection was replaced, or a write invalidated the cache
             return None, None
-        if token is None:  # flushed or evicted; or no answer, and then this costs nothing
+        if token is None:  # flushed or evicted; if the server does not respond, this costs nothing
             self._pending[scope] += 1
             return (self._tokens[scope] if await self._renew(scope) else None), None
         if token != guess:
@@ -131,64 +131,66 @@ class RedisCache:
             self._renewing.discard(scope)
 
     async def _renew(self, scope: CacheScope) -> bool:
-        """Write a new token, which pays all that was owed when it was sent."""
+        """Write a new token, which completes every invalidation that was pending when it was sent."""
         pending, token = self._pending[scope], secrets.token_hex(8).encode()
-        if not await self._ask("SET", self._generation_name(scope), token):
+        if not await self._send("SET", self._generation_name(scope), token):
             return False
         self._done[scope] = max(self._done[scope], pending)
         self._tokens[scope] = token
         return self._done[scope] == self._pending[scope]
 
     async def _get(self, *names: bytes) -> list[bytes | None]:
-        """MGET, which takes a key of another type for a missing one; all are missing if there is no answer."""
-        reply = await self._ask("MGET", *names)
+        """Return values by MGET, in which keys of other types are missing; without a response, all are missing."""
+        reply = await self._send("MGET", *names)
         return reply if isinstance(reply, list) and len(reply) == len(names) else [None] * len(names)
 
-    async def _ask(self, *command: Any) -> Any:
-        """Send one command; None if the server is away, hangs or refuses."""
+    async def _send(self, *command: Any) -> Any:
+        """Send one command; return None if the server is unavailable, hangs or returns an error."""
         async with self._connections:
-            if not self._may_ask():
+            if not self._may_send():
                 return None
             try:
-                async with _patience(self._patience_s):
+                async with _deadline(self._patience_s):
                     reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
             except ResponseError as error:
                 if command[0] != "EVAL":
                     return self._lost(error)
-                if not self._scripts_refused:  # by its access rules, or it is full: it answers all the same
-                    logger.warning("the cache runs no script (%s); limits are counted by each collector itself", error)
+                if not self._scripts_refused:  # it denies scripts or is out of memory, but responds
+                    logger.warning(
+                        "the cache refuses to run scripts (%s); each collector applies rate limits by itself", error
+                    )
                     self._scripts_refused = True
                 return None
-            except Exception as error:  # noqa: BLE001 - on garbage redis-py raises ValueError, IndexError and more
+            except Exception as error:  # noqa: BLE001 - for malformed responses redis-py raises ValueError, IndexError and more
                 return self._lost(error)
             if self._retry_at is not None:
-                logger.warning("the cache is back")
+                logger.warning("the cache is available again")
                 self._retry_at = None
             return reply
 
     def _lost(self, error: Exception) -> None:
         if self._retry_at is None:
-            logger.warning("the cache does not answer (%r); reads go to the database", error)
+            logger.warning("the cache does not respond (%r); reads go to the database", error)
         self._retry_at = time.monotonic() + self._retry_interval_s
 
-    def _may_ask(self) -> bool:
+    def _may_send(self) -> bool:
         if self._retry_at is not None:
             now = time.monotonic()
             if now < self._retry_at:
                 return False
-            self._retry_at = now + self._retry_interval_s  # one caller tries, the others wait for what it finds
+            self._retry_at = now + self._retry_interval_s  # one caller tries; the others do without until it succeeds
         return True
 
-    async def _greet(self, connection: Any) -> None:
-        """Look who answers on a new connection; one who does not tell its run id counts as unknown each time."""
+    async def _identify_server(self, connection: Any) -> None:
+        """Read the server's run id on a new connection; a server without one counts as a different one each time."""
         await connection.on_connect()
         await connection.send_command("INFO", "server")
         try:
-            found = re.search(rb"run_id:(\w+)", await connection.read_response())
+            match = re.search(rb"run_id:(\w+)", await connection.read_response())
         except ResponseError:
-            found = None
-        if found is None or found[1] != self._run_id:
-            self._run_id = found[1] if found else None
+            match = None
+        if match is None or match[1] != self._run_id:
+            self._run_id = match[1] if match else None
             for scope in CacheScope:
                 self._pending[scope] += 1
 
@@ -200,8 +202,8 @@ class RedisCache:
 
 
 @asynccontextmanager
-async def _patience(seconds: float) -> AsyncIterator[None]:
-    """As asyncio.timeout, in two halves: one stall of the loop, while answers wait unread, uses up only one of them."""
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """Like asyncio.timeout, in two halves: a stall of the loop, with responses unread, uses up only one of them."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
         second_half = loop.call_later(seconds / 2, lambda: limit.reschedule(loop.time() + seconds / 2))

@@ -1,15 +1,15 @@
-"""Single flight: callers who want the same at the same time; one makes it, all get it."""
+"""Single flight: of concurrent callers that need the same value, one computes it for all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 
 
 class SingleFlight:
-    """Single flight without a task: the first caller fills, and if it is cancelled one of those who wait goes on."""
+    """Single flight without a task: the first caller fills; if it is cancelled, one of those that wait takes over."""
 
     def __init__(self) -> None:
-        self.started = 0
-        """How many flights there were so far."""
+        self.n_started = 0
+        """The number of flights so far."""
         self._flights: dict[Hashable, tuple[int, asyncio.Future[bytes | None]]] = {}
 
     async def join(
@@ -20,7 +20,10 @@ class SingleFlight:
         *,
         after: int = 0,
     ) -> bytes:
-        """Return what `fill` makes, of this caller or another; not what one made that was among the first `after`."""
+        """Return the value of `fill`, of this or another caller, ignoring the first `after` flights.
+
+        `keep` stores the value; callers that wait get it before.
+        """
         while name in self._flights:
             number, flight = self._flights[name]
             if number <= after:
@@ -31,16 +34,16 @@ class SingleFlight:
             if value is not None:
                 return value
         flight = asyncio.get_running_loop().create_future()
-        self.started += 1
-        self._flights[name] = self.started, flight
+        self.n_started += 1
+        self._flights[name] = self.n_started, flight
         try:
             value = await fill()
-            flight.set_result(value)  # those who wait need not wait for `keep`
+            flight.set_result(value)  # callers that wait need not wait for `keep`
             await keep(value)
         except Exception as error:
             if not flight.done():
                 flight.set_exception(error)
-                flight.exception()  # there may be nobody to see it
+                flight.exception()  # marks it as retrieved: there may be no other caller
             raise
         else:
             return value

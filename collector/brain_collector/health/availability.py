@@ -1,4 +1,4 @@
-"""What is up and what is down, as seen by those who use it; every change becomes an own event."""
+"""The state of database, cache and engines, as their users observe it; every change is recorded as an own event."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from brain_collector.schema import EngineState, State
 
 
 class Survey(NamedTuple):
-    """What the database said about background work; ages go on from there by this process' clock."""
+    """The progress of background jobs when it was last measured; ages continue by this process' clock."""
 
     at_s: float
     folded_s_before: float
@@ -21,7 +21,7 @@ class Survey(NamedTuple):
 
     @property
     def fold_lag_s(self) -> float:
-        """Seconds since a collector folded the journal."""
+        """Seconds since any collector folded the journal."""
         return self.folded_s_before + time.monotonic() - self.at_s
 
     @property
@@ -57,65 +57,65 @@ class Availability:
 
     @property
     def database(self) -> State:
-        """Whether the database takes writes, as last seen."""
+        """Whether the database accepts writes, as last observed."""
         return self._states["database"]
 
     @property
     def cache(self) -> State:
-        """Whether the cache answers, as last seen."""
+        """Whether the cache responds, as last observed."""
         return self._states["cache"]
 
     @property
     def engines(self) -> list[EngineState]:
-        """The embedded engines; empty where there are none."""
+        """The embedded engines, if there are any."""
         return self._engines()
 
     def database_up(self, began_s: float) -> None:
-        """Note that what began at that time (monotonic) was served by the database."""
+        """Note that an operation that began at this time (monotonic) succeeded."""
         self._database("up", began_s)
 
     def database_down(self, reason: str, began_s: float) -> None:
-        """Note that it was not."""
+        """Note that an operation that began at this time (monotonic) failed."""
         self._database_reason = reason
         self._database("down", began_s, reason=reason)
 
-    def problems(self, *, answers: bool) -> list[str]:
-        """Return what keeps this collector from serving, in lines for people; `answers`: the database did just now."""
+    def problems(self, *, is_responding: bool) -> list[str]:
+        """Return the reasons why this collector cannot serve; `is_responding`: the database responded just now."""
         waiting = [
             f"{engine.name} waits to be started: {engine.waits_for}" for engine in self.engines if engine.waits_for
         ]
-        if not answers:
-            return ["the database does not answer", *waiting]
+        if not is_responding:
+            return ["the database does not respond", *waiting]
         if self.database == "down":
-            return [f"the database takes no writes: {self._database_reason}", *waiting]
+            return [f"the database accepts no writes: {self._database_reason}", *waiting]
         return waiting or [problem for problem in [self.schema_problem] if problem]
 
-    def cache_seen(self, state: State) -> None:
+    def note_cache(self, state: State) -> None:
         """Note the state of the cache."""
         self._set("cache", state)
 
-    def engines_seen(self) -> None:
-        """Note engines that died and came back since the last look."""
+    def note_restarts(self) -> None:
+        """Record engines that died and were restarted since the last call."""
         for engine in self.engines:
             known = self._restarts.get(engine.name, 0)
             if engine.restarts > known:
                 self._restarts[engine.name] = engine.restarts
-                message = f"{engine.name} died and was started again"
+                message = f"{engine.name} died and was restarted"
                 self._own_events.log("engine_restarted", "error", message, engine=engine.name, restarts=engine.restarts)
 
     def _database(self, state: State, began_s: float, **details: Any) -> None:
-        if began_s >= self._since_s["database"]:  # what began before the last change says nothing about now
+        if began_s >= self._since_s["database"]:  # an earlier one says nothing about the present state
             self._set("database", state, **details)
 
-    def _set(self, what: str, state: State, **details: Any) -> None:
-        if self._states[what] == state:
+    def _set(self, part: str, state: State, **details: Any) -> None:
+        if self._states[part] == state:
             return
-        self._states[what] = state
+        self._states[part] = state
         now_s = time.monotonic()
         if state == "up":
-            details["away_s"] = round(now_s - self._since_s[what], 1)
-        self._since_s[what] = now_s
-        event_type, severity, message = (_BACK if state == "up" else _LOST)[what]
-        if what == "database":  # the cache says so itself
-            logger.warning("%s: %s", message, details.get("reason") or f"it was away for {details['away_s']} s")
+            details["away_s"] = round(now_s - self._since_s[part], 1)
+        self._since_s[part] = now_s
+        event_type, severity, message = (_BACK if state == "up" else _LOST)[part]
+        if part == "database":  # the cache logs its own changes
+            logger.warning("%s: %s", message, details.get("reason") or f"it was unavailable for {details['away_s']} s")
         self._own_events.log(event_type, severity, message, **details)  # type: ignore[arg-type]

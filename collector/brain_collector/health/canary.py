@@ -1,8 +1,8 @@
-"""Reads back own health checks that were acknowledged, and reports those that are missing or there twice.
+"""The canary: reads acknowledged own health checks back, and reports those that are missing or stored twice.
 
-It knows only what this process was told is committed, so that neither a restart nor another collector can raise an
-alarm. An event that a client deleted, on whatever collector, is told from a lost one by the counts of its hour: a
-deletion takes itself off them in its own transaction, a loss does not.
+It checks only events whose commit was acknowledged to this process, so that neither a restart nor another collector
+can cause a false alarm. An event that a client deleted, on any collector, is distinguished from a lost one by the
+counts of its hour: a deletion subtracts from them in its own transaction, a loss does not.
 """
 
 from collections import Counter
@@ -14,8 +14,8 @@ from brain_collector.counts.journal import hour
 from brain_collector.health.own_events import CANARY, SOURCE, Acknowledged, OwnEvents
 from brain_collector.metrics import CANARY_CHECKS, CANARY_EVENTS, Metrics
 
-# A copy of an event is all of it but its id: two collectors do not log the same in the same microsecond. No client can
-# send one, to raise an alarm: it does not get the source of own events (`decode.OWN_SOURCE`).
+# A copy equals the event in everything except its id: two collectors do not log the same in the same microsecond. No
+# client can send a copy to cause an alarm: its events do not get the source of own events (`decode.OWN_SOURCE`).
 _FIND: Final = """
     SELECT own.id,
         EXISTS (SELECT FROM system_events e WHERE e.id = own.id AND e."timestamp" = own.ts) AS found,
@@ -39,35 +39,35 @@ _DRIFT: Final = """
         WHERE event_type = $2 AND "timestamp" >= $1 AND "timestamp" < $1 + interval '1 hour'
     )
 """
-"""How many events of an hour and a type are counted and not there; one statement, so one snapshot."""
+"""Counted minus stored events of an hour and a type; one statement, hence one snapshot."""
 
 
 class Canary:
-    """The check itself; a background loop runs it."""
+    """The check, which a background job runs."""
 
     def __init__(self, own_events: OwnEvents, metrics: Metrics) -> None:
         self._own_events = own_events
         self._metrics = metrics
-        self._begun = False
+        self._has_checked = False
 
     async def check(self, connection: asyncpg.Connection) -> None:
-        """Check each health check acknowledged since the last time, once; see that there is one the next time."""
-        waiting = self._own_events.acknowledged
-        batch = list(waiting)
-        found = await connection.fetch(_FIND, *_arguments(batch)) if batch else []
-        missing = {row["id"] for row in found if not row["found"]}
-        doubled = {row["id"] for row in found if row["doubled"]}
+        """Check each health check acknowledged since the last call, once. If there is none, record one."""
+        acknowledged = self._own_events.acknowledged
+        batch = list(acknowledged)
+        rows = await connection.fetch(_FIND, *_arguments(batch)) if batch else []
+        missing = {row["id"] for row in rows if not row["found"]}
+        doubled = {row["id"] for row in rows if row["doubled"]}
         lost = await self._lost(connection, [own for own in batch if own.id in missing])
-        for own in batch:  # only now: an error above leaves them for the next time
-            waiting.remove(own)
+        for own in batch:  # not earlier: after an error above they are checked by the next call
+            acknowledged.remove(own)
         self._report(len(batch), missing, doubled, lost)
-        if not batch and self._begun:
-            message = "Nobody asked for a while; the collector looked itself"
+        if not batch and self._has_checked:
+            message = "GET /health was not requested for a while; the collector recorded this check itself"
             self._own_events.log("health_check", "info", message, count=0)
-        self._begun = True
+        self._has_checked = True
 
     async def _lost(self, connection: asyncpg.Connection, missing: list[Acknowledged]) -> int:
-        """Return how many of the missing nobody deleted."""
+        """Return how many of the missing events were not deleted."""
         hours = Counter(hour(own.event.timestamp) for own in missing if own.event.timestamp is not None)
         return sum([min(n, max(0, await connection.fetchval(_DRIFT, start, CANARY))) for start, n in hours.items()])
 
@@ -85,7 +85,7 @@ class Canary:
             self._own_events.log(
                 "canary_failed",
                 "critical",
-                f"Of {n} own events that were acknowledged, {lost} are not there and {len(doubled)} are there twice",
+                f"Of {n} acknowledged own events, {lost} are missing and {len(doubled)} are stored twice",
                 acked_not_found=lost,
                 doubled=len(doubled),
                 ids=sorted(missing | doubled)[:100],

@@ -1,7 +1,7 @@
-"""The collector's own events (`source="collector"`): what happened to it in, rows of its own table out.
+"""The collector's own events (`source="collector"`): changes of its state, stored as events.
 
-They take the write path of everyone. While the database is away they go to stdout as JSON, and are stored
-when it is back. Storing them makes no further events.
+They take the same write path as all events. While the database is unavailable they are written to stdout as JSON, and
+stored when it is available again. Storing them causes no further own events.
 """
 
 import asyncio
@@ -26,33 +26,34 @@ from brain_events.wire import Event, new_key
 
 SOURCE: Final = OWN_SOURCE
 CANARY: Final = "health_check"
-"""The own events that are read back after they were acknowledged."""
+"""The type of the own events that the canary reads back."""
 MAX_WAITING: Final = 1_000
-"""Own events kept while the database is away; the oldest give way, and are counted."""
+"""Maximum number of own events kept while the database is unavailable; then the oldest are dropped and counted."""
 
 OWN_EVENTS: Final = {
-    "system_startup": "The collector began to serve.",
-    "system_shutdown": "The collector stopped serving.",
-    "health_check": "GET /health was asked; repeated ones are counted in `count`. Not asked for a while, the collector "
-    "makes one itself (`count` 0), to see that it can be read back.",
-    "db_health_check": "GET /health/db was asked; repeated ones are counted in `count`.",
-    "database_lost": "The database stopped taking writes; `reason` says why.",
-    "database_back": "The database takes writes again; `away_s` is how long it did not.",
-    "cache_lost": "Redis stopped answering; requests go to Postgres.",
-    "cache_back": "Redis answers again; `away_s` is how long it did not.",
-    "engine_restarted": "An embedded engine died and was started again.",
-    "events_dropped": "Own events were dropped while the database was away for long.",
-    "api_key_created": "An API key was made; `by` is who asked.",
-    "api_key_revoked": "An API key was revoked; `by` is who asked.",
-    "rejections_dropped": "More lines were refused than the quarantine takes in; `count` is how many it lacks.",
-    "canary_failed": "Own health checks that had been acknowledged were not found, or stored twice; `ids` names them.",
-    "input_rejected": "Requests held events that were refused; `count` is how many.",
+    "system_startup": "The collector started.",
+    "system_shutdown": "The collector is shutting down.",
+    "health_check": "`GET /health` was requested; `count` is the number of requests, as repeated ones are recorded "
+    "together. Without requests for a while, the collector records one itself (`count` 0), to check that it can be "
+    "read back.",
+    "db_health_check": "`GET /health/db` was requested; `count` is the number of requests.",
+    "database_lost": "The database stopped accepting writes; `reason` says why.",
+    "database_back": "The database accepts writes again; `away_s` is how long it did not, in seconds.",
+    "cache_lost": "Redis stopped responding; requests are served from Postgres.",
+    "cache_back": "Redis responds again; `away_s` is how long it did not, in seconds.",
+    "engine_restarted": "An embedded engine died and was restarted.",
+    "events_dropped": "Own events were dropped because the database was unavailable for too long.",
+    "api_key_created": "An API key was created; `by` is the caller.",
+    "api_key_revoked": "An API key was revoked; `by` is the caller.",
+    "rejections_dropped": "Rejected lines were not kept because there were too many; `count` is their number.",
+    "canary_failed": "Acknowledged health checks are missing, or stored twice; `ids` lists them.",
+    "input_rejected": "Requests contained events that were rejected; `count` is their number.",
 }
-"""Every own event, in one list."""
+"""Every type of own event, with its meaning."""
 
 
 class Acknowledged(NamedTuple):
-    """An own event that was committed, as the writer said, and the id it got."""
+    """An own event whose commit was acknowledged, and its id."""
 
     id: int
     event: Event
@@ -66,11 +67,11 @@ class _Check(NamedTuple):
 
 
 Submit = Callable[[Submission], Awaitable[Stored]]
-"""How rows are written: as everyone's."""
+"""`Writer.submit`."""
 
 
 class OwnEvents:
-    """Collects own events and stores them. `run()` is its one task."""
+    """Collects own events and stores them in one task, `run()`."""
 
     def __init__(
         self,
@@ -86,15 +87,15 @@ class OwnEvents:
         self._metrics = metrics
         self._being_stored = 0
         self.acknowledged: deque[Acknowledged] = deque(maxlen=MAX_WAITING)
-        """Health checks that were stored; whoever checks them takes them out."""
-        self._away = False  # while it is, stdout sees each event as it is logged
+        """Health checks whose commit was acknowledged; the canary removes those that it has checked."""
+        self._is_unavailable = False  # while it is True, events are also written to stdout when they are logged
         self._checks: dict[str, _Check] = {}
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
 
     @property
     def waiting(self) -> int:
-        """How many events are not stored yet."""
+        """The number of events that are not stored yet."""
         return len(self._waiting) + self._being_stored
 
     def log(self, event_type: str, severity: Severity, message: str, **details: Any) -> None:
@@ -107,11 +108,11 @@ class OwnEvents:
             self._metrics.add(OWN_EVENTS_DROPPED)
         self._waiting.append(event)
         self._wake.set()
-        if self._away:
+        if self._is_unavailable:
             _print(event)
 
     def check(self, event_type: str, severity: Severity, message: str, *, n: int = 1, **details: Any) -> None:
-        """Record a repeated check: the first and a changed outcome at once, else one an interval with their count."""
+        """Record a repeated check: the first and a changed outcome at once, others once per interval with a count."""
         now_s = time.monotonic()
         last = self._checks.get(event_type)
         if last is not None and last.severity == severity and now_s - last.at_s < self._interval_s:
@@ -124,16 +125,16 @@ class OwnEvents:
         self._checks[event_type] = _Check(severity, message, now_s, 0)
         self.log(event_type, severity, message, count=count, **details)
 
-    def rejected(self, n: int) -> None:
+    def record_rejected(self, n: int) -> None:
         """Record that a request held n rejected events."""
         self.check("input_rejected", "warning", "Events were rejected", n=n)
 
-    def not_kept(self, n: int) -> None:
-        """Record that n rejected lines could not be kept."""
+    def record_dropped_lines(self, n: int) -> None:
+        """Record that n rejected lines were not kept."""
         self.check("rejections_dropped", "warning", "Rejected lines were not kept", n=n)
 
     async def run(self, submit: Submit) -> None:
-        """Store what is logged until `close`, and what is left then, if that can be done at once."""
+        """Store what is logged until `close`; what is left then is stored if the first attempt succeeds."""
         while self._waiting or not self._closing.is_set():
             await self._wake.wait()
             self._wake.clear()
@@ -150,19 +151,19 @@ class OwnEvents:
         self._wake.set()
 
     async def _store(self, submit: Submit, events: list[Event]) -> None:
-        """Store one batch under one key, however often it takes: a try that timed out may have succeeded."""
+        """Store events under one idempotency key, with retries: an attempt that timed out may have succeeded."""
         key = new_key()
         while True:
             try:
                 stored = await submit(_submission(events, key))
             except CollectorError:
-                self._go_away(events)
+                self._mark_unavailable(events)
                 if self._closing.is_set():
                     return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), self._retry_s)
             else:
-                self._away = False
+                self._is_unavailable = False
                 for id, event in enumerate(events, stored.first_id):
                     if event.event_type == CANARY:
                         self.acknowledged.append(Acknowledged(id, event))
@@ -171,9 +172,9 @@ class OwnEvents:
                     self.log("events_dropped", "warning", f"{dropped} own events were dropped", dropped=dropped)
                 return
 
-    def _go_away(self, events: list[Event]) -> None:
-        if not self._away:
-            self._away = True
+    def _mark_unavailable(self, events: list[Event]) -> None:
+        if not self._is_unavailable:
+            self._is_unavailable = True
             for event in (*events, *self._waiting):
                 _print(event)
 

@@ -1,7 +1,7 @@
-"""A memory budget for all requests in progress: what does not fit waits for its turn, then is refused.
+"""A memory budget for all requests in progress: a request that exceeds it waits for its turn, then is refused.
 
-So an overloaded collector does what it can: an admitted request is finished, a refused one costs next to nothing, and
-no client gains by asking faster.
+So an overloaded collector keeps working: admitted requests are completed, a refused one costs next to nothing, and
+a client gains nothing by retrying faster.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from brain_collector.settings import Settings
 
 
 class Budget:
-    """The bytes of all bodies from their first byte to their response: received, inflated, decoded, being written."""
+    """The memory of all bodies from their first byte to their response: received, inflated, decoded, being written."""
 
     def __init__(self, settings: Settings) -> None:
         self.max_bytes = settings.max_pending_bytes
         self.reserved = 0
         self._settings = settings
-        self._queue: dict[asyncio.Future[None], int] = {}  # in order, with the bytes that each request needs
+        self._queue: dict[asyncio.Future[None], int] = {}  # in order of arrival, with the bytes that each request needs
 
     @property
     def waiting(self) -> int:
@@ -42,11 +42,11 @@ class Budget:
         return self.reserved == held or self.reserved + n <= self.max_bytes
 
     async def wait_for(self, n: int, disconnected: "asyncio.Future[None]") -> None:
-        """Reserve n bytes, as soon as they fit and every earlier request has its turn.
+        """Reserve n bytes as soon as they fit and every earlier request has had its turn.
 
         Raises:
-            Unavailable: They did not within `admission_wait_s`, or `max_waiting_requests` wait already.
-            ClientDisconnect: The client disconnected meanwhile.
+            Unavailable: not admitted within `admission_wait_s`, or `max_waiting_requests` are waiting already.
+            ClientDisconnect: the client disconnected while waiting.
         """
         if not self._queue and self.fits(n):
             self.reserved += n
@@ -69,12 +69,12 @@ class Budget:
             raise self.overloaded(has_waited=True)
 
     def _leave_queue(self, admitted: "asyncio.Future[None]", n: int) -> None:
-        """Let the next request have the turn; this one may have been admitted at the moment it gave up."""
+        """Remove a request from the queue, or release its bytes if it was admitted at the moment it gave up."""
         was_queued = self._queue.pop(admitted, None) is not None
         self.release(0 if was_queued else n)
 
     def release(self, n: int) -> None:
-        """Return n bytes, and admit the requests that they are enough for."""
+        """Release n bytes, and admit the waiting requests that fit now."""
         self.reserved -= n
         while self._queue:
             admitted, needed = next(iter(self._queue.items()))
@@ -85,7 +85,7 @@ class Budget:
             admitted.set_result(None)
 
     def overloaded(self, *, has_waited: bool = False) -> Unavailable:
-        """Return the refusal; a request that has not waited for it waits for its response."""
+        """Return the refusal. Its response is delayed, unless the request has waited already."""
         return Unavailable.send_again(
             f"{self.reserved:,} bytes of other requests are being processed",
             self._settings.retry_after_s,
@@ -101,7 +101,7 @@ class Reservation:
         self.held = 0
 
     async def wait_for(self, n: int, disconnected: "asyncio.Future[None]") -> None:
-        """Reserve the first n bytes, once they fit; `disconnected` is done when the client is gone.
+        """Reserve the first n bytes once they fit; `disconnected` is done when the client has disconnected.
 
         Raises:
             Unavailable, ClientDisconnect: see `Budget.wait_for`.
@@ -121,7 +121,7 @@ class Reservation:
         """Hold n bytes from now on.
 
         Raises:
-            Unavailable: Others hold too much. No request waits while it holds bytes that another may wait for.
+            Unavailable: the budget is exceeded. A request that holds bytes never waits: others may wait for them.
         """
         more = n - self.held
         if more > 0 and not self._budget.fits(more, self.held):

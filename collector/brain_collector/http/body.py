@@ -1,4 +1,4 @@
-"""Request bodies: bytes off the socket in, inflated bytes out, within limits of size and time."""
+"""Request bodies: received and inflated, within limits of size and time."""
 
 import asyncio
 import zlib
@@ -11,21 +11,22 @@ from brain_collector.http.admission import Reservation
 from brain_collector.http.scope import context_of
 from brain_collector.settings import Settings
 
-USUAL_BYTES: Final = 2 * 2**20
+INLINE_BYTES: Final = 2 * 2**20
+"""Maximum size of a body that is inflated and decoded in the event loop; a larger one is sent to a thread."""
 PROGRESS_BYTES: Final = 32 * 2**10
+MEMORY_FACTOR: Final = 3
+"""Memory of a body and of the rows decoded from it, per byte of the body (measured: 1,000 events, five details)."""
+EXPECTED_RATIO: Final = 10
+"""Assumed compression ratio of gzip, until the inflated size is known."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
-WEIGHT: Final = 3
-"""The memory of a body and of the rows decoded from it, in bodies (measured: 1,000 events with five details)."""
-USUAL_RATIO: Final = 10
-"""The compression ratio of events with gzip; what a body really inflates to is known later."""
 
 
 async def body_of(request: Request, settings: Settings, reservation: Reservation) -> bytes:
-    """Return the body, inflated; its bytes count against the collector's budget while the reservation is held.
+    """Return the body, inflated. The reservation accounts for its memory.
 
     Raises:
-        BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia: as their names say.
-        Unavailable: Other requests hold too much.
+        BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia: see these errors.
+        Unavailable: the budget for requests in progress is exceeded.
     """
     encoding = ", ".join(request.headers.getlist("content-encoding") or ["identity"]).strip().lower()
     if encoding not in {"identity", "gzip"}:
@@ -36,7 +37,7 @@ async def body_of(request: Request, settings: Settings, reservation: Reservation
         raise BodyUndecodable("the client disconnected before the end of the body") from None
     if encoding == "gzip":
         body = await _inflate(body, settings.max_inflated_bytes, reservation)
-    reservation.resize(WEIGHT * len(body))
+    reservation.resize(MEMORY_FACTOR * len(body))
     return body
 
 
@@ -46,7 +47,7 @@ async def _receive(request: Request, settings: Settings, reservation: Reservatio
     declared = int(length) if length.isdecimal() else 0
     if declared > max_bytes:
         raise BodyTooLarge(f"the body is {declared:,} bytes, the maximum is {max_bytes:,}; send smaller batches")
-    expected = WEIGHT * min(declared * (USUAL_RATIO if gzipped else 1), settings.max_inflated_bytes)
+    expected = MEMORY_FACTOR * min(declared * (EXPECTED_RATIO if gzipped else 1), settings.max_inflated_bytes)
     context = context_of(request.scope)
     await reservation.wait_for(expected, context.connection.disconnected)
     if context.is_body_complete:
@@ -60,9 +61,9 @@ async def _receive(request: Request, settings: Settings, reservation: Reservatio
             async for chunk in request.stream():
                 received += len(chunk)
                 _refuse_too_large(received, max_bytes)
-                reservation.grow_to(received)  # a chunked body does not declare its length
+                reservation.grow_to(received)  # a chunked body declares no length
                 chunks.append(chunk)
-                if received >= next_mark:  # a client that sends too little in too long holds memory for nothing
+                if received >= next_mark:  # a client that sends too slowly would hold memory for nothing
                     next_mark = received + PROGRESS_BYTES
                     deadline.reschedule(min(stop_at_s, now_s() + settings.body_stall_s))
     except TimeoutError:
@@ -74,7 +75,7 @@ async def _receive(request: Request, settings: Settings, reservation: Reservatio
 
 
 async def _complete(request: Request, max_bytes: int, reservation: Reservation) -> bytes:
-    """Return a body that has arrived already: there is nothing to wait for, so there is no deadline."""
+    """Return a body that has arrived completely, so that no deadline is needed."""
     message = await request.receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
@@ -90,14 +91,14 @@ def _refuse_too_large(n_bytes: int, max_bytes: int) -> None:
 
 
 async def _inflate(body: bytes, max_bytes: int, reservation: Reservation) -> bytes:
-    """Inflate a usual body at once, and the rest of an unusual one in a thread: it would block every other request."""
+    """Inflate the first `INLINE_BYTES` here, and the rest in a thread, where it blocks no other request."""
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:
-        inflated = inflater.decompress(body, USUAL_BYTES)
+        inflated = inflater.decompress(body, INLINE_BYTES)
         if inflater.unconsumed_tail:
-            room = max(1, max_bytes + 1 - len(inflated))
-            reservation.grow_to(max_bytes)  # before its size is known: the largest that it may have
-            inflated += await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, room)
+            max_rest = max(1, max_bytes + 1 - len(inflated))
+            reservation.grow_to(max_bytes)  # the maximum, since the size is not known yet
+            inflated += await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, max_rest)
     except zlib.error as error:
         raise BodyUndecodable(f"the body is not valid gzip: {error}") from None
     if len(inflated) > max_bytes:
@@ -105,7 +106,7 @@ async def _inflate(body: bytes, max_bytes: int, reservation: Reservation) -> byt
     if not inflater.eof:
         raise BodyUndecodable("the gzip body is truncated")
     if inflater.unused_data:
-        raise BodyUndecodable(f"{len(inflater.unused_data):,} bytes follow the gzip body")
+        raise BodyUndecodable(f"the gzip body is followed by {len(inflater.unused_data):,} other bytes")
     return inflated
 
 
@@ -113,7 +114,7 @@ def media_type(request: Request, *accepted: str) -> str:
     """Return the body's media type, without parameters.
 
     Raises:
-        UnsupportedMedia: It is not one of `accepted`.
+        UnsupportedMedia: it is not one of `accepted`.
     """
     header = request.headers.get("content-type", "")
     media_type = header.partition(";")[0].strip().lower()
@@ -123,6 +124,6 @@ def media_type(request: Request, *accepted: str) -> str:
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Return whether the response may be gzip."""
+    """Return whether the client accepts gzip."""
     codings = request.headers.get("accept-encoding", "").lower().replace(" ", "").split(",")
     return any(coding.partition(";")[0] == "gzip" and not coding.endswith(("q=0", "q=0.0")) for coding in codings)

@@ -5,21 +5,21 @@ from typing import Final, Protocol
 
 
 class ClientConnection(Protocol):
-    """The connection that a request came by."""
+    """The connection of a request."""
 
     @property
     def disconnected(self) -> asyncio.Future[None]:
-        """Done when the client is gone. `receive()` tells that too, but consumes the body, and asks for it."""
+        """Done when the client has disconnected. `receive()` reports that too, but requests and consumes the body."""
 
     def decline_body(self) -> None:
-        """Do not ask for the body: a client that waits to be asked (`Expect: 100-continue`) is refused."""
+        """Never request the body from a client that waits for that (`Expect: 100-continue`): the request is refused."""
 
-    def cut(self) -> None:
-        """Close it at once, in the middle of its response."""
+    def abort_response(self) -> None:
+        """Close the connection immediately, in the middle of the response."""
 
 
 class _NoConnection:
-    """Stands in for the connection of a request that came by none of ours: it never ends."""
+    """The connection of a request from another server or a test: it never disconnects."""
 
     @property
     def disconnected(self) -> asyncio.Future[None]:
@@ -28,7 +28,7 @@ class _NoConnection:
     def decline_body(self) -> None:
         pass
 
-    def cut(self) -> None:
+    def abort_response(self) -> None:
         pass
 
 

@@ -1,8 +1,9 @@
-"""How many connections there are at once, and which of them makes room when there are too many.
+"""The connection limit: which connections are admitted, and which idle one is closed to make room.
 
-A connection *works* from the end of a request's head to its answer, and *waits* otherwise: idle, new, or slow to say
-what it wants. HTTP lets a server close what waits, so whoever has waited longest makes room for a newcomer. When all
-of them work, a few more are let in, so that a probe is answered, and everything else is told to come again.
+A connection is *active* from the end of a request's head to the end of the response, and *idle* otherwise: new, between
+two requests, or slow to send its head. HTTP allows a server to close idle connections, so the one that has been idle
+longest makes room for a new connection. If all are active, a few more are admitted, so that probes get a response, and
+every other request on them is refused with a 503.
 """
 
 import logging
@@ -16,28 +17,29 @@ from brain_collector.errors import SettingsError
 from brain_collector.metrics import CONNECTIONS_REFUSED, Metrics
 
 RESERVE: Final = 32
-"""Connections let in, beyond the limit, to be asked what they want."""
+"""Connections admitted beyond the limit until their request is known."""
 OTHER_FILES: Final = 128
-"""Files that are no connections: to the database and the cache, pipes to the engines, the listener, libraries."""
-USUAL_CONNECTIONS: Final = 4_096
-_QUIET_S: Final = 60.0
+"""Open files other than clients' connections: database, cache, pipes to the engines, listening socket, libraries."""
+DEFAULT_CONNECTIONS: Final = 4_096
+_LOG_INTERVAL_S: Final = 60.0
 
 logger: Final = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
-    def shed(self) -> None:
-        """End at once, without an answer."""
+    def abort(self) -> None:
+        """Close the connection immediately, without a response."""
 
 
 class Admission(Enum):
-    """What a newcomer finds."""
+    """The outcome for a new connection."""
 
     FREE = auto()
+    """It is within the limit."""
     CROWDED = auto()
-    """Every connection works: answer probes, send the rest away."""
+    """Every connection is active: respond to probes only."""
     FULL = auto()
-    """Also the reserve is taken: send it away unheard."""
+    """The reserve is used up too: refuse it without reading a request."""
 
 
 class ConnectionLimit:
@@ -46,79 +48,80 @@ class ConnectionLimit:
     def __init__(self, max_connections: int, metrics: Metrics) -> None:
         self.max_connections = max_connections
         self.metrics = metrics
-        self.inside = 0
-        self.shed = 0
-        self.refused = 0
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
-        self._asked: OrderedDict[Connection, None] = OrderedDict()  # in the reserve, and have not said what they want
-        self._quiet_until = 0.0
+        self.n_open = 0
+        self._closed = 0  # idle ones, to make room
+        self._refused = 0
+        self._idle: OrderedDict[Connection, None] = OrderedDict()
+        self._idle_in_reserve: OrderedDict[Connection, None] = OrderedDict()
+        self._next_log_s = 0.0
 
-    def enter(self, newcomer: Connection) -> Admission:
-        """Find a place for a newcomer; the one who has waited longest makes room for it."""
-        self.inside += 1
-        if self.inside <= self.max_connections or self._shed_from(self._waiting):
-            self.waits(newcomer)
+    def admit(self, connection: Connection) -> Admission:
+        """Count a new connection; close the one that has been idle longest if the limit is exceeded."""
+        self.n_open += 1
+        if self.n_open <= self.max_connections or self._close_oldest(self._idle):
+            self.mark_idle(connection)
             return Admission.FREE
-        self.refused += 1
-        self._say_so()
-        if self.inside <= self.max_connections + RESERVE or self._shed_from(self._asked):
-            self._asked[newcomer] = None
+        self._refused += 1
+        self._log()
+        if self.n_open <= self.max_connections + RESERVE or self._close_oldest(self._idle_in_reserve):
+            self._idle_in_reserve[connection] = None
             return Admission.CROWDED
         return Admission.FULL
 
-    def _shed_from(self, connections: OrderedDict[Connection, None]) -> bool:
+    def _close_oldest(self, connections: OrderedDict[Connection, None]) -> bool:
         if not connections:
             return False
-        connections.popitem(last=False)[0].shed()
-        self.shed += 1
-        self.turned_away("shed")
-        self._say_so()
+        connections.popitem(last=False)[0].abort()
+        self._closed += 1
+        self.count_refusal("shed")
+        self._log()
         return True
 
-    def waits(self, connection: Connection) -> None:
-        """From now on, it may be shed."""
-        self._waiting[connection] = None
-        self._waiting.move_to_end(connection)
+    def mark_idle(self, connection: Connection) -> None:
+        """Allow the connection to be closed from now on."""
+        self._idle[connection] = None
+        self._idle.move_to_end(connection)
 
-    def works(self, connection: Connection) -> None:
-        """It has a request, which is to be answered."""
-        self._waiting.pop(connection, None)
-        self._asked.pop(connection, None)
+    def mark_active(self, connection: Connection) -> None:
+        """Keep the connection open: it has a request that needs a response."""
+        self._idle.pop(connection, None)
+        self._idle_in_reserve.pop(connection, None)
 
-    def leave(self, connection: Connection) -> None:
-        """It is gone."""
-        self.works(connection)
-        self.inside -= 1
+    def release(self, connection: Connection) -> None:
+        """Remove a connection that was closed."""
+        self.mark_active(connection)
+        self.n_open -= 1
 
-    def turned_away(self, reason: str) -> None:
-        """Count one that was not let in, or not any further; the reasons are those of `CONNECTIONS_REFUSED`."""
+    def count_refusal(self, reason: str) -> None:
+        """Count a connection that was refused or closed early, by the reasons of `CONNECTIONS_REFUSED`."""
         self.metrics.add(CONNECTIONS_REFUSED, reason)
 
-    def _say_so(self) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _QUIET_S
+    def _log(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_log_s:
+            self._next_log_s = now_s + _LOG_INTERVAL_S
             logger.warning(
-                "%d connections, as many as may be: so far %d that waited were closed and %d new ones sent away",
+                "the connection limit (%d) is reached: so far %d idle connections were closed and %d new ones refused",
                 self.max_connections,
-                self.shed,
-                self.refused,
+                self._closed,
+                self._refused,
             )
 
 
-def most_connections(wanted: int) -> int:
-    """Return how many connections there may be: `wanted`, or, if that is 0, what the limit of open files leaves.
+def resolve_max_connections(setting: int) -> int:
+    """Return the connection limit: the setting, or, if it is 0, a default that the limit of open files allows.
 
     Raises:
-        SettingsError: that limit does not leave so many.
+        SettingsError: the limit of open files is too low for the setting.
     """
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = USUAL_CONNECTIONS if files == resource.RLIM_INFINITY else files - OTHER_FILES - RESERVE
-    if wanted == 0:
-        return max(1, min(room, USUAL_CONNECTIONS))
-    if wanted > room and files != resource.RLIM_INFINITY:
+    max_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    available = DEFAULT_CONNECTIONS if max_files == resource.RLIM_INFINITY else max_files - OTHER_FILES - RESERVE
+    if setting == 0:
+        return max(1, min(available, DEFAULT_CONNECTIONS))
+    if setting > available and max_files != resource.RLIM_INFINITY:
         raise SettingsError(
-            f"BRAIN_COLLECTOR_MAX_CONNECTIONS is {wanted:,}, but this process may have {files:,} files open, "
-            f"{room:,} of them connections; lower it, or raise the limit (`ulimit -n {wanted + OTHER_FILES + RESERVE}`)"
+            f"BRAIN_COLLECTOR_MAX_CONNECTIONS is {setting:,}, but this process may open {max_files:,} files, which "
+            f"allows {available:,} connections; lower it, or raise the limit "
+            f"(`ulimit -n {setting + OTHER_FILES + RESERVE}`)"
         )
-    return wanted
+    return setting

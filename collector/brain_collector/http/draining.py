@@ -1,6 +1,6 @@
-"""The end of a collector as its clients see it: not ready, each answer closes its connection, and still it serves.
+"""Draining before shutdown: the collector is not ready, still serves, and closes each connection after its response.
 
-So load balancers take it out before it stops, and clients send nothing down a connection that is about to end.
+So load balancers remove it before it stops, and clients do not reuse a connection that is about to close.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from brain_collector.http.scope import Stopping, context_of
 
 
 def is_draining(connection: HTTPConnection) -> bool:
-    """Tell whether the collector that answers this request is about to stop."""
+    """Return whether the collector that handles this request is shutting down."""
     return context_of(connection.scope).stopping.begun
 
 
 class Draining:
-    """ASGI middleware: once stopping has begun, every answer ends its connection; what takes too long is a 503."""
+    """ASGI middleware: during shutdown, each response closes its connection, and a cancelled request gets a 503."""
 
     def __init__(self, app: ASGIApp, *, stopping: Stopping, retry_after_s: int) -> None:
         self._app = app
@@ -28,7 +28,7 @@ class Draining:
         self._retry_after_s = retry_after_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Mark the request, and its answer as it is when it begins: stopping may begin in between."""
+        """Pass the request on; look at `stopping` when the response begins, since shutdown may begin in between."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -48,13 +48,13 @@ class Draining:
             await self._app(scope, receive, send_and_close)
         except asyncio.CancelledError:  # by uvicorn, after `drain_s`
             if scope["type"] == "websocket" and self._stopping.begun:
-                return  # its client did not read; it is cut off
+                return  # the client did not read; the connection is closed
             if not self._stopping.begun:
                 raise
-            if is_begun:  # nor did this one
-                context.connection.cut()
+            if is_begun:  # this client did not read either
+                context.connection.abort_response()
                 return
             await response(self._refusal())(scope, receive, send_and_close)
 
     def _refusal(self) -> Unavailable:
-        return Unavailable.send_again("the collector stops", self._retry_after_s)
+        return Unavailable.send_again("the collector is shutting down", self._retry_after_s)

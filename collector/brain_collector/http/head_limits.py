@@ -1,11 +1,11 @@
-"""The head of a request: its request line and headers, as the parser finds them, counted and checked."""
+"""Limits of the head of a request (its request line and headers), counted and checked as the parser reports it."""
 
 from brain_collector.errors import HeadTooLarge, RequestMalformed
 from brain_collector.settings import Settings
 
 
 class HeadLimits:
-    """What one connection's parser has found of the head at hand; trailers count with it."""
+    """The size of the head that a connection is receiving; trailers are counted too."""
 
     def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.max_head_bytes
@@ -13,7 +13,7 @@ class HeadLimits:
         self.begin()
 
     def begin(self) -> None:
-        """Start anew: a request begins."""
+        """Reset the counts at the beginning of a request."""
         self._n_bytes = 0
         self._n_headers = 0
         self._unfinished_bytes = 0
@@ -22,37 +22,37 @@ class HeadLimits:
         """Count a part of the URL.
 
         Raises:
-            HeadTooLarge: there is more than may be; so do the others.
+            HeadTooLarge: a limit is exceeded; `add_header` and `add_unfinished` raise it too.
         """
         self._add(n_bytes)
 
     def add_header(self, name: bytes, value: bytes) -> None:
-        """Count a header, with what stands around it."""
+        """Count a header with its separators."""
         self._n_headers += 1
         self._add(len(name) + len(value) + 4)
 
     def add_unfinished(self, n_bytes: int) -> None:
-        """Count bytes of which the parser has told nothing yet, and so holds them, or has dropped them."""
+        """Count received bytes for which the parser has made no callback yet: it has buffered or dropped them."""
         self._unfinished_bytes += n_bytes
         self._check_size()
 
-    def heard(self) -> None:
-        """Know that the parser has told what it was given."""
+    def finish(self) -> None:
+        """Note that the parser has reported the received bytes."""
         self._unfinished_bytes = 0
 
     def check(self, version: str, headers: list[tuple[bytes, bytes]]) -> None:
-        """Refuse what a proxy in front may have understood in another way (RFC 9112, sections 3.2 and 6.1).
+        """Refuse a head that a proxy may have interpreted differently (RFC 9112, sections 3.2 and 6.1).
 
-        The parser has refused much already: a Content-Length that is odd, twice there, or beside a Transfer-Encoding.
+        The parser has already refused a malformed or repeated Content-Length, and one with a Transfer-Encoding.
 
         Raises:
-            RequestMalformed: as said.
+            RequestMalformed: the version, Host or Transfer-Encoding is not acceptable.
         """
         if version not in {"1.0", "1.1"}:
             raise RequestMalformed(f"the version is HTTP/{version}; send HTTP/1.1")
         hosts = sum(name == b"host" for name, _ in headers)
         if hosts > 1 or (version == "1.1" and not hosts):
-            raise RequestMalformed(f"there are {hosts} Host headers; send one")
+            raise RequestMalformed(f"the request has {hosts} Host headers; send exactly one")
         codings = b", ".join(value for name, value in headers if name == b"transfer-encoding")
         if codings and (version == "1.0" or codings.strip().lower() != b"chunked"):
             raise RequestMalformed(
@@ -66,6 +66,6 @@ class HeadLimits:
 
     def _check_size(self) -> None:
         if self._n_headers > self._max_headers:
-            raise HeadTooLarge(f"the request has over {self._max_headers:,} headers; send fewer")
+            raise HeadTooLarge(f"the request has more than {self._max_headers:,} headers; send fewer")
         if max(self._n_bytes, self._unfinished_bytes) > self._max_bytes:
-            raise HeadTooLarge(f"the request line and headers are over {self._max_bytes:,} bytes; send less")
+            raise HeadTooLarge(f"the request line and headers are larger than {self._max_bytes:,} bytes; send less")

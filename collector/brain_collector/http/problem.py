@@ -1,4 +1,4 @@
-"""Errors as answers: the one place that turns an exception into `application/problem+json`."""
+"""Errors as responses: the only place that turns an exception into `application/problem+json`."""
 
 import asyncio
 import logging
@@ -23,35 +23,35 @@ logger: Final = logging.getLogger(__name__)
 
 
 def raw(problem: Problem, request_id: str) -> bytes:
-    """Return the answer of a problem as it travels, for who speaks HTTP itself; the connection ends after it."""
+    """Return the response to a problem as HTTP/1.1 bytes, to be written to a connection that is then closed."""
     body = msgspec.json.encode(msgspec.structs.replace(problem.body, request_id=request_id))
-    own = {
+    required = {
         "Content-Type": MEDIA_TYPE,
         "Content-Length": str(len(body)),
         "Connection": "close",
         REQUEST_ID_HEADER: request_id,
     }
-    lines = [f"{name}: {value}\r\n" for name, value in {**SECURITY_HEADERS, **problem.headers, **own}.items()]
+    lines = [f"{name}: {value}\r\n" for name, value in {**SECURITY_HEADERS, **problem.headers, **required}.items()]
     status = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
     return "".join([status, *lines, "\r\n"]).encode() + body
 
 
 def response(problem: Problem) -> Response:
-    """Return the answer of a problem."""
+    """Return the response to a problem."""
     return _response(problem.body, problem.headers)
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
-    """Answer an error of ours, at once or when it is time."""
+    """Respond to a problem, after its delay if it has one."""
     assert isinstance(error, Problem)
     if error.answer_after_s:
-        error.with_traceback(None)  # its frames hold the body, which counts no more
+        error.with_traceback(None)  # its frames refer to the body, which no longer counts in the budget
         await _drop_body(request, error.answer_after_s)
     return response(error)
 
 
 async def _drop_body(request: Request, seconds: float) -> None:
-    """Let time pass, or the client go away; what it still sends is read and dropped, so that it can read the answer."""
+    """Wait until the delay is over or the client disconnects; read and discard its body, so that it can respond."""
     context_of(request.scope).connection.decline_body()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -60,12 +60,13 @@ async def _drop_body(request: Request, seconds: float) -> None:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the router refuses: an unknown path, a method that a path does not have."""
+    """Respond to an unknown path, or to a method that the path does not support."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    path, allowed = request.url.path, (error.headers or {}).get("Allow", "")
     details = {
-        404: f"there is nothing at {request.url.path}; /docs shows what there is",
-        405: f"{request.url.path} does not take {request.method}; it takes {(error.headers or {}).get('Allow', '')}",
+        404: f"{path} does not exist; /docs lists the paths",
+        405: f"{path} does not support {request.method}; it supports {allowed}",
     }
     body = ProblemBody(
         title=status.phrase,
@@ -77,23 +78,24 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_crash(request: Request, error: Exception) -> Response:
-    """Answer a fault of ours; what it was is for the log."""
+    """Respond to an unexpected exception; only the log contains it."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     body = ProblemBody(
         title="Internal Server Error",
         status=500,
         code="internal_server_error",
-        detail="the collector has a fault; its log says which",
+        detail="internal error; see the collector's log",
     )
     return _response(body, {})
 
 
 def _response(body: ProblemBody, headers: dict[str, str]) -> Response:
     request_id = structlog.contextvars.get_contextvars().get("request_id", "")
-    own = {**SECURITY_HEADERS, REQUEST_ID_HEADER: request_id}  # some are answered outside of what sets them elsewhere
+    # Set here too: some responses are made outside the middleware that adds these headers.
+    common = {**SECURITY_HEADERS, REQUEST_ID_HEADER: request_id}
     return Response(
         msgspec.json.encode(msgspec.structs.replace(body, request_id=request_id)),
         status_code=body.status,
-        headers=own | headers,
+        headers=common | headers,
         media_type=MEDIA_TYPE,
     )

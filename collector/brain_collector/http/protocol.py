@@ -1,59 +1,61 @@
-"""One HTTP connection: uvicorn's protocol, within bounds of time, bytes and requests that it does not have itself.
+"""The protocol of an HTTP connection: uvicorn's, with the limits on time, bytes and requests that it lacks.
 
-Requests come one after another: one that is sent before the answer to the one before (pipelining) is not looked at,
-the connection ends after that answer, and the client sends it again (RFC 9112, section 9.3.2).
+Requests are handled one after another. A request that is sent before the response to the previous one (pipelining) is
+not read: the connection is closed after that response, and the client sends the request again (RFC 9112, section
+9.3.2).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed, Unavailable
+from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed
 from brain_collector.http.buffered_transport import BufferedTransport
 from brain_collector.http.connection_limit import Admission, ConnectionLimit
 from brain_collector.http.head_limits import HeadLimits
-from brain_collector.http.problem import raw, response
-from brain_collector.http.request_log import RequestLog, request_id_of
+from brain_collector.http.probes_only import ProbesOnly, limit_reached
+from brain_collector.http.problem import raw
+from brain_collector.http.request_log import request_id_of
 from brain_collector.http.scope import begin_request, context_of
-from brain_collector.http.websocket_protocol import WebSocketProtocol, is_asked_for
+from brain_collector.http.timer import Timer
+from brain_collector.http.websocket_protocol import WebSocketProtocol, is_websocket_request
 from brain_collector.settings import Settings
 
 LINGER_S: Final = 1.0
-"""How long a client that was refused may still send, unread: it would miss the answer if we closed at once."""
+"""How long a refused client may still send, unread: closing at once could make it lose the response."""
 
-LAST_PART: Final = 0.9
-"""When, in `drain_s`, who does not read is cut off: at its end uvicorn ends what is left, and complains of it."""
+UNREAD_SHARE: Final = 0.9
+"""The share of `drain_s` after which unread responses are aborted: at its end, uvicorn would log them as errors."""
 
 logger: Final = logging.getLogger(__name__)
 
 
-class _Pipelined(Exception):  # noqa: N818 - no error, a signal to our own `data_received`
-    """A request began before the answer to the one before."""
+class _Pipelined(Exception):  # noqa: N818 - not an error, a signal to `data_received`
+    """A request began before the response to the previous one."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """As uvicorn's, but bounded.
+    """uvicorn's protocol with limits.
 
-    - A head (request line and headers) has a deadline, a size and a number of headers. So have trailers.
-    - The rest of a body that was answered early has a deadline, and so has a client that does not read.
-    - What the parser lets pass, and RFC 9112 does not, is refused. Refusals look like all of ours.
+    - A head (request line and headers) has a deadline, a maximum size and a maximum number of headers; so do trailers.
+    - The rest of a body has a deadline if the response was early, and so has a client that does not read.
+    - What the parser accepts although RFC 9112 forbids it is refused. All refusals have the same form.
     """
 
     def __init__(
         self,
         settings: Settings,
-        door: ConnectionLimit,
-        open_paths: frozenset[str],
-        sockets: frozenset[bytes],
+        limit: ConnectionLimit,
+        probe_paths: frozenset[str],
+        websocket_paths: frozenset[bytes],
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -61,51 +63,56 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
-        self._door = door
-        self._open_paths = open_paths
-        self._sockets = sockets
-        self._place = Admission.FREE
-        self._deaf = False  # what still comes is dropped
-        self._begun = False  # something of a head is there
-        self._in_message = False  # the head is complete, the body is not
-        self._heard = False  # the parser called back
+        self._limit = limit
+        self._probe_paths = probe_paths
+        self._websocket_paths = websocket_paths
+        self._admission = Admission.FREE
+        self._discards_input = False
+        self._is_in_head = False  # a part of a head was received
+        self._is_in_body = False  # the head is complete, the body is not
+        self._parser_made_progress = False  # it made a callback
         self._head = HeadLimits(settings)
         self.disconnected: asyncio.Future[None] = self.loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
-        self._unread_timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.loop)
+        self._unread_timer = Timer(self.loop)
 
-    # -- from the transport
+    # -- called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._buffered = BufferedTransport(transport, self.loop)
-        self._place = self._door.enter(self)
-        if self._place is Admission.FULL:
-            transport.write(self._answer(self._crowd(), reason="full"))
-            self._deaf = True
+        self._admission = self._limit.admit(self)
+        if self._admission is Admission.FULL:
+            transport.write(self._refusal(limit_reached(self._limit, self._settings.retry_after_s), reason="full"))
+            self._discards_input = True
             transport.close()
             return
-        if self._place is Admission.CROWDED:
-            self.app = self._serve_probes_only
-        self._start_timer(self._settings.head_deadline_s, self._end_head)
+        if self._admission is Admission.CROWDED:
+            self.app = ProbesOnly(
+                self.config.loaded_app,
+                paths=self._probe_paths,
+                limit=self._limit,
+                retry_after_s=self._settings.retry_after_s,
+            )
+        self._timer.start(self._settings.head_deadline_s, self._head_deadline_passed)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._door.leave(self)
+        self._limit.release(self)
         self.disconnected.set_result(None)
-        self._stop_timer()
-        self._stop_waiting_for_reader()
+        self._timer.stop()
+        self._unread_timer.stop()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self._discards_input:
             return
         self._unset_keepalive_if_required()
-        self._heard = False
+        self._parser_made_progress = False
         try:
             self.parser.feed_data(data)
-            if self._heard:
-                self._head.heard()
+            if self._parser_made_progress:
+                self._head.finish()
             else:
                 self._head.add_unfinished(len(data))
         except HeadTooLarge as error:
@@ -114,234 +121,199 @@ class HttpProtocol(HttpToolsProtocol):
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
             else:
-                self._hang_up_after_answer()  # there is HTTP/1.1 only, and what follows is something else
+                self._close_after_response()  # only HTTP/1.1 is supported, and another protocol would follow
         except HttpParserError as error:
             self._fail_to_parse(error)
         else:
-            if self._is_between_requests and self._timer is None and self.timeout_keep_alive_task is None:
-                self._start_timer(self._settings.head_deadline_s, self._end_head)
+            if self._is_between_requests and not self._timer.is_started and self.timeout_keep_alive_task is None:
+                self._timer.start(self._settings.head_deadline_s, self._head_deadline_passed)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._wait_for_reader()
+        self._start_unread_timer()
 
     def resume_writing(self) -> None:
-        self._stop_waiting_for_reader()
+        self._unread_timer.stop()
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        self.shed()  # also with an answer half read: it has had longer than any that is
+        self.abort()  # even if the client is still reading: it had longer than the deadline for reading
 
-    # -- from the parser
+    # -- called by the parser
 
     def on_message_begin(self) -> None:
-        self._heard = self._begun = True
-        if not self._is_answered:
+        self._parser_made_progress = self._is_in_head = True
+        if not self._has_responded:
             raise _Pipelined
         self._unset_keepalive_if_required()
         self._head.begin()
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        self._heard = True
+        self._parser_made_progress = True
         self._head.add_url(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._heard = True
+        self._parser_made_progress = True
         self._head.add_header(name, value)
-        if not self._in_message:  # trailers are counted, and dropped
+        if not self._is_in_body:  # trailers are counted and discarded
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._heard = True
+        self._parser_made_progress = True
         self._head.check(self.parser.get_http_version(), self.headers)
-        self._stop_timer()
-        self._door.works(self)
+        self._timer.stop()
+        self._limit.mark_active(self)
         begin_request(cast("Scope", self.scope), self)
         super().on_headers_complete()
-        self._begun, self._in_message = False, True
+        self._is_in_head, self._is_in_body = False, True
         if self.cycle is not None:
             self.cycle.transport = cast("asyncio.Transport", self._buffered)
-        if self._place is Admission.CROWDED:
+        if self._admission is Admission.CROWDED:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        self._heard = True
+        self._parser_made_progress = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._heard = True
-        self._in_message = False
+        self._parser_made_progress = True
+        self._is_in_body = False
         context_of(cast("Scope", self.scope)).is_body_complete = True
         super().on_message_complete()
         if self.parser.should_upgrade() and self._should_upgrade():
             return
-        if self.cycle.response_complete:  # it was answered early, and now its rest has come
-            self._stop_timer()
+        if self.cycle.response_complete:  # the response was early, and the rest of the body has arrived now
+            self._timer.stop()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def _should_upgrade(self) -> bool:
-        """Tell whether there is a WebSocket to be had; elsewhere the answer is in HTTP (RFC 9110, section 7.8)."""
+        """Return whether the request can become a WebSocket; others get an HTTP response (RFC 9110, section 7.8)."""
         return (
-            self._place is Admission.FREE
-            and self.url.partition(b"?")[0] in self._sockets
-            and is_asked_for(self.scope["method"], self.scope["http_version"], self.headers)
+            self._admission is Admission.FREE
+            and self.url.partition(b"?")[0] in self._websocket_paths
+            and is_websocket_request(self.scope["method"], self.scope["http_version"], self.headers)
         )
 
     def handle_websocket_upgrade(self) -> None:
-        """Give the connection away, but for its place at the door."""
-        self._stop_waiting_for_reader()
-        upgraded = partial(WebSocketProtocol, self._settings, partial(self._door.leave, self), self._answer)
-        self.ws_protocol_class = cast("type[asyncio.Protocol]", upgraded)  # it is only called
+        """Hand the connection over to a `WebSocketProtocol`, which releases its place in the connection limit."""
+        self._unread_timer.stop()
+        protocol = partial(WebSocketProtocol, self._settings, partial(self._limit.release, self), self._refusal)
+        self.ws_protocol_class = cast("type[asyncio.Protocol]", protocol)  # uvicorn only calls it
         super().handle_websocket_upgrade()
-        self.ws_protocol_class = None  # no cycle is left
+        self.ws_protocol_class = None  # breaks a reference cycle
         self.parser = None  # type: ignore[assignment]  # as uvicorn does
         if self.flow.write_paused:
             self.transport.get_protocol().pause_writing()
 
-    # -- from the application
+    # -- called by the application
 
     def on_response_complete(self) -> None:
-        self._buffered.flush()  # of an answer without a body
+        self._buffered.flush()  # a response without a body
         super().on_response_complete()
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
-                self._wait_for_reader()
+                self._start_unread_timer()
             return
-        self._door.waits(self)
-        if self._in_message:  # answered early: the client may still be sending, and would miss the answer if we closed
+        self._limit.mark_idle(self)
+        if self._is_in_body:  # the client may still be sending: closing at once could make it lose the response
             self._unset_keepalive_if_required()
-            self._start_timer(self._settings.body_deadline_s, self.shed)
+            self._timer.start(self._settings.body_deadline_s, self.abort)
 
-    async def _serve_probes_only(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app: ASGIApp = self.config.loaded_app
-        if scope["path"] not in self._open_paths:
-            self._door.turned_away("crowded")
-            app = RequestLog(self._say_crowd, metrics=self._door.metrics)
-        await app(scope, receive, send)
-
-    async def _say_crowd(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await response(self._crowd())(scope, receive, send)
-
-    # -- from the server
+    # -- called by the server
 
     def shutdown(self) -> None:
         super().shutdown()
         if not self.transport.is_closing():
-            self.loop.call_later(LAST_PART * self._settings.drain_s, self._cut_if_unread)
+            self.loop.call_later(UNREAD_SHARE * self._settings.drain_s, self._abort_if_unread)
 
-    def _cut_if_unread(self) -> None:
+    def _abort_if_unread(self) -> None:
         if self.flow.write_paused:
-            self.cut()
+            self.abort_response()
 
-    # -- for the application (`ClientConnection`)
+    # -- as `ClientConnection`
 
     def decline_body(self) -> None:
         self.cycle.waiting_for_100_continue = False
 
-    def cut(self) -> None:
-        self.cycle.disconnected = True  # from now on, else uvicorn would log that the answer has no end
-        self.shed()
+    def abort_response(self) -> None:
+        self.cycle.disconnected = True  # otherwise uvicorn would log that the response is incomplete
+        self.abort()
 
-    # -- ends
+    # -- refusing and closing
 
-    def shed(self) -> None:
-        """End at once; whoever waits has nothing to lose."""
+    def abort(self) -> None:
+        """Close the connection immediately, without a response."""
         self.transport.abort()
 
-    def _end_head(self) -> None:
-        """End a connection that did not say in time what it wants; one that said nothing is owed nothing."""
-        if self._begun:
+    def _head_deadline_passed(self) -> None:
+        """Refuse a head that did not arrive in time; close a connection that sent nothing."""
+        if self._is_in_head:
             self._fail(HeadTooSlow(f"the request's headers took longer than {self._settings.head_deadline_s:g} s"))
         else:
-            self._door.turned_away("silent")
-            self.shed()
+            self._limit.count_refusal("silent")
+            self.abort()
 
-    def _hang_up_after_answer(self) -> None:
-        self._deaf = True
+    def _close_after_response(self) -> None:
+        self._discards_input = True
         self.cycle.keep_alive = False
 
     def _fail_to_parse(self, error: HttpParserError) -> None:
         cause = error.__context__ if isinstance(error, HttpParserCallbackError) else None
         if isinstance(cause, _Pipelined):
-            self._hang_up_after_answer()
+            self._close_after_response()
         elif isinstance(cause, Problem):
             self._fail(cause)
         else:
-            self._fail(RequestMalformed(f"the request is no valid HTTP/1.1: {cause or error}"))
+            self._fail(RequestMalformed(f"the request is not valid HTTP/1.1: {cause or error}"))
 
     def _fail(self, problem: Problem) -> None:
-        """Answer a request that cannot go on, unless it has an answer already or is behind one that has none yet."""
+        """Refuse the request that is being received, unless a response to it, or to the previous one, is under way."""
         if self._is_between_requests:
             self._refuse(problem)
-        elif self._is_answered or self.cycle.response_started:
-            self.shed()
-        elif not self._in_message:
-            self._hang_up_after_answer()
+        elif self._has_responded or self.cycle.response_started:
+            self.abort()
+        elif not self._is_in_body:
+            self._close_after_response()
         else:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._refuse(problem)
 
     @property
-    def _is_answered(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # it is None at first
+    def _has_responded(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
 
     @property
     def _is_between_requests(self) -> bool:
-        return self._is_answered and not self._in_message
+        return self._has_responded and not self._is_in_body
 
     def _refuse(self, problem: Problem) -> None:
-        self._deaf = True
+        self._discards_input = True
         self._unset_keepalive_if_required()
-        self._door.waits(self)
+        self._limit.mark_idle(self)
         self.flow.resume_reading()
         self._buffered.flush()  # 100 Continue
-        self.transport.write(self._answer(problem))
+        self.transport.write(self._refusal(problem))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._start_timer(LINGER_S, self.shed)
+        self._timer.start(LINGER_S, self.abort)
 
-    def _answer(self, problem: Problem, *, reason: str = "") -> bytes:
-        """Return the answer of a problem as it travels; count it, and log it under its id."""
+    def _refusal(self, problem: Problem, *, reason: str = "") -> bytes:
+        """Return the response to a problem as bytes; count it, and log it with its request id."""
         request_id = self._request_id()
-        self._door.turned_away(reason or problem.code)
+        self._limit.count_refusal(reason or problem.code)
         logger.info("request refused", extra={"code": problem.code, "detail": str(problem), "request_id": request_id})
         return raw(problem, request_id)
 
     def _request_id(self) -> str:
-        """Return the id of the request at hand, as far as it has come."""
-        if not (self._begun or self._in_message):
+        """Return the id of the request that is being received, from the headers received so far."""
+        if not (self._is_in_head or self._is_in_body):
             return request_id_of(Headers())
         return context_of(cast("Scope", self.scope)).request_id or request_id_of(Headers(raw=self.headers))
 
-    def _crowd(self) -> Unavailable:
-        retry_after_s = self._settings.retry_after_s
-        return Unavailable(
-            f"{self._door.max_connections:,} connections are being served, as many as may be "
-            f"(BRAIN_COLLECTOR_MAX_CONNECTIONS); try again in {retry_after_s} s",
-            retry_after_s=retry_after_s,
-        )
-
-    # -- timers
-
-    def _start_timer(self, seconds: float, then: Callable[[], None]) -> None:
-        self._stop_timer()
-        self._timer = self.loop.call_later(seconds, then)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _wait_for_reader(self) -> None:
-        self._stop_waiting_for_reader()
-        self._unread_timer = self.loop.call_later(self._settings.answer_deadline_s, self.shed)
-
-    def _stop_waiting_for_reader(self) -> None:
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
+    def _start_unread_timer(self) -> None:
+        self._unread_timer.start(self._settings.answer_deadline_s, self.abort)

@@ -1,4 +1,4 @@
-"""The outermost layer of the application: every request gets an id, is timed, counted and, at level info, logged."""
+"""The outermost layer of the application: it gives every request an id, and times, counts and logs it (level info)."""
 
 import logging
 import random
@@ -16,31 +16,31 @@ from brain_collector.http.scope import context_of
 from brain_collector.metrics import REQUEST_SECONDS, REQUESTS, Metrics
 
 MAX_PATH_CHARS: Final = 200
-"""How much of a path is logged: anyone may send 64 KiB of it."""
+"""Maximum length of a path in the log: a client may send up to 64 KiB."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
-ANSWERS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
-"""What has the headers of an answer. A WebSocket is accepted with status `SWITCHED`."""
-SWITCHED: Final = 101
-_GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+RESPONSE_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+"""The messages that have the headers of a response. Accepting a WebSocket is status `SWITCHING_PROTOCOLS`."""
+SWITCHING_PROTOCOLS: Final = 101
+_ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger: Final = logging.getLogger(__name__)
 
 
 def request_id_of(headers: Headers) -> str:
-    """Return the client's id of a request if that is fit to be logged, else a new one."""
-    given = headers.get(REQUEST_ID_HEADER, "")
-    return given if _GOOD_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    """Return the id that the client sent if it is safe to log, else a new one."""
+    sent = headers.get(REQUEST_ID_HEADER, "")
+    return sent if _ACCEPTED_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
 
 
 class RequestLog:
-    """ASGI middleware; see `request_id_of` for the id."""
+    """ASGI middleware that assigns request ids, and counts and logs requests."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on; count what came of it."""
+        """Pass the request on; count and log it when it ends."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -51,23 +51,23 @@ class RequestLog:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] in ANSWERS:
-                status = str(message.get("status", SWITCHED))
+            if message["type"] in RESPONSE_STARTS:
+                status = str(message.get("status", SWITCHING_PROTOCOLS))
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
-        except ClientDisconnected:  # from a WebSocket, before its answer
+        except ClientDisconnected:  # of a WebSocket, before the response
             raise
         except Exception:
-            status = "500"  # answered further out, by `problem.on_crash`
+            status = "500"  # `problem.on_crash` responds, outside this middleware
             raise
         finally:
             self._count(scope, status, time.perf_counter() - began_s)
 
     def _count(self, scope: Scope, status: str, took_s: float) -> None:
-        method = scope.get("method", "GET")  # that of a WebSocket
+        method = scope.get("method", "GET")  # a WebSocket has none
         method = method if method in METHODS else "other"
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.add(REQUESTS, method, route, status)

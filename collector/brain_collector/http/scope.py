@@ -1,7 +1,7 @@
-"""What this application knows of a request beyond ASGI: one typed object, under one key of the scope.
+"""The context of a request, beyond ASGI: one typed object, under one key of the scope.
 
-The protocol makes it with the request; a request that came by no connection of ours gets one when it is first asked
-for. Each field is written in one place, named beside it.
+The protocol creates it with the request; for a request from another server or a test, it is created at its first use.
+Each field is written in one place, which its description names.
 """
 
 from collections.abc import Callable
@@ -18,34 +18,34 @@ _KEY: Final = "brain_collector"
 
 
 class Caller(NamedTuple):
-    """Who sends a request: `key:<prefix>`, `bootstrap`, or `open` where no API key is needed; and what it may do."""
+    """The caller: its name (`key:<prefix>`, `bootstrap`, or `open` if no API key is required), and its scopes."""
 
     name: str
     scopes: frozenset[KeyScope]
 
 
-NOBODY: Final = Caller("open", frozenset())
-"""Anyone, at a probe of a collector that has API keys, or may have some."""
+ANONYMOUS: Final = Caller("open", frozenset())
+"""A caller without a valid API key, at a path that requires none."""
 
 
 class Stopping:
-    """Whether this collector has been told to stop."""
+    """Whether this collector is shutting down; the signal handler sets it."""
 
     def __init__(self) -> None:
         self.begun = False
 
 
 class RequestContext(msgspec.Struct, kw_only=True):
-    """One request, as the layers above the endpoint found it.
+    """A request, as the layers outside the endpoint know it.
 
     Attributes:
         connection: The client's connection (by the protocol).
         is_body_complete: The whole body has arrived (by the protocol).
-        request_id: Identifies the request in the response, in errors and in the log (by the request log).
-        stopping: Tells whether the collector stops (by the draining middleware).
-        caller: Who sends the request (by the guard).
-        refusal: Why a caller without access is served all the same: an open path was requested (by the guard).
-        is_trusted: The caller may read, or no API key is needed (by the guard).
+        request_id: The id of the request in the response, in errors and in the log (by the request log).
+        stopping: Whether the collector is shutting down (by the draining middleware).
+        caller: The caller (by the guard).
+        refusal: Why the caller has no access; the request is served because its path requires none (by the guard).
+        is_trusted: The caller has the scope `read`, or no API key is required (by the guard).
         check_again: Returns the caller again, or raises if access was revoked meanwhile (by the guard).
     """
 
@@ -53,19 +53,19 @@ class RequestContext(msgspec.Struct, kw_only=True):
     is_body_complete: bool = False
     request_id: str = ""
     stopping: Stopping = msgspec.field(default_factory=Stopping)
-    caller: Caller = NOBODY
+    caller: Caller = ANONYMOUS
     refusal: Problem | None = None
     is_trusted: bool = False
-    check_again: Callable[[], Caller] = lambda: NOBODY
+    check_again: Callable[[], Caller] = lambda: ANONYMOUS
 
 
 def context_of(scope: Scope) -> RequestContext:
-    """Return the context of a request; the same one to every layer."""
+    """Return the context of a request, which all layers share."""
     context: RequestContext | None = scope.get(_KEY)
     return begin_request(scope) if context is None else context
 
 
 def begin_request(scope: Scope, connection: ClientConnection = NO_CONNECTION) -> RequestContext:
-    """Give a new request its context."""
+    """Create the context of a new request."""
     context = scope[_KEY] = RequestContext(connection=connection)
     return context

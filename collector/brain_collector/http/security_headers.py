@@ -1,4 +1,4 @@
-"""The headers that stop a browser from doing more with a response than it should, on every response."""
+"""Security headers, on every response: they restrict what a browser may do with it."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""The defaults; a response that sets one of them keeps its own."""
+"""The defaults; a header that a response sets itself is left unchanged."""
 _RAW: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
@@ -22,7 +22,7 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on; add the headers to the response."""
+        """Pass the request on; add the headers to the response."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in _STARTS:

@@ -1,4 +1,4 @@
-"""A connection after its upgrade to a WebSocket (RFC 6455): uvicorn's protocol, within bounds that it lacks."""
+"""The protocol of a connection after its upgrade to a WebSocket (RFC 6455): uvicorn's, with the limits it lacks."""
 
 import asyncio
 import logging
@@ -13,29 +13,30 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 
 from brain_collector.errors import Problem, RequestMalformed
+from brain_collector.http.timer import Timer
 from brain_collector.settings import Settings
 
 VERSION: Final = "13"
 MAX_MESSAGE_BYTES: Final = 4_096
-"""What a client may send at once, though nothing is made of it."""
+"""Maximum size of a message from the client, although messages are ignored."""
 LINGER_S: Final = 1.0
-"""How long a client may take to answer a close."""
+"""How long a client may take to respond to a close."""
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 _log: Final = logging.getLogger(__name__)
-_log.setLevel(logging.WARNING)  # the libraries tell of each connection with all of its query; `observe` does it better
+_log.setLevel(logging.WARNING)  # the libraries log each connection with its query; `request_log` does without
 
 
-def is_asked_for(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a request can be upgraded (RFC 6455, section 4.2.1). The parser has found it to ask for one."""
+def is_websocket_request(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Return whether a request with an Upgrade header is a valid opening handshake (RFC 6455, section 4.2.1)."""
     keys, versions, upgrades = (
-        [value.strip() for name, value in headers if name == wanted]
-        for wanted in (b"sec-websocket-key", b"sec-websocket-version", b"upgrade")
+        [value.strip() for name, value in headers if name == header]
+        for header in (b"sec-websocket-key", b"sec-websocket-version", b"upgrade")
     )
     return (
         (method, http_version) == ("GET", "1.1")
         and versions == [VERSION.encode()]
-        and [each.lower() for each in upgrades] == [b"websocket"]
+        and [upgrade.lower() for upgrade in upgrades] == [b"websocket"]
         and len(keys) == 1
         and _KEY.fullmatch(keys[0]) is not None
         and not any(name in {b"content-length", b"transfer-encoding"} for name, _ in headers)
@@ -43,17 +44,19 @@ def is_asked_for(method: str, http_version: str, headers: list[tuple[bytes, byte
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """As uvicorn's, but bounded; `left` is called when the connection is gone, `answer` makes bytes of a refusal.
+    """uvicorn's protocol with limits.
 
-    - Of what a client sends nothing is kept; it may not send before it is answered, nor too much at once.
-    - A client that does not read is not read from, and is cut off after a while; so is one that answers no ping.
+    - Messages from the client are discarded. It may not send before the handshake is complete, nor a large message.
+    - While a client does not read, it is not read from. It is disconnected after a deadline, or if it answers no ping.
+
+    `on_lost` is called when the connection is closed; `encode_refusal` returns the response to a problem as bytes.
     """
 
     def __init__(
         self,
         settings: Settings,
-        left: Callable[[], None],
-        answer: Callable[[Problem], bytes],
+        on_lost: Callable[[], None],
+        encode_refusal: Callable[[Problem], bytes],
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -64,83 +67,75 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.debug = False
         self.close_timeout = LINGER_S
         self._answer_deadline_s = settings.answer_deadline_s
-        self._left = left
-        self._answer = answer
-        self._unread_timer: asyncio.TimerHandle | None = None
+        self._on_lost = on_lost
+        self._encode_refusal = encode_refusal
+        self._unread_timer = Timer(self.loop)
 
-    # -- from the transport
+    # -- called by the transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting_for_reader()
+        self._unread_timer.stop()
         super().connection_lost(exc)
-        self._left()
+        self._on_lost()
 
     def data_received(self, data: bytes) -> None:
         if self.handshake_initiated and not self.handshake_complete:
-            self.transport.abort()  # it has to wait for the answer (RFC 6455, section 4.1)
+            self.transport.abort()  # the client must wait for the response (RFC 6455, section 4.1)
             return
-        if self.conn.parser_exc is not None:  # it was told to end, and is not listened to
+        if self.conn.parser_exc is not None:  # the connection is being closed: ignore what follows
             return
         super().data_received(data)
         if not self.handshake_initiated:
             reason = self.conn.handshake_exc
-            problem = RequestMalformed(f"the request asks for a WebSocket in a wrong way: {reason}")
-            self.transport.write(self._answer(problem))
+            problem = RequestMalformed(f"the opening handshake of the WebSocket is invalid: {reason}")
+            self.transport.write(self._encode_refusal(problem))
             self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.transport.pause_reading()  # each of its pings would be answered
-        self._wait_for_reader()
+        self.transport.pause_reading()  # every ping would add a pong to the buffer
+        self._start_unread_timer()
 
     def resume_writing(self) -> None:
         if not self.transport.is_closing():
-            self._stop_waiting_for_reader()
+            self._unread_timer.stop()
         self.transport.resume_reading()
         super().resume_writing()
 
-    # -- from the parser
+    # -- called by the parser
 
     def handle_text(self, event: Frame) -> None:
-        """Drop it; its size has been looked at. So are binary ones, and what continues one."""
+        """Discard a text, binary or continuation frame; its size was checked."""
 
     handle_bytes = handle_cont = handle_text
 
     def handle_parser_exception(self) -> None:
-        """Say why it ends; the client may still be sending, and would miss that if we closed at once."""
+        """Send the reason for the close, and wait before closing: a client that still sends could miss it."""
         if self.close_timer is None:
             self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
 
-    # -- from the application and the server
+    # -- called by the application and the server
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body":
-            self.handshake_complete = True  # else uvicorn would log a refusal as a fault of the application
+            self.handshake_complete = True  # otherwise uvicorn would log a refusal as an error of the application
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        if not self.disconnected and self._unread_timer is None:
-            self._wait_for_reader()
+        if not self.disconnected and not self._unread_timer.is_started:
+            self._start_unread_timer()
 
     def keepalive_timeout(self) -> None:
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """Leave it to the application to end, which knows; but wait for no client."""
+        """Let the application close the connection, as it knows of the shutdown; do not wait for the client."""
         if self.close_sent:
             super().shutdown()
 
-    # -- timers
-
-    def _wait_for_reader(self) -> None:
-        self._stop_waiting_for_reader()
-        self._unread_timer = self.loop.call_later(self._answer_deadline_s, self.transport.abort)
-
-    def _stop_waiting_for_reader(self) -> None:
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
+    def _start_unread_timer(self) -> None:
+        self._unread_timer.start(self._answer_deadline_s, self.transport.abort)

@@ -1,7 +1,7 @@
-"""Which submissions a transaction takes in: whatever waits, up to a number of rows.
+"""Gathering: groups the submissions that one transaction writes: all that wait, up to a number of rows.
 
-Requests of many rows fill a transaction by themselves. Requests of few rows gather while the transaction before them
-is being written, because one of twice the size costs much less than two:
+Requests with many rows fill a transaction by themselves. Requests with few rows gather while the previous transaction
+is being written, because one transaction of twice the size costs much less than two:
 
     request  a ──┐                    b c d ──┐
     writer 1     └─ a: INSERT, COMMIT ─────┐  └─ b c d: INSERT, COMMIT ──
@@ -18,16 +18,16 @@ from brain_collector.ingest.submission import Submission
 
 FEW_ROWS: Final = 20
 GATHER_S: Final = 0.01
-"""How long a request of few rows waits for the transaction of others."""
+"""How long a request with few rows waits for the current transaction."""
 
 
 class Group(NamedTuple):
-    """What one transaction writes.
+    """The submissions that one transaction writes.
 
     Attributes:
-        submissions: At most one under each idempotency key.
-        repeated: Submissions under a key of the group, which have to wait for its outcome.
-        is_last: The queue was closed: its writer ends once `repeated` is written.
+        submissions: At most one per idempotency key.
+        repeated: Submissions with an idempotency key of the group, which must wait for its outcome.
+        is_last: The queue was closed: the writer ends once `repeated` is written.
     """
 
     submissions: list[Submission]
@@ -36,13 +36,13 @@ class Group(NamedTuple):
 
 
 class Gathering:
-    """The submissions that no writer has taken yet."""
+    """The queue of submissions that no writer has taken yet."""
 
     def __init__(self, group_rows: int) -> None:
         self._group_rows = group_rows
         self._queue: asyncio.Queue[Submission | None] = asyncio.Queue()
-        self._small_group = asyncio.Lock()  # held while a transaction of small requests is written
-        self._was_shared = False  # the last group held several submissions: the next may, if it waits for them
+        self._small_group = asyncio.Lock()  # held while a transaction of few-row requests is written
+        self._was_shared = False  # the last group had several submissions: the next may too if it waits
 
     @property
     def waiting(self) -> int:
@@ -50,17 +50,17 @@ class Gathering:
         return self._queue.qsize()
 
     def put(self, submission: Submission) -> None:
-        """Add a submission; a writer takes it."""
+        """Add a submission to the queue."""
         self._queue.put_nowait(submission)
 
     def close(self, writers: int) -> None:
-        """Let every writer end once it has written what is here."""
+        """End every writer once the queue is written."""
         for _ in range(writers):
             self._queue.put_nowait(None)
 
     @asynccontextmanager
     async def next_group(self, repeated: Sequence[Submission], *, is_closing: bool) -> AsyncIterator[Group]:
-        """Yield the next group, to be written inside the block; `repeated` of the group before come first."""
+        """Yield the next group, to write it inside the block; `repeated` of the previous group come first."""
         first: Sequence[Submission | None] = repeated or [await self._queue.get()]
         async with self._behind_small_group(first[0]):
             group = self._take(first, is_closing=is_closing)
@@ -69,7 +69,7 @@ class Gathering:
 
     @asynccontextmanager
     async def _behind_small_group(self, first: Submission | None) -> AsyncIterator[None]:
-        """Let a request of few rows wait while others like it are written, but not for long."""
+        """Let a request with few rows wait, up to `GATHER_S`, while others like it are written."""
         if first is None or first.rows.n > FEW_ROWS:
             yield
             return
@@ -86,18 +86,18 @@ class Gathering:
                 self._small_group.release()
 
     async def _let_requests_arrive(self) -> None:
-        """Let the loop read the requests that the sockets hold already, until it finds no more.
+        """Let the event loop read the requests that have arrived at the sockets, until there are no more.
 
-        Most come from clients whom the transaction before has just answered. Without this, the first of them would be
-        written alone, and the others would take turns in two groups of half the size.
+        Most are from clients that have just received the response of the previous transaction. Without this, the first
+        of them would be written alone, and the others would alternate in two groups of half the size.
         """
         n = -1
         while n < (n := self._queue.qsize()):
-            await asyncio.sleep(0)  # reads what the sockets have
-            await asyncio.sleep(0)  # begins the requests in it
+            await asyncio.sleep(0)  # reads the sockets
+            await asyncio.sleep(0)  # begins the requests that were read
 
     def _take(self, first: Sequence[Submission | None], *, is_closing: bool) -> Group:
-        """Take what waits, up to `group_rows`; hold back a second submission under a key of the group."""
+        """Take submissions, up to `group_rows`; hold back a second one with an idempotency key of the group."""
         submissions: list[Submission] = []
         repeated: list[Submission] = []
         keys: set[UUID] = set()
@@ -113,7 +113,7 @@ class Gathering:
                 keys.update([submission.key] if submission.key else [])
                 submissions.append(submission)
                 rows += submission.rows.n
-            # While closing, what is left in the queue is for the other writers: one None for each of them.
+            # While closing, the queue has one None for each of the other writers: leave them.
             if not (incoming or is_closing) and rows < self._group_rows and not self._queue.empty():
                 incoming.append(self._queue.get_nowait())
         return Group(submissions, repeated, is_last=is_closing)

@@ -1,7 +1,7 @@
-"""Refused lines in, rows of `rejected_lines` out: bounded, expiring, and never in the way of an answer.
+"""Rejected lines, kept in the table `rejected_lines`: limited in number, size and age, and never delaying a response.
 
-Handlers leave what they refused in a short queue; one task writes it, a portion a second. What the queue has no
-room for is dropped and counted, so a flood costs neither memory nor the database more than its share.
+Handlers add rejected lines to a short queue; one task writes them in portions, one per second. Lines that exceed the
+queue are dropped and counted, so that many rejected lines use little memory and little of the database.
 """
 
 import logging
@@ -46,7 +46,7 @@ _EXPIRE: Final = "DELETE FROM rejected_lines WHERE received_at < now() - make_in
 
 
 class RejectedLine(NamedTuple):
-    """A line as it came, and why it was refused. `line_index` is its place in the batch; None: it came alone."""
+    """A line as received, and its error. `line_index` is its index in the batch; None for a single event."""
 
     received_at: datetime
     caller: str | None
@@ -58,7 +58,7 @@ class RejectedLine(NamedTuple):
 
 
 class RejectedLineWriter:
-    """Takes refused lines and writes them. `flush` is one step of its task."""
+    """Queues rejected lines and writes them. A background task calls `flush`."""
 
     def __init__(self, settings: Settings, on_dropped: Callable[[int], None]) -> None:
         self._settings = settings
@@ -66,26 +66,28 @@ class RejectedLineWriter:
         self._link = Link(settings, deadline_s=DEADLINE_S)
         self._waiting: deque[tuple[Any, ...]] = deque()
         self._waiting_bytes = 0
-        self._ids: list[int] = []  # of the portion at the head, drawn once: a portion sent again is stored once
+        self._ids: list[
+            int
+        ] = []  # of the first portion; drawn once, so that a portion that is sent again is stored once
 
     def add(self, lines: Iterable[RejectedLine]) -> None:
-        """Leave lines to be written. Never waits, never raises."""
+        """Queue lines. Never waits, never raises."""
         if self._settings.max_rejected_lines == 0:
             return
         dropped = 0
-        for each in lines:
+        for line in lines:
             if len(self._waiting) == MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
                 dropped += 1
                 continue
-            kept = bytes(each.line[: self._settings.max_rejected_line_bytes])
-            detail = each.detail.encode(errors="replace").decode().replace("\0", "?")  # whatever it quotes
-            self._waiting.append((*each[:-2], detail, kept, len(each.line)))
+            kept = bytes(line.line[: self._settings.max_rejected_line_bytes])
+            detail = line.detail.encode(errors="replace").decode().replace("\0", "?")  # it may quote any text
+            self._waiting.append((*line[:-2], detail, kept, len(line.line)))
             self._waiting_bytes += len(kept)
         if dropped:
             self._on_dropped(dropped)
 
     async def flush(self) -> None:
-        """Write a portion, and let the oldest rows go that are beyond the bounds; what fails is tried again."""
+        """Write a portion, and delete the oldest rows that exceed the limits; after an error, the next call retries."""
         n = len(self._ids) or min(len(self._waiting), PORTION)
         if n == 0:
             return
@@ -98,20 +100,20 @@ class RejectedLineWriter:
         except (*GONE, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError):
             return
         except asyncpg.PostgresError as error:
-            logger.error("%d rejected lines were not kept: %s", n, reason_of(error))  # noqa: TRY400 - one line will do
+            logger.error("%d rejected lines were not kept: %s", n, reason_of(error))  # noqa: TRY400 - no traceback needed
             self._on_dropped(n)
         self._ids = []
         for _ in portion:
             self._waiting_bytes -= len(self._waiting.popleft()[-2])
 
     async def close(self) -> None:
-        """Write what can be written at once, and close the connection."""
+        """Write one more portion, and close the connection."""
         await self.flush()
         if self._waiting:
-            logger.warning("%d rejected lines were not kept: the collector stopped", len(self._waiting))
+            logger.warning("%d rejected lines were not kept: the collector shut down", len(self._waiting))
         await self._link.close()
 
 
 async def expire(connection: asyncpg.Connection, settings: Settings) -> None:
-    """Let rows go that are past their life."""
+    """Delete rows that are older than `rejected_life_days`."""
     await connection.execute(_EXPIRE, settings.rejected_life_days)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Rows(NamedTuple):
-    """Valid events as columns, all of one length. `details` is JSON text."""
+    """Valid events as columns of equal length. `details` is JSON text."""
 
     types: list[str]
     severities: list[str]
@@ -22,7 +22,7 @@ class Rows(NamedTuple):
         return len(self.types)
 
     def take(self, indexes: Iterable[int]) -> "Rows":
-        """Return only the rows at these indexes."""
+        """Return the rows at these indexes."""
         kept = list(indexes)
         types, severities, messages, details, sources, timestamps = self
         return Rows(
@@ -35,8 +35,8 @@ class Rows(NamedTuple):
         )
 
 
-def joined(parts: list[Rows]) -> Rows:
-    """Return the rows of all parts, in their order."""
+def join_rows(parts: list[Rows]) -> Rows:
+    """Return the rows of all parts, in order."""
     if len(parts) == 1:
         return parts[0]
     return Rows(*(list(chain.from_iterable(columns)) for columns in zip(*parts, strict=True)))

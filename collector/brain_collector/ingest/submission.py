@@ -1,4 +1,4 @@
-"""What a request hands to the writer, and what it gets back."""
+"""Submissions: the rows of a request on their way to the writer, and the outcome on its way back."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,20 +10,20 @@ from brain_collector.errors import CollectorError
 from brain_collector.ingest.rows import Rows
 
 NOT_STORABLE: Final = "not_storable"
-"""The code of a row that Postgres would not store."""
+"""The error code of a row that Postgres rejected."""
 RejectedRows = dict[int, str]
-"""Rows that Postgres would not store: the index of each in the request, and the reason."""
+"""Rows that Postgres rejected: the reason by index in the request."""
 
 
 class Stored(NamedTuple):
-    """The outcome of a submission whose rows are committed, with ids from `first_id` on.
+    """The outcome of a submission whose rows are committed.
 
     Attributes:
-        first_id: The id of its first row; the others follow without a gap.
+        first_id: The id of the first row; the others are consecutive.
         created_at: The time of the transaction.
-        answer: What is stored under its idempotency key: of a duplicate, the first answer. None without a key.
-        is_duplicate: Its idempotency key was known; these rows were stored before.
-        rejected: The rows that Postgres would not store.
+        answer: The response stored with the idempotency key (that of the first request); None without a key.
+        is_duplicate: The idempotency key was known, and the rows had been stored before.
+        rejected: The rows that Postgres rejected.
     """
 
     first_id: int
@@ -33,8 +33,8 @@ class Stored(NamedTuple):
     rejected: RejectedRows
 
 
-class RowsRejected(CollectorError):  # noqa: N818 - an outcome, told to the sender in its own terms
-    """Postgres would store none of the rows."""
+class RowsRejected(CollectorError):  # noqa: N818 - an outcome; each endpoint has its own error for it
+    """Postgres rejected all rows."""
 
     def __init__(self, rejected: RejectedRows) -> None:
         super().__init__(f"{len(rejected)} rows")
@@ -42,13 +42,13 @@ class RowsRejected(CollectorError):  # noqa: N818 - an outcome, told to the send
 
 
 class Submission:
-    """The rows of one request, and the future of its sender.
+    """The rows of one request, and the future that it waits for.
 
     Args:
         rows: At least one row.
-        compose: Makes the answer that is stored with the idempotency key, given the rows that Postgres rejected.
-        key: The idempotency key; without one, a retry is stored again.
-        digest: Distinguishes two bodies under one key.
+        compose: Returns the response to store with the idempotency key, given the rows that Postgres rejected.
+        key: The idempotency key. Without one, a retry is stored again.
+        digest: Distinguishes bodies with the same key.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Submission:
         self._indexes: Sequence[int] = range(rows.n)
 
     def answer(self) -> bytes | None:
-        """Compose what is stored under the idempotency key; None without one."""
+        """Return the response to store with the idempotency key; None without one."""
         return None if self.key is None else self._compose(self.rejected)
 
     def without(self, rejected: RejectedRows) -> "Submission":
-        """Return the same submission, for the same sender, without some of its rows (by their index here).
+        """Return this submission without some of its rows (by index), sharing its future.
 
         Raises:
-            RowsRejected: no row is left.
+            RowsRejected: no row remains.
         """
         all_rejected = self.rejected | {self._indexes[row]: reason for row, reason in rejected.items()}
         kept = [row for row in range(self.rows.n) if row not in rejected]
@@ -83,11 +83,11 @@ class Submission:
         return remaining
 
     def settle(self, outcome: Stored | Exception) -> None:
-        """Give the sender its outcome, once."""
+        """Set the outcome, unless it is set already."""
         if self.stored.done():
             return
         if isinstance(outcome, Exception):
             self.stored.set_exception(outcome)
-            self.stored.exception()  # a sender that disconnected leaves no warning behind
+            self.stored.exception()  # no warning if the client has disconnected
         else:
             self.stored.set_result(outcome)

@@ -1,7 +1,7 @@
-"""One group of batches in, one committed transaction out: keys, then events, then the journal of counts.
+"""The transaction that writes a group of batches: idempotency keys, then events, then the journal of counts.
 
-Keys are inserted first, in order, so that two collectors never deadlock. A batch whose key is taken is left out; its
-answer is the one that was stored with the key.
+Keys are inserted first, in sorted order, so that collectors never deadlock. A batch whose key exists is left out; its
+response is the one stored with the key.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ from asyncpg import Connection
 from brain_collector.counts.journal import Deltas
 from brain_collector.ingest.rows import Rows
 
-SMALL_GROUP_ROWS: Final = 200  # one statement beats COPY up to here
+SMALL_GROUP_ROWS: Final = 200  # up to here, one statement is faster than COPY
 
-NOT_STORABLE: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
+ROW_ERRORS: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
 """The errors with which Postgres rejects one of the rows."""
 
 _KEY_COLUMNS: Final = "(key, digest, answer, first_id, n, min_ts, max_ts)"
@@ -33,20 +33,20 @@ _INSERT_KEYS: Final = f"""
 """
 
 _INSERT_SMALL: Final = f"""
-    WITH won AS ({_INSERT_KEYS}), events AS (
+    WITH new_keys AS ({_INSERT_KEYS}), events AS (
         INSERT INTO system_events (id, event_type, severity, message, details, source, "timestamp")
         SELECT id, event_type, severity, message, details, source, ts
         FROM unnest($8::uuid[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::jsonb[], $14::text[],
             $15::timestamptz[]) AS row (key, id, event_type, severity, message, details, source, ts)
-        JOIN won USING (key)
+        JOIN new_keys USING (key)
     ), journal AS (
         INSERT INTO event_deltas (bucket, event_type, severity, n)
         SELECT bucket, event_type, severity, n
         FROM unnest($16::uuid[], $17::timestamptz[], $18::text[], $19::text[], $20::bigint[])
             AS delta (key, bucket, event_type, severity, n)
-        JOIN won USING (key)
+        JOIN new_keys USING (key)
     )
-    SELECT key, received_at FROM won
+    SELECT key, received_at FROM new_keys
 """
 
 _SELECT_KEYS: Final = "SELECT key, digest, answer, first_id, n, received_at FROM batches WHERE key = ANY($1::uuid[])"
@@ -58,10 +58,10 @@ _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
 
 
 class Batch(NamedTuple):
-    """What is written under one idempotency key: a row of `batches`, and its events.
+    """The events that are written under one idempotency key, with a row in `batches`.
 
-    Key and ids are drawn once and kept over retries, so that a transaction whose COMMIT was not acknowledged is
-    recognised and not stored twice.
+    Key and ids are drawn once and kept for retries, so that a transaction whose COMMIT was not acknowledged is
+    recognised, and not stored twice.
     """
 
     key: UUID
@@ -73,18 +73,18 @@ class Batch(NamedTuple):
 
     @property
     def key_row(self) -> tuple[Any, ...]:
-        """Its row in `batches`."""
+        """The row in `batches`."""
         answer = None if self.answer is None else self.answer.decode()
         timestamps = self.rows.timestamps
         return (self.key, self.digest, answer, self.first_id, self.rows.n, min(timestamps), max(timestamps))
 
     def event_rows(self) -> Iterator[tuple[Any, ...]]:
-        """Its rows in `system_events`, ids in order."""
+        """Return the rows in `system_events`, ids in order."""
         return zip(range(self.first_id, self.first_id + self.rows.n), *self.rows, strict=True)
 
 
 class Outcome(NamedTuple):
-    """What is stored under a batch's key now: by this batch, or by an earlier one (then `first_id` differs)."""
+    """The stored batch with an idempotency key: this one, or an earlier one (then `first_id` differs)."""
 
     digest: int
     answer: bytes | None
@@ -93,17 +93,17 @@ class Outcome(NamedTuple):
 
 
 async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
-    """Write the batches whose keys are free in one transaction; return what is stored under each key afterwards."""
-    small = sum(batch.rows.n for batch in batches) <= SMALL_GROUP_ROWS
-    won = await (_commit_small(connection, batches) if small else _commit_large(connection, batches))
+    """Write the batches with new keys in one transaction; return the stored batch of every key."""
+    is_small = sum(batch.rows.n for batch in batches) <= SMALL_GROUP_ROWS
+    received = await (_commit_small(connection, batches) if is_small else _commit_large(connection, batches))
     outcomes = {
-        batch.key: Outcome(batch.digest, batch.answer, batch.first_id, won[batch.key])
+        batch.key: Outcome(batch.digest, batch.answer, batch.first_id, received[batch.key])
         for batch in batches
-        if batch.key in won
+        if batch.key in received
     }
-    lost = [batch.key for batch in batches if batch.key not in won]
-    if lost:
-        for row in await connection.fetch(_SELECT_KEYS, lost):
+    known = [batch.key for batch in batches if batch.key not in received]
+    if known:
+        for row in await connection.fetch(_SELECT_KEYS, known):
             answer = None if row["answer"] is None else row["answer"].encode()
             outcomes[row["key"]] = Outcome(row["digest"], answer, row["first_id"], row["received_at"])
     return outcomes
@@ -111,27 +111,27 @@ async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Out
 
 async def _commit_large(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
     async with connection.transaction():
-        won = _received(await connection.fetch(_INSERT_KEYS, *_columns(batch.key_row for batch in batches)))
-        winners = [batch for batch in batches if batch.key in won]
-        if winners:
-            events = chain.from_iterable(batch.event_rows() for batch in winners)
+        received = _times(await connection.fetch(_INSERT_KEYS, *_columns(batch.key_row for batch in batches)))
+        new = [batch for batch in batches if batch.key in received]
+        if new:
+            events = chain.from_iterable(batch.event_rows() for batch in new)
             await connection.copy_records_to_table("system_events", records=events, columns=_EVENT_COLUMNS)
-            deltas = [(*bucket, n) for bucket, n in _merged(batch.deltas for batch in winners).items()]
+            deltas = [(*bucket, n) for bucket, n in _sum(batch.deltas for batch in new).items()]
             await connection.copy_records_to_table("event_deltas", records=deltas, columns=_DELTA_COLUMNS)
-    return won
+    return received
 
 
 async def _commit_small(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
     keys = _columns(batch.key_row for batch in batches)
     events = _columns((batch.key, *row) for batch in batches for row in batch.event_rows())
     deltas = _columns((batch.key, *bucket, n) for batch in batches for bucket, n in batch.deltas.items())
-    return _received(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
+    return _times(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
 
 
 async def find_rejected(connection: Connection, rows: Rows) -> dict[int, str]:
-    """Return the index of every row that Postgres will not store, and the reason. Nothing is stored.
+    """Return the reason for every row that Postgres rejects, by index. Nothing is stored.
 
-    Halves are tried under savepoints, so that n rows with one rejected row cost about 2 log2(n) attempts.
+    Halves are tried under savepoints, so that n rows with one rejected row take about 2 log2(n) attempts.
     """
     rejected: dict[int, str] = {}
     probe = connection.transaction()
@@ -144,7 +144,7 @@ async def find_rejected(connection: Connection, rows: Rows) -> dict[int, str]:
                 async with connection.transaction():
                     part = zip(range(start, end), *(column[start:end] for column in rows), strict=True)
                     await connection.copy_records_to_table("system_events", records=part, columns=_EVENT_COLUMNS)
-            except NOT_STORABLE as error:
+            except ROW_ERRORS as error:
                 if end - start == 1:
                     rejected[start] = str(error)
                 else:
@@ -156,20 +156,20 @@ async def find_rejected(connection: Connection, rows: Rows) -> dict[int, str]:
 
 
 async def next_id_block(connection: Connection) -> int:
-    """Draw a block of ids: `settings.ID_BLOCK` of them, from the one returned on."""
+    """Draw a block of `settings.ID_BLOCK` ids; return the first."""
     return int(await connection.fetchval(_NEXT_ID_BLOCK))
 
 
-def _merged(all_deltas: Iterable[Deltas]) -> Deltas:
-    """Add up the deltas of several submissions."""
+def _sum(all_deltas: Iterable[Deltas]) -> Deltas:
+    """Return the sum of the deltas of several batches."""
     total: Counter[tuple[datetime, str, str]] = Counter()
     for deltas in all_deltas:
         total.update(deltas)
     return total
 
 
-def _received(won: list[asyncpg.Record]) -> dict[UUID, datetime]:
-    return {row["key"]: row["received_at"] for row in won}
+def _times(rows: list[asyncpg.Record]) -> dict[UUID, datetime]:
+    return {row["key"]: row["received_at"] for row in rows}
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:

@@ -1,8 +1,8 @@
-"""The one write path: submissions in, acknowledgements after COMMIT out (group commit).
+"""The only write path: submissions in, acknowledgements after COMMIT out (group commit).
 
-A handler submits its rows and waits. A few writer tasks each take a group of what has come in (`gathering`) and write
-it in one transaction (`transaction`). Nothing is queued but requests that wait for their response: when the database
-is down they are refused at once.
+A handler submits its rows and waits. A few writer tasks each take a group of submissions (`gathering`) and write it in
+one transaction (`transaction`). The queue has only requests that wait for their response; if the database is
+unavailable, they are refused at once.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ import asyncpg
 from brain_collector.counts.journal import deltas_of
 from brain_collector.errors import IdempotencyKeyReused, Unavailable
 from brain_collector.ingest.gathering import Gathering
-from brain_collector.ingest.rows import joined
+from brain_collector.ingest.rows import join_rows
 from brain_collector.ingest.submission import RowsRejected, Stored, Submission
 from brain_collector.ingest.transaction import (
-    NOT_STORABLE,
+    ROW_ERRORS,
     Batch,
     Outcome,
     commit,
@@ -41,21 +41,21 @@ logger: Final = logging.getLogger(__name__)
 _CONFLICTS: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 _Batches = list[tuple[Batch, list[Submission]]]
-"""What a transaction writes, and the senders of each batch."""
+"""The batches of a transaction, and the submissions in each."""
 
 
 class Watcher(Protocol):
-    """Observes whether the database takes writes."""
+    """Observes whether the database accepts writes."""
 
     def database_up(self, began_s: float) -> None:
-        """A transaction that began at that time (monotonic) was committed."""
+        """Note that a transaction that began at this time (monotonic) was committed."""
 
     def database_down(self, reason: str, began_s: float) -> None:
-        """It was not: the database is down, full or overloaded."""
+        """Note that it was not: the database is down, full or overloaded."""
 
 
 class Writer:
-    """Takes submissions and writes them. Run `run()` in as many tasks as there should be parallel transactions."""
+    """Takes submissions and writes them. Each task that runs `run()` writes one transaction at a time."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Writer:
         self._gathering = Gathering(settings.group_rows)
         self._next_id = self._end_id = 0
         self._links: list[Link] = []
-        self._is_draining = False  # what cannot be written at once fails
+        self._is_draining = False  # then submissions that cannot be written at once fail
 
     @property
     def waiting(self) -> int:
@@ -79,12 +79,12 @@ class Writer:
         return self._gathering.waiting
 
     async def submit(self, submission: Submission) -> Stored:
-        """Return once the rows are committed, now or before under the same idempotency key.
+        """Return once the rows are committed, by this or an earlier request with the same idempotency key.
 
         Raises:
-            Unavailable: Not committed within `write_deadline_s`.
-            IdempotencyKeyReused: The key was used with another body.
-            RowsRejected: Postgres would store none of the rows.
+            Unavailable: the rows were not committed within `write_deadline_s`.
+            IdempotencyKeyReused: the key was used with a different body.
+            RowsRejected: Postgres rejected all rows.
         """
         self._gathering.put(submission)
         timer = asyncio.get_running_loop().call_later(self._settings.write_deadline_s, self._give_up, submission)
@@ -94,11 +94,11 @@ class Writer:
             timer.cancel()
 
     def _give_up(self, submission: Submission) -> None:
-        """Release its sender: a submission that no writer has begun by then is not written."""
+        """Fail a submission at its deadline: if no writer has begun it, it is not written."""
         submission.settle(self._unavailable(f"no commit within {self._settings.write_deadline_s:g} s"))
 
     async def run(self) -> None:
-        """Write groups until `close`; what was submitted before it is still written, if Postgres responds in time."""
+        """Write groups until `close`, and then those submitted before it, if Postgres responds in time."""
         link = Link(self._settings)
         self._links.append(link)
         repeated: list[Submission] = []
@@ -114,11 +114,11 @@ class Writer:
             await link.close()
 
     def close(self) -> None:
-        """Let every writer end once it has written what is waiting."""
+        """End every writer once it has written what is waiting."""
         self._gathering.close(self._settings.writers)
 
     def drain(self) -> None:
-        """Allow `DRAIN_S` to write what is waiting; what is not written by then fails at once."""
+        """Allow `DRAIN_S` to write what is waiting; then fail the rest at once."""
         asyncio.get_running_loop().call_later(DRAIN_S, self._abort)
 
     def _abort(self) -> None:
@@ -131,11 +131,11 @@ class Writer:
         began_s = time.monotonic()
         try:
             await self._write_in_one(link, group)
-        except (*NOT_STORABLE, asyncpg.LockNotAvailableError) as error:
-            if len(group) > 1:  # one of them is the cause; the others must not suffer for it
+        except (*ROW_ERRORS, asyncpg.LockNotAvailableError) as error:
+            if len(group) > 1:  # one of them is the cause; write the others without it
                 for submission in group:
                     await self._write(link, [submission])
-            elif isinstance(error, NOT_STORABLE):
+            elif isinstance(error, ROW_ERRORS):
                 await self._write_storable(link, group[0])
             else:
                 self._fail(group, "another request with the same Idempotency-Key, or a migration, holds a lock")
@@ -150,7 +150,7 @@ class Writer:
         """Write the group in one transaction; retry it, with the same keys and ids, while its outcome is unknown.
 
         Raises:
-            LockNotAvailableError, NOT_STORABLE: Nothing of the group is stored, so it may be written otherwise.
+            LockNotAvailableError, ROW_ERRORS: nothing of the group is stored, so it may be written in another way.
         """
         batches: _Batches = []
         is_outcome_unknown = False  # a transaction of this group may have been, or may yet be, committed
@@ -167,14 +167,14 @@ class Writer:
             except _CONFLICTS:
                 self._metrics.add(RETRIES, "conflict")
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
-            except asyncpg.CheckViolationError:  # its day has no partition: they are made ahead, unless all slept
+            except asyncpg.CheckViolationError:  # no partition for its day: all collectors were stopped for long
                 self._metrics.add(RETRIES, "partition")
                 async with link.use() as connection:
                     await partitions.ensure(connection, self._settings)
             except asyncpg.LockNotAvailableError:
                 if not is_outcome_unknown:
                     raise
-                break  # it waited for its own first attempt: new keys would store it twice
+                break  # its own first attempt holds the lock: new keys would store it twice
             except GONE:
                 is_outcome_unknown = True
                 if not was_open or attempt or time.monotonic() > give_up_at_s:
@@ -189,14 +189,14 @@ class Writer:
 
     async def _acknowledge(self, batches: _Batches, outcomes: dict[UUID, Outcome], began_s: float) -> None:
         self._watcher.database_up(began_s)
-        await self._invalidate()  # before any response: its client reads its own write
+        await self._invalidate()  # before any response, so that its client reads its own write
         for batch, submissions in batches:
             outcome = outcomes.get(batch.key)
             if outcome is None:
-                self._fail(submissions, "the Idempotency-Key is just being forgotten")
+                self._fail(submissions, "the Idempotency-Key is being deleted")
             elif outcome.digest != batch.digest:
-                reused = f"{batch.key} was used before with another body; use a new key"
-                submissions[0].settle(IdempotencyKeyReused(reused))
+                detail = f"{batch.key} was used with a different body; use a new key"
+                submissions[0].settle(IdempotencyKeyReused(detail))
             else:
                 is_duplicate = outcome.first_id != batch.first_id
                 if is_duplicate:
@@ -204,7 +204,7 @@ class Writer:
                 _settle(submissions, outcome, is_duplicate=is_duplicate)
 
     async def _write_storable(self, link: Link, submission: Submission) -> None:
-        """Find the rows that Postgres will not store, and write the others."""
+        """Find the rows that Postgres rejects, and write the others."""
         began_s = time.monotonic()
         try:
             async with link.use() as connection:
@@ -212,7 +212,7 @@ class Writer:
             if rejected:
                 await self._write(link, [submission.without(rejected)])
             else:
-                self._fail([submission], "Postgres rejected a row, and then did not")
+                self._fail([submission], "Postgres rejected a row, but not on the second attempt")
         except RowsRejected as error:
             submission.settle(error)
         except GONE as error:
@@ -222,7 +222,7 @@ class Writer:
         self, connection: asyncpg.Connection, submissions: list[Submission]
     ) -> tuple[Batch, list[Submission]]:
         first = submissions[0]
-        rows = joined([submission.rows for submission in submissions])
+        rows = join_rows([submission.rows for submission in submissions])
         batch = Batch(
             key=first.key or new_key(),
             digest=first.digest,
@@ -234,7 +234,7 @@ class Writer:
         return batch, submissions
 
     async def _draw_ids(self, connection: asyncpg.Connection, n: int) -> int:
-        """Return the first of n consecutive ids; the rest of a block that is too short remains a gap."""
+        """Return the first of n consecutive ids; the rest of a block that is too short is left unused."""
         if self._end_id - self._next_id < n:
             start = await next_id_block(connection)
             self._next_id, self._end_id = start, start + ID_BLOCK

@@ -23,7 +23,7 @@ class CanaryCheck:
         return self._settings.canary_interval_s
 
     async def run(self) -> None:
-        """Read back what this collector stored of its own; what cannot be read now is read the next time."""
+        """Read back this collector's health checks; those that cannot be read now are read the next time."""
         with log_failures(self.name):
             async with self._link.use() as connection:
                 await self._canary.check(connection)

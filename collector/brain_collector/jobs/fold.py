@@ -1,4 +1,4 @@
-"""Folds the journal of counts, unless another collector is doing so."""
+"""Folds the journal of counts, unless another collector does it at the moment."""
 
 from typing import Final
 
@@ -22,7 +22,7 @@ class Fold:
         return self._settings.fold_interval_s
 
     async def run(self) -> None:
-        """Fold what is in the journal."""
+        """Fold the journal."""
         with log_failures(self.name):
             async with self._link.use() as connection:
                 await journal.fold(connection)

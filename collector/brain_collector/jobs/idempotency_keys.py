@@ -1,4 +1,4 @@
-"""Forgets idempotency keys that are older than `idempotency_key_life_days`, and are in the search index."""
+"""Deletes idempotency keys older than `idempotency_key_life_days`, once their events are in the search index."""
 
 from typing import Final
 
@@ -16,6 +16,6 @@ FORGET: Final = """
 
 
 async def forget_some(connection: asyncpg.Connection, life_days: int) -> bool:
-    """Forget up to 10,000 keys; return whether there were any."""
+    """Delete up to 10,000 keys; return whether there were any."""
     status = await connection.execute(FORGET, life_days)
     return bool(status != "DELETE 0")

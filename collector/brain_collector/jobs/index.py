@@ -1,4 +1,4 @@
-"""Makes blocks of the search index out of new events, in steps short enough to hold nothing up."""
+"""Adds new events to the search index, in steps short enough to delay nothing else."""
 
 import time
 from typing import Final
@@ -10,11 +10,11 @@ from brain_collector.storage.connection import Link
 
 INTERVAL_S: Final = 1.0
 LONG_STEP_S: Final = 0.25
-"""A step that takes longer is followed by smaller ones."""
+"""A step that takes longer than this is followed by smaller ones."""
 
 
 class Index:
-    """The job `index`. It works in steps, and rests as long as a step took while more are due: ingest goes first."""
+    """The job `index`. While more steps are due, it rests as long as a step took, so that ingest has priority."""
 
     name: Final = "index"
 
@@ -25,11 +25,11 @@ class Index:
         self._rest_s = INTERVAL_S
 
     def interval_s(self) -> float:
-        """Return how long to rest."""
+        """Return the rest after the last step."""
         return self._rest_s
 
     async def run(self) -> None:
-        """Make one step, unless the schema is missing."""
+        """Take one step, unless the schema is missing."""
         if self._availability.schema_problem is not None:
             return
         began_s = time.monotonic()
@@ -38,7 +38,7 @@ class Index:
             async with self._link.use() as connection:
                 is_more = await search_index.step(connection, self._step_ids)
         spent_s = time.monotonic() - began_s
-        if spent_s > LONG_STEP_S:  # large events; a step that its deadline ends would never be completed
+        if spent_s > LONG_STEP_S:  # large events: a step that reaches its deadline would never be completed
             self._step_ids = max(search_index.LEAST_IDS, self._step_ids // 2)
         elif is_more:
             self._step_ids = min(search_index.STEP_IDS, self._step_ids * 2)

@@ -1,4 +1,4 @@
-"""The loop that every job runs in, and what a failed run of it leaves behind: a line in the log, and another try."""
+"""The loop that runs a job periodically, and the handling of a failed run: it is logged and tried again."""
 
 import asyncio
 import logging
@@ -14,21 +14,21 @@ logger: Final = logging.getLogger(__name__)
 
 
 class Job(Protocol):
-    """Work that is done again and again, on one connection that it is given or owns."""
+    """Periodic work on one connection."""
 
     @property
     def name(self) -> str:
-        """What it is called in the log."""
+        """Its name in the log."""
 
     def interval_s(self) -> float:
-        """How long to wait before the next run."""
+        """The time to wait before the next run."""
 
     async def run(self) -> None:
-        """Do the work once. It is never cancelled, and does not raise when the database is down."""
+        """Do the work once. It is never cancelled, and must not raise if the database is unavailable."""
 
 
 async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Do the work, wait, do it again, until `stop` is set."""
+    """Do the work and wait, repeatedly, until `stop` is set."""
     while not stop.is_set():
         await work()
         with suppress(TimeoutError):
@@ -37,7 +37,7 @@ async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[No
 
 @contextmanager
 def log_failures(job: str) -> Iterator[None]:
-    """Let a job be tried again later. The monitor reports a lost database; any other error is logged here."""
+    """Suppress database errors, so that the job is tried again. The monitor reports a lost database, this the rest."""
     try:
         yield
     except GONE:

@@ -1,4 +1,4 @@
-"""Keeps the database ready: schema, ids after a restore, partitions; and removes what has expired."""
+"""Keeps the database ready (schema, ids after a restore, partitions), and deletes expired rows."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ from brain_collector.storage.connection import GONE, Link, reason_of
 RETRY_INTERVAL_S: Final = 1.0
 """While the schema is missing, or the database cannot be reached."""
 RENUMBER_DEADLINE_S: Final = 1_800.0
-"""Two weeks of batches can be many, and are renumbered together."""
+"""Two weeks of batches may be many, and are renumbered in one transaction."""
 
 _DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
 
@@ -37,14 +37,14 @@ class Maintenance:
         return RETRY_INTERVAL_S if self._availability.schema_problem else self._settings.maintain_interval_s
 
     async def run(self) -> None:
-        """Take every step, in this order; note what keeps the collector from serving."""
+        """Take every step, in this order; note the problem that prevents serving, if there is one."""
         try:
             problem = await self._schema_problem()
             if problem is None:
                 await self._renumber_if_restored()
                 await self._make_partitions()
                 await self._expire_rejected_lines()
-                await self._index_what_is_left()
+                await self._index_some()
                 await self._forget_idempotency_keys()
         except _DATABASE_ERRORS as error:
             problem = f"the database could not be prepared ({reason_of(error)})"
@@ -72,8 +72,8 @@ class Maintenance:
         async with self._link.use() as connection:
             await rejected_lines.expire(connection, self._settings)
 
-    async def _index_what_is_left(self) -> None:
-        """Make a small step of the search index: a batch that is in no block is not forgotten."""
+    async def _index_some(self) -> None:
+        """Take a small step of the search index: the key of a batch that is not indexed is not deleted."""
         with log_failures("index"):
             async with self._link.use() as connection:
                 await search_index.step(connection, search_index.LEAST_IDS)

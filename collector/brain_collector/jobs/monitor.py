@@ -1,4 +1,4 @@
-"""Asks the database and the cache for a sign of life, and looks whether embedded engines were restarted."""
+"""Checks that the database and the cache respond, and notes restarts of embedded engines."""
 
 import time
 from typing import Final
@@ -16,15 +16,15 @@ _DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
 
 _WRITE: Final = "UPDATE jobs SET name = name WHERE name = 'monitor'"
 
-# 16 MiB, gone with the transaction: a small write still finds room on a full disk.
-_WRITE_MUCH: Final = """
+# 16 MiB, dropped with the transaction: a small write can still succeed on a full disk.
+_WRITE_16_MIB: Final = """
     UPDATE jobs SET name = name WHERE name = 'monitor';
     CREATE TEMP TABLE room ON COMMIT DROP AS SELECT repeat(md5(n::text), 60) FROM generate_series(1, 8192) AS n
 """
 
 
 class Monitor:
-    """The job `monitor`. A lost database is back when it takes writes, and has room for them."""
+    """The job `monitor`. A lost database counts as available again once a write of 16 MiB succeeds."""
 
     name: Final = "monitor"
 
@@ -38,7 +38,7 @@ class Monitor:
         return INTERVAL_S
 
     async def run(self) -> None:
-        """Ask, and note what responds."""
+        """Check database, cache and engines; note the outcome."""
         began_s = time.monotonic()
         was_up = self._availability.database == "up"
         try:
@@ -47,15 +47,15 @@ class Monitor:
         except _DATABASE_ERRORS as error:
             self._availability.database_down(reason_of(error), began_s)
         else:
-            if not was_up:  # a read that began before the database was lost does not bring it back
+            if not was_up:  # else it was a read, which may have begun before the database was lost
                 self._availability.database_up(began_s)
-        self._availability.cache_seen(await self._cache.check())
-        self._availability.engines_seen()
+        self._availability.note_cache(await self._cache.check())
+        self._availability.note_restarts()
 
 
 async def _write(connection: asyncpg.Connection) -> None:
-    """Write enough to show that there is room; write a little where temporary tables are not allowed."""
+    """Write enough to show that the disk has room, or one row if temporary tables are not allowed."""
     try:
-        await connection.execute(_WRITE_MUCH)
+        await connection.execute(_WRITE_16_MIB)
     except asyncpg.InsufficientPrivilegeError:
         await connection.execute(_WRITE)

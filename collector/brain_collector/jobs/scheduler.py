@@ -1,4 +1,4 @@
-"""Which jobs there are, how often each runs, and on which database connection."""
+"""The list of jobs, and the database connection that each uses."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,7 +20,7 @@ from brain_collector.storage.connection import Link
 
 
 class Scheduler:
-    """The jobs of one collector. Of each, one collector at a time does the work: it holds a row or a lock for it."""
+    """The jobs of one collector. Each job is done by one collector at a time, which locks a row or an advisory lock."""
 
     def __init__(self, settings: Settings, cache: Cache, availability: Availability, canary: Canary) -> None:
         shared = SharedLink(settings)
@@ -39,11 +39,11 @@ class Scheduler:
         )
 
     def loops(self, stop: asyncio.Event) -> dict[str, Awaitable[None]]:
-        """Return the loop of each job, by its name; each runs until `stop` is set."""
+        """Return the loop of each job by name; each runs until `stop` is set."""
         return {job.name: every(job.interval_s, job.run, stop) for job in self._jobs}
 
     def abort(self) -> None:
-        """Break off what is running: all of it is done again at the next start."""
+        """Abort running statements: the next start repeats their work."""
         for link in self._links:
             link.abort()
 

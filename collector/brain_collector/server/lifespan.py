@@ -1,6 +1,6 @@
-"""Opens what the collector works with, starts its tasks, and stops them in order. Nothing else starts any.
+"""The lifespan: opens connections, starts long-lived tasks and stops them in order. Nothing else starts such tasks.
 
-A task that dies takes the process down: uvicorn would go on serving without it.
+A task that dies stops the process: uvicorn alone would continue to serve without it.
 """
 
 import asyncio
@@ -36,29 +36,29 @@ logger: Final = logging.getLogger(__name__)
 
 
 class Engines(Protocol):
-    """The embedded engines, where there are any."""
+    """The embedded engines."""
 
     @property
     def states(self) -> list[EngineState]:
-        """The state of each."""
+        """The state of each engine."""
 
     async def watch(self) -> None:
-        """Restart what dies, until cancelled."""
+        """Restart engines that die, until cancelled."""
 
 
 @asynccontextmanager
 async def opened(
     settings: Settings, engines: Engines | None, keyring: Keyring, metrics: Metrics
 ) -> AsyncIterator[Resources]:
-    """Yield the open resources, every task running.
+    """Yield the open resources, with every task running.
 
-    What is opened or started later uses what was before it, so the exit stack ends all in reverse:
+    Each part uses those that were opened or started before it, so the exit stack ends them in reverse order:
 
     1. Connections are opened: cache, reads, jobs, rejected lines, API keys.
     2. The database is prepared once, and the API keys are read, before the first request.
     3. Tasks start: engines, jobs, tail, writers, and last own events, which are written by the writers.
     4. At the end the shutdown event is logged, own events and then the writers finish what is waiting, streams end,
-       jobs are broken off (the next start does them again), and connections are closed.
+       jobs are aborted (the next start repeats them), and connections are closed.
     """
     async with AsyncExitStack() as stack:
         resources, scheduler = _open(stack, settings, engines, keyring, metrics)
@@ -79,7 +79,7 @@ async def opened(
 def _open(
     stack: AsyncExitStack, settings: Settings, engines: Engines | None, keyring: Keyring, metrics: Metrics
 ) -> tuple[Resources, Scheduler]:
-    """Open everything that has a connection, which is made at its first use; the stack closes it."""
+    """Open everything that has a connection (they connect at their first use); the stack closes them."""
     redis_url = None if settings.redis_url == "none" else settings.redis_url
     cache = open_cache(redis_url, metrics, patience_s=settings.cache_deadline_s)
     stack.push_async_callback(cache.close)
@@ -89,7 +89,7 @@ def _open(
     availability = Availability(own_events, lambda: engines.states if engines else [])
     scheduler = Scheduler(settings, cache, availability, Canary(own_events, metrics))
     stack.push_async_callback(scheduler.close)
-    rejected_lines = RejectedLineWriter(settings, own_events.not_kept)
+    rejected_lines = RejectedLineWriter(settings, own_events.record_dropped_lines)
     stack.push_async_callback(rejected_lines.close)
     keys = KeyTable(settings, keyring)
     stack.push_async_callback(keys.close)
@@ -123,7 +123,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _start_loops(stack: AsyncExitStack, tasks: asyncio.TaskGroup, resources: Resources, scheduler: Scheduler) -> None:
-    """Start everything that runs again and again; the stack breaks it off."""
+    """Start every periodic task; the stack aborts them."""
     stop = asyncio.Event()
     keys, rejected_lines = resources.keys, resources.rejected_lines
     loops = {
@@ -156,10 +156,10 @@ async def _ended(tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def _critical(name: str, work: Awaitable[Any]) -> None:
-    """Run a task that the collector cannot do without."""
+    """Run a task without which the collector must not continue."""
     try:
         await work
     except Exception:
-        logger.critical("the task %r died; the collector stops", name, exc_info=True)
+        logger.critical("the task %r died; the collector shuts down", name, exc_info=True)
         signal.raise_signal(signal.SIGTERM)
         raise

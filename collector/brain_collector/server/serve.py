@@ -1,4 +1,4 @@
-"""Serves the collector: embedded engines first, if any, then one uvicorn, then everything down again in order."""
+"""Serve the collector: start embedded engines, if any, run uvicorn, then stop everything in order."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from brain_collector import logs
 from brain_collector.api import dashboard, health, manual
 from brain_collector.errors import SettingsError
 from brain_collector.http import websocket_protocol
-from brain_collector.http.connection_limit import ConnectionLimit, most_connections
+from brain_collector.http.connection_limit import ConnectionLimit, resolve_max_connections
 from brain_collector.http.protocol import HttpProtocol
 from brain_collector.http.scope import Stopping
 from brain_collector.metrics import Metrics
@@ -32,27 +32,27 @@ BACKLOG: Final = 2048
 
 
 def patience(settings: Settings) -> migrate.Patience:
-    """Return how a migration gets its locks."""
+    """Return how long a migration waits for its locks, and how often it retries."""
     return migrate.Patience(settings.migrate_lock_s, settings.migrate_attempts)
 
 
 def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` gets the URL once requests are answered.
+    """Serve until SIGTERM or SIGINT; call `on_ready` with the URL once requests are served.
 
     Raises:
-        SettingsError: the address cannot be served on.
+        SettingsError: the collector cannot listen on the address, or the settings are inconsistent.
     """
     logs.configure(settings.log_format, settings.log_level)
     refuse_to_be_open(settings)
-    most_connections(settings.max_connections)  # before engines are started
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the loop takes signals over
-    with _listening(settings) as listener, backed(settings) as found:
-        if found.embedded:
-            migrate.upgrade(found.settings.dsn, patience=patience(settings))
+    resolve_max_connections(settings.max_connections)  # an error here comes before engines are started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the event loop handles signals
+    with _listening(settings) as listener, backed(settings) as backend:
+        if backend.embedded:
+            migrate.upgrade(backend.settings.dsn, patience=patience(settings))
         stopping = Stopping()
-        config = configured(found.settings, found, stopping)
+        config = configured(backend.settings, backend, stopping)
         server = _Server(
-            config, stopping, settings.shutdown_delay_s, lambda: on_ready(_url(settings.host, listener), found)
+            config, stopping, settings.shutdown_delay_s, lambda: on_ready(_url(settings.host, listener), backend)
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.until_signal(listener))
@@ -65,22 +65,22 @@ def configured(
     page_directory: Path = dashboard.DIRECTORY,
     manual_directory: Path = manual.DIRECTORY,
 ) -> uvicorn.Config:
-    """Return how uvicorn is to serve the collector.
+    """Return the configuration of uvicorn.
 
     Raises:
-        SettingsError: there are to be more connections than the process may have, or anyone could come in.
+        SettingsError: the connection limit exceeds that of open files, or an API key should be required.
     """
     metrics = Metrics()
-    door = ConnectionLimit(most_connections(settings.max_connections), metrics)
-    open_paths = frozenset(operation.path for operation in health.OPERATIONS)
-    sockets = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
-    connection = partial(HttpProtocol, settings, door, open_paths, sockets)
+    limit = ConnectionLimit(resolve_max_connections(settings.max_connections), metrics)
+    probe_paths = frozenset(operation.path for operation in health.OPERATIONS)
+    websocket_paths = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
+    protocol = partial(HttpProtocol, settings, limit, probe_paths, websocket_paths)
     return uvicorn.Config(
         create_app(settings, metrics, engines, stopping, page_directory, manual_directory),
         host=settings.host,
         port=settings.port,
-        http=cast("type[asyncio.Protocol]", connection),  # it is only called
-        ws="none",  # `connection` has its own
+        http=cast("type[asyncio.Protocol]", protocol),  # uvicorn only calls it
+        ws="none",  # `HttpProtocol` upgrades connections itself
         ws_max_size=websocket_protocol.MAX_MESSAGE_BYTES,
         ws_ping_interval=settings.stream_heartbeat_s,
         ws_ping_timeout=settings.answer_deadline_s,
@@ -96,7 +96,7 @@ def configured(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it is ready and when it no longer is, and ends on a signal without passing it on."""
+    """A uvicorn server that reports readiness, and stops on a signal without raising it again."""
 
     def __init__(
         self, config: uvicorn.Config, stopping: Stopping, delay_s: float, on_ready: Callable[[], None]
@@ -113,7 +113,7 @@ class _Server(uvicorn.Server):
         await self.serve(sockets=[listener])
 
     def _stop(self, number: int) -> None:
-        """Be not ready at once, and stop after the delay; a second signal does not wait for it."""
+        """Become not ready now, and stop after the delay; a second signal skips the delay."""
         if self._stopping.begun or not self._delay_s:
             self.handle_exit(number, None)
         else:
@@ -123,24 +123,24 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         gc.collect()
-        gc.freeze()  # what lives as long as the process is not looked at again
+        gc.freeze()  # excludes the objects that live as long as the process from further collections
         gc.set_threshold(100_000, 50, 1000)
         self._on_ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # `until_signal` does
+        yield  # `until_signal` handles signals
 
 
 @contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    """Take the port before the engines start: one that is in use is found out at once."""
+    """Listen before the engines start, so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
-            f"cannot serve on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; "
+            f"cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; "
             "choose another address with --host and --port"
         ) from None
     with listener:
@@ -148,5 +148,5 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 def _url(host: str, listener: socket.socket) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{listener.getsockname()[1]}"
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{name}:{listener.getsockname()[1]}"

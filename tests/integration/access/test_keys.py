@@ -1,4 +1,4 @@
-"""API keys: which opens what, when one is needed, how soon a change holds, what is left of a key anywhere."""
+"""API keys: their scopes, when one is required, how soon a change takes effect, where traces of a key remain."""
 
 import asyncio
 import hashlib
@@ -75,7 +75,8 @@ async def test_a_key_opens_what_its_scope_says_and_nothing_else(
         if operation.scope and scope != operation.scope:
             assert outcome(answer) == (403, "forbidden")
             assert (
-                answer.json()["detail"] == f"this needs an API key with the scope {operation.scope}; yours has {scope}"
+                answer.json()["detail"]
+                == f"this request requires an API key with the scope {operation.scope}; this one has {scope}"
             )
 
 
@@ -134,7 +135,9 @@ async def test_scopes_add_up_and_are_listed_once(locked: httpx.AsyncClient) -> N
     url = created.headers["location"]
     assert (await locked.put(url, json={"message": "x"})).status_code == 200
     refused = await locked.get(url)
-    assert refused.json()["detail"] == "this needs an API key with the scope read; yours has ingest, write"
+    assert (
+        refused.json()["detail"] == "this request requires an API key with the scope read; this one has ingest, write"
+    )
 
 
 async def test_a_probe_shows_its_details_to_a_key_that_may_read(locked: httpx.AsyncClient) -> None:
@@ -150,7 +153,7 @@ async def test_a_probe_shows_its_details_to_a_key_that_may_read(locked: httpx.As
 async def test_the_answer_comes_before_a_byte_of_the_body(
     locked: httpx.AsyncClient, scope: str | None, status: int
 ) -> None:
-    key = (await made(locked, scope))["key"] if scope else keyring.draw().text
+    key = (await made(locked, scope))["key"] if scope else keyring.generate().text
     for path in ("/api/events", "/api/events/batch", "/api/keys"):
         reader, writer = await asyncio.open_connection(locked.base_url.host, locked.base_url.port)
         writer.write(
@@ -195,10 +198,10 @@ async def test_no_answer_lets_another_origin_in(settings: Settings, serve: Serve
 
 async def test_the_caller_is_named(settings: Settings) -> None:
     locked_settings = msgspec.structs.replace(settings, api_key=KEY)
-    ring, secret = Keyring(locked_settings), keyring.draw()
-    ring.table_read([Key(1, secret.prefix, secret.sha256, frozenset({"read"}), None)], ever_made=True)
+    ring, secret = Keyring(locked_settings), keyring.generate()
+    ring.load([Key(1, secret.prefix, secret.sha256, frozenset({"read"}), None)], ever_created=True)
     keyless = Keyring(settings)
-    keyless.table_read([], ever_made=False)
+    keyless.load([], ever_created=False)
 
     async def tell(scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse(caller_of(scope))(scope, receive, send)
@@ -310,14 +313,14 @@ async def test_the_last_use_is_written_once_a_minute(locked: httpx.AsyncClient, 
     assert none is None, idle
     await locked.get("/openapi.json", headers=bearer(used["key"]))
     ring = Keyring(settings)
-    ring.table_read([key := Key(1, "kaaaaaaa", keyring.draw().sha256, frozenset(), None)], ever_made=True)
+    ring.load([key := Key(1, "kaaaaaaa", keyring.generate().sha256, frozenset(), None)], ever_created=True)
     ring._used[key.id] = now = datetime.now(UTC)
-    assert ring.uses() == {1: now}
-    ring.uses_written(ring.uses())
+    assert ring.unwritten_uses() == {1: now}
+    ring.mark_written(ring.unwritten_uses())
     ring._used[key.id] = now + timedelta(seconds=59)
-    assert ring.uses() == {}
+    assert ring.unwritten_uses() == {}
     ring._used[key.id] = later = now + timedelta(seconds=60)
-    assert ring.uses() == {1: later}
+    assert ring.unwritten_uses() == {1: later}
     await made(locked, "read")  # another refresh has passed
     assert (await last_uses())[0] == first
 
@@ -415,8 +418,8 @@ async def test_the_text_of_a_key_is_in_one_answer_and_nowhere_else(
 
 def test_a_key_is_compared_in_constant_time_also_with_none(settings: Settings) -> None:
     ring = Keyring(msgspec.structs.replace(settings, api_key=KEY))
-    secret, stranger = keyring.draw(), keyring.draw()
-    ring.table_read([Key(1, secret.prefix, secret.sha256, frozenset({"read"}), None)], ever_made=True)
+    secret, stranger = keyring.generate(), keyring.generate()
+    ring.load([Key(1, secret.prefix, secret.sha256, frozenset({"read"}), None)], ever_created=True)
     compared = 0
 
     def count(_frame: Any, what: str, function: Any) -> None:
@@ -444,7 +447,7 @@ async def test_a_flood_of_wrong_keys_is_no_flood_of_queries(settings: Settings, 
 
     async with serve(settings, api_key=KEY, api_key_refresh_s=3600) as client:
         known = await made(client, "read")
-        texts = [keyring.draw().text for _ in range(300)] + [f"be_{known['prefix']}_{n:064x}" for n in range(300)]
+        texts = [keyring.generate().text for _ in range(300)] + [f"be_{known['prefix']}_{n:064x}" for n in range(300)]
         for text in texts:
             assert (await client.get("/openapi.json", headers=bearer(text))).status_code == 401
         await made(client, "read")  # its scans, and those before it, show a moment later
@@ -516,7 +519,7 @@ async def test_require_key_closes_a_collector_that_has_none_and_says_so(
         assert (await client.get("/livez", headers={"Host": "any.example"})).status_code == 200
 
     assert [record.message for record in caplog.records if record.name == "brain_collector.access.key_table"] == [
-        "keys are needed and there is none: set BRAIN_COLLECTOR_API_KEY, and make the first with it"
+        "API keys are required, and none exists: set BRAIN_COLLECTOR_API_KEY, and create the first one with it"
     ]
 
 
@@ -536,7 +539,7 @@ async def test_a_lost_database_closes_nothing_that_is_known_and_opens_nothing(se
         async with serve(settings, database_url=proxy.url, api_key=KEY, api_key_grace_s=6) as client:
             known = await made(client, "read")
             proxy.refuse()
-            unknown = bearer(keyring.draw().text)
+            unknown = bearer(keyring.generate().text)
 
             async def lost() -> bool:
                 return (await client.get("/openapi.json", headers=unknown)).status_code == 503
@@ -573,7 +576,7 @@ async def test_a_collector_that_starts_without_its_database_is_closed_until_it_h
     with proxied(settings.dsn) as proxy:
         proxy.refuse()
         async with serve(settings, database_url=proxy.url) as client:
-            for headers in ({}, bearer("any"), bearer(keyring.draw().text)):
+            for headers in ({}, bearer("any"), bearer(keyring.generate().text)):
                 answer = await client.get("/openapi.json", headers=headers)
 
                 assert outcome(answer) == (503, "unavailable")
@@ -610,7 +613,7 @@ async def test_it_is_not_ready_before_it_has_read_the_keys(settings: Settings, s
 
         await eventually(not_ready, "it is not ready")
         assert (await client.get("/readyz", headers=BOOTSTRAP)).json()["reasons"] == [
-            "the API keys could not be read yet"
+            "the API keys have not been read yet"
         ]
         await sql(settings.dsn, "ALTER TABLE elsewhere RENAME TO api_keys")
 
@@ -654,7 +657,7 @@ async def test_the_command_makes_lists_and_revokes_keys_from_the_first_on(engine
         admin = admin.strip()
         code, out, said = await run(url, "list")
         assert (code, out) == (4, "")
-        assert "there is no API key" in said
+        assert "the request has no API key" in said
         code, out, _ = await run(
             url, "create", "Büro", "--scope", "ingest", "--scope", "read", "--expires-in", "90d", "--json", key=admin
         )
@@ -683,11 +686,11 @@ async def client_status(url: str, key: str) -> int:
 
 async def test_what_the_command_cannot_do_is_one_line(locked: httpx.AsyncClient) -> None:
     url = str(locked.base_url)
-    whole = keyring.draw().text
+    whole = keyring.generate().text
     failures = {
         ("revoke", "nothing"): "there is no API key 'nothing'",
         ("revoke", whole): "there is no API key",
-        ("create", "a\nb", "--scope", "read"): "returned 422: name cannot be taken",
+        ("create", "a\nb", "--scope", "read"): "returned 422: name cannot be used",
     }
     for arguments, expected in failures.items():
         code, out, said = await run(url, *arguments, key=KEY)

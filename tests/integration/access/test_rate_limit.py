@@ -1,4 +1,4 @@
-"""Limits of what a caller may send: exact, shared by collectors, kept without Redis, and lossless for the SDK."""
+"""Rate limits: exact, shared by collectors, applied without Redis too, and lossless for the SDK."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ from tests.support.waiting import PATIENCE_S
 pytestmark = pytest.mark.anyio
 
 FIVE = {"max_events_per_s": 0.01, "burst_s": 500.0}
-"""Five at once; so slow that none comes back while a test runs."""
+"""A burst of five, and a rate so low that no token returns during a test."""
 NOWHERE = "redis://127.0.0.1:1"
 
 
@@ -66,7 +66,7 @@ async def test_what_is_over_the_limit_is_refused_and_told_when_to_come_again(
     assert batch.headers["RateLimit-Policy"] == '"events";q=5;w=500'
     for answer in refused:
         assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
-        assert answer.json()["detail"].startswith("this API key may send 0.01 events a second, and has sent more; ")
+        assert answer.json()["detail"].startswith("this API key exceeded its rate limit of 0.01 events a second; ")
         assert 0 < int(answer.headers["Retry-After"]) <= 100
         assert answer.headers["RateLimit-Policy"] == '"events";q=5;w=500'
         assert answer.headers["RateLimit"].startswith('"events";r=0;t=')

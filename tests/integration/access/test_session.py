@@ -1,4 +1,4 @@
-"""The session of a browser: a key in a cookie, and what another site's page can do with it: nothing."""
+"""Browser sessions: an API key in a cookie, of no use to the pages of other sites."""
 
 import base64
 from collections.abc import AsyncIterator

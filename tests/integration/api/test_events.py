@@ -1,4 +1,4 @@
-"""Single events over HTTP: every case of the original suite, keys, the cache, and text that Postgres refuses."""
+"""Single events over HTTP: every case of the original suite, idempotency, the cache, text that Postgres rejects."""
 
 import re
 from datetime import UTC, datetime, timedelta

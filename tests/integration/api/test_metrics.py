@@ -1,4 +1,4 @@
-"""Metrics: what is counted, under which labels, and that every one of the list is there."""
+"""Metrics: every metric of the list is served, counts what it should, and has the right labels."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The API against a model in memory: any calls in any order, with writers at once and a Redis that comes and goes.
+"""The API against a model in memory: any calls in any order, with concurrent writers and an unreliable Redis.
 
 Whatever was acknowledged shows in the next read, and nothing else does. MODEL_EXAMPLES and MODEL_SEED (printed) make
 the run longer, or the same again.

@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, and true of a running collector; the page that shows it."""
+"""The OpenAPI document: valid, complete, and true of a running collector."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ CHECKS = [
     openapi_checks.response_schema_conformance,
     openapi_checks.unsupported_method,
 ]
-"""Not among them, what needs more than one request or a key: that is in test_events and test_access."""
+"""Without the checks that need several requests or an API key: test_events and test_access have those."""
 
 
 def test_the_document_is_valid_openapi_3_1() -> None:
@@ -107,7 +107,7 @@ def without_security(operations: Iterable[Operation]) -> dict[str, Any]:
 
 
 FINITE = [operation for operation in OPERATIONS if not operation.path.endswith("/stream")]
-"""A stream has an end only if it is refused; test_stream looks at it."""
+"""Without the stream, which ends only if it is refused; test_stream tests it."""
 
 
 @pytest.mark.parametrize("operation", FINITE, ids=lambda operation: f"{operation.method} {operation.path}")

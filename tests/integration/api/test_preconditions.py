@@ -1,4 +1,4 @@
-"""ETags: the same event, the same tag; a reader who has it is told so; a change of another state is refused."""
+"""Conditional requests: equal events have equal ETags, a known one gets 304, a change of another state gets 412."""
 
 import asyncio
 from typing import Any

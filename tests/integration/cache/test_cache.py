@@ -1,4 +1,4 @@
-"""The cache, in the process and in a real Valkey that is flushed, killed, stopped and restored to an older state."""
+"""The cache, in the process and in a real Valkey that is flushed, killed, stopped, and restored to an older state."""
 
 import asyncio
 import contextlib

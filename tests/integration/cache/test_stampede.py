@@ -1,4 +1,4 @@
-"""A hundred who miss the same at once: one query, and after a write no answer from before it.
+"""A hundred simultaneous misses of one value: one query, and after a write no value from before it.
 
 Over HTTP with the cache in the process; test_cache holds the same of Redis, which here, with a hundred clients in the
 collector's loop, would at times be given up on.
@@ -25,7 +25,7 @@ BOUND_S = 120.0
 MARK = "no-event-has-this-type"
 TODAY = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 URL = f"/api/events?event_type=wanted&event_type={MARK}&from={TODAY}"
-"""Of the last day, which is one query."""
+"""Of the last day: one query."""
 
 
 class Gate:

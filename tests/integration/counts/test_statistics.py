@@ -341,7 +341,7 @@ async def test_what_is_not_counted_is_refused_and_what_is_counted_is_named(colle
         answer = await collector.get(f"/api/events/stats?{query}")
 
         assert (answer.status_code, answer.json()["code"]) == (422, "parameter_invalid")
-        assert "events are counted by type, severity and time" in answer.json()["detail"]
+        assert "counts can be filtered by type, severity and time only" in answer.json()["detail"]
         assert "event_type, from, severity, severity_min, to" in answer.json()["detail"]
 
 

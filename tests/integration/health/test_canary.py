@@ -1,4 +1,4 @@
-"""The canary: what was acknowledged is read back; a loss and a copy are reported, a deletion by a client is not."""
+"""The canary: acknowledged events are read back; a loss and a copy are reported, a deletion by a client is not."""
 
 from collections.abc import AsyncIterator
 from typing import Any

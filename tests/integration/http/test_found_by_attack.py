@@ -1,4 +1,4 @@
-"""Failures that were found by attack: Postgres that hangs, networks that break at the worst moment, greedy bodies.
+"""Failures found by attacking the collector: Postgres hangs, networks fail at the worst moment, bodies are huge.
 
 Each test bears the name of what went wrong. No time is asserted but by `asyncio.timeout`: it must not hang.
 """

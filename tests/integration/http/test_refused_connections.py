@@ -1,4 +1,4 @@
-"""What the door turns away: each counted under its reason, and each answer with an id."""
+"""Refused connections: each is counted by its reason, and each response has a request id."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Request ids: taken in when they are fit, made when not; on every answer, in errors, and in the log."""
+"""Request ids: the client's if it is safe to log, else a new one; in every response, in errors, and in the log."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Keys: stored once from two collectors, over restarts and hung transactions; forgotten in time, and then refused."""
+"""Idempotency keys: stored once by two collectors, over restarts and hung transactions; later forgotten and refused."""
 
 import asyncio
 from collections.abc import Callable, Iterator

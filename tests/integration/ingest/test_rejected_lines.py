@@ -1,4 +1,4 @@
-"""Refused lines: kept as they were sent, within bounds, for a while; shown page by page; purged."""
+"""Rejected lines: kept as they were sent, within limits; expired, listed page by page, purged."""
 
 import base64
 from datetime import UTC, datetime, timedelta

@@ -173,7 +173,7 @@ async def test_a_limit_or_offset_out_of_range_is_refused_with_the_range(collecto
         assert (pointer, "from 1 to 1000" in detail) == ("/limit", True)
     for text in ("-1", "10001", "x", "0" * 20 + "99999"):
         pointer, detail = await refusal(collector, urlencode({"offset": text}))
-        assert (pointer, "from 0 to 10000; further down, follow the Link header" in detail) == ("/offset", True)
+        assert (pointer, "from 0 to 10000; to go further, follow the Link header" in detail) == ("/offset", True)
 
 
 async def test_the_caps_are_settings(settings: Settings, serve: Serve) -> None:

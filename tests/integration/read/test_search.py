@@ -232,7 +232,7 @@ async def test_events_that_take_long_to_look_at_are_looked_at_few_at_a_time(
     settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "BUDGET_S", 2.0)
-    monkeypatch.setattr(search, "MOST_BUDGETS", 1e15)
+    monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
     async with serve(settings, read_deadline_s=3.0) as client:
         await store(client, 12, 70, late=2)
         await index(settings.dsn, 40, 10)

@@ -19,30 +19,35 @@ def a_budget(*, max_waiting_requests: int = 10, admission_wait_s: float = 5.0) -
 
 
 def staying() -> "asyncio.Future[None]":
-    """Return what a client that stays is known by."""
+    """Return the `disconnected` of a client that does not disconnect."""
     return asyncio.get_running_loop().create_future()
 
 
-async def begun(reservation: Reservation, n: int, left: "asyncio.Future[None] | None" = None) -> "asyncio.Task[None]":
-    """Return a request that asks for n bytes, after it has asked."""
-    task = asyncio.create_task(reservation.wait_for(n, left or staying()))
+async def begun(
+    reservation: Reservation, n: int, disconnected: "asyncio.Future[None] | None" = None
+) -> "asyncio.Task[None]":
+    """Return the task of a request that has begun to wait for n bytes."""
+    task = asyncio.create_task(reservation.wait_for(n, disconnected or staying()))
     await settled()
     return task
 
 
 async def settled() -> None:
-    """Let everything run that can."""
+    """Run every task that is ready."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_who_does_not_fit_waits_and_is_admitted_in_turn() -> None:
+async def test_a_request_that_does_not_fit_waits_and_is_admitted_in_turn() -> None:
     budget = a_budget()
     with budget.reserve() as first:
         await first.wait_for(80, staying())
         with budget.reserve() as big, budget.reserve() as small:
             big_one, small_one = await begun(big, 30), await begun(small, 10)
-            assert (big_one.done(), small_one.done()) == (False, False)  # it would fit, and does not overtake
+            assert (big_one.done(), small_one.done()) == (
+                False,
+                False,
+            )  # it would fit, but does not overtake
             assert (budget.reserved, budget.waiting) == (80, 2)
             first.resize(65)
             await settled()
@@ -54,7 +59,7 @@ async def test_who_does_not_fit_waits_and_is_admitted_in_turn() -> None:
     assert budget.reserved == 0
 
 
-async def test_one_alone_may_have_more_than_all() -> None:
+async def test_a_sole_request_may_exceed_the_budget() -> None:
     budget = a_budget()
     with budget.reserve() as only:
         await only.wait_for(1_000, staying())
@@ -62,7 +67,7 @@ async def test_one_alone_may_have_more_than_all() -> None:
         assert budget.reserved == 2_000
 
 
-async def test_who_has_waited_for_long_is_refused_and_the_next_has_its_turn() -> None:
+async def test_a_request_that_waited_too_long_is_refused_and_the_next_has_its_turn() -> None:
     budget = a_budget(admission_wait_s=0.05)
     with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
         await first.wait_for(80, staying())
@@ -74,7 +79,7 @@ async def test_who_has_waited_for_long_is_refused_and_the_next_has_its_turn() ->
         assert (second.held, third.held, budget.reserved) == (0, 20, 100)
 
 
-async def test_who_goes_away_gives_its_turn_to_the_next() -> None:
+async def test_a_cancelled_request_gives_its_turn_to_the_next() -> None:
     budget = a_budget()
     with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
         await first.wait_for(80, staying())
@@ -84,7 +89,7 @@ async def test_who_goes_away_gives_its_turn_to_the_next() -> None:
         assert (big_one.cancelled(), small_one.done(), budget.reserved) == (True, True, 100)
 
 
-async def test_who_goes_away_in_the_moment_of_its_admission_leaves_nothing_behind() -> None:
+async def test_a_request_that_is_cancelled_when_it_is_admitted_releases_its_bytes() -> None:
     budget = a_budget()
     with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
         await first.wait_for(100, staying())
@@ -96,22 +101,22 @@ async def test_who_goes_away_in_the_moment_of_its_admission_leaves_nothing_behin
     assert budget.reserved == 0
 
 
-async def test_a_client_that_left_gives_its_place_up_wherever_it_stood() -> None:
+async def test_a_client_that_disconnects_loses_its_place_wherever_it_is_in_the_queue() -> None:
     budget = a_budget(max_waiting_requests=3)
     with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third, budget.reserve() as fourth:
         await first.wait_for(100, staying())
-        lefts = [staying(), staying(), staying()]
+        disconnects = [staying(), staying(), staying()]
         waiting = [
-            await begun(reservation, 100, left)
-            for reservation, left in zip((second, third, fourth), lefts, strict=True)
+            await begun(reservation, 100, disconnected)
+            for reservation, disconnected in zip((second, third, fourth), disconnects, strict=True)
         ]
-        lefts[1].set_result(None)
+        disconnects[1].set_result(None)
         await settled()
         assert budget.waiting == 2
         with pytest.raises(ClientDisconnect):
             await waiting[1]
-        lefts[0].set_result(None)
-        first.resize(0)  # admits the second, whose client has left by then
+        disconnects[0].set_result(None)
+        first.resize(0)  # admits the second, whose client has disconnected by then
         await settled()
         with pytest.raises(ClientDisconnect):
             await waiting[0]
@@ -120,7 +125,7 @@ async def test_a_client_that_left_gives_its_place_up_wherever_it_stood() -> None
     assert budget.reserved == 0
 
 
-async def test_beyond_those_who_may_wait_the_refusal_is_held_back() -> None:
+async def test_beyond_the_maximum_of_waiting_requests_the_refusal_is_delayed() -> None:
     budget = a_budget(max_waiting_requests=1)
     with budget.reserve() as first, budget.reserve() as second, budget.reserve() as third:
         await first.wait_for(100, staying())
@@ -131,14 +136,14 @@ async def test_beyond_those_who_may_wait_the_refusal_is_held_back() -> None:
         waiting.cancel()
 
 
-async def test_who_holds_bytes_does_not_wait_for_more() -> None:
+async def test_a_request_that_holds_bytes_does_not_wait_for_more() -> None:
     budget = a_budget()
     with budget.reserve() as first, budget.reserve() as second:
         await first.wait_for(60, staying())
         await second.wait_for(30, staying())
         with pytest.raises(Unavailable) as refused:
             second.resize(41)
-        assert refused.value.answer_after_s == 5.0  # its bytes are given back by then
+        assert refused.value.answer_after_s == 5.0  # its bytes are released by then
         assert (second.held, budget.reserved) == (30, 90)
         second.resize(40)
         assert budget.reserved == 100

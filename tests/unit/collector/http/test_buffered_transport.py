@@ -1,4 +1,4 @@
-"""The outlet: everything arrives, in its order, whether something follows the head or not."""
+"""The buffered transport: everything arrives in order, whether or not a body follows the head."""
 
 import asyncio
 import socket
@@ -14,8 +14,8 @@ HEAD, BODY = b"HTTP/1.1 200 OK\r\n\r\n", b"{}"
 
 
 @asynccontextmanager
-async def outlet() -> AsyncIterator[tuple[BufferedTransport, asyncio.StreamReader]]:
-    """Yield an outlet, and where what is written to it arrives."""
+async def buffered() -> AsyncIterator[tuple[BufferedTransport, asyncio.StreamReader]]:
+    """Yield a buffered transport, and a reader at the other end of its connection."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
@@ -28,37 +28,37 @@ async def outlet() -> AsyncIterator[tuple[BufferedTransport, asyncio.StreamReade
         await writer.wait_closed()
 
 
-async def test_a_head_and_its_body_arrive_in_their_order() -> None:
-    async with outlet() as (out, reader):
+async def test_a_head_and_its_body_arrive_in_order() -> None:
+    async with buffered() as (transport, reader):
         for _ in range(2):
-            out.write(HEAD)
-            out.write(BODY)
+            transport.write(HEAD)
+            transport.write(BODY)
 
             assert await reader.readexactly(len(HEAD + BODY)) == HEAD + BODY
 
 
-async def test_a_head_arrives_though_nothing_follows_it() -> None:
-    async with outlet() as (out, reader):
-        out.write(HEAD)
+async def test_a_head_arrives_if_no_body_follows() -> None:
+    async with buffered() as (transport, reader):
+        transport.write(HEAD)
 
         assert await reader.readexactly(len(HEAD)) == HEAD
 
 
-async def test_parts_that_come_one_by_one_arrive_in_their_order() -> None:
-    async with outlet() as (out, reader):
+async def test_parts_that_are_written_one_by_one_arrive_in_order() -> None:
+    async with buffered() as (transport, reader):
         for number in range(100):
-            out.write(b"%d," % number)
+            transport.write(b"%d," % number)
             if number % 3 == 0:
                 await asyncio.sleep(0)
-        out.close()
+        transport.close()
 
         assert await reader.read() == b"".join(b"%d," % number for number in range(100))
 
 
-async def test_what_was_kept_arrives_before_the_end() -> None:
-    async with outlet() as (out, reader):
-        out.write(HEAD)
-        out.close()
+async def test_the_buffer_is_written_before_the_connection_is_closed() -> None:
+    async with buffered() as (transport, reader):
+        transport.write(HEAD)
+        transport.close()
 
         assert await reader.read() == HEAD
-        assert out.is_closing()
+        assert transport.is_closing()

@@ -4,57 +4,57 @@ from brain_collector.http.connection_limit import RESERVE, Admission, Connection
 from brain_collector.metrics import Metrics
 
 
-class Guest:
-    """A connection, as the door knows it."""
+class FakeConnection:
+    """A connection, as the limit knows it."""
 
     def __init__(self) -> None:
-        self.was_shed = False
+        self.is_aborted = False
 
-    def shed(self) -> None:
-        self.was_shed = True
-
-
-def test_the_one_who_has_waited_longest_makes_room() -> None:
-    door = ConnectionLimit(3, Metrics())
-    first, second, _third, fourth = guests = [Guest() for _ in range(4)]
-    for guest in guests[:3]:
-        assert door.enter(guest) is Admission.FREE
-    door.works(first)
-    door.waits(second)  # it had a request, and now waits anew
-
-    assert door.enter(fourth) is Admission.FREE
-    assert [guest.was_shed for guest in guests] == [False, False, True, False]
+    def abort(self) -> None:
+        self.is_aborted = True
 
 
-def test_where_all_work_the_reserve_is_asked_and_its_oldest_makes_room_before_anyone_is_sent_away() -> None:
-    door = ConnectionLimit(2, Metrics())
-    working = [Guest() for _ in range(2)]
-    for guest in working:
-        door.enter(guest)
-        door.works(guest)
-    asked = [Guest() for _ in range(RESERVE)]
-    assert {door.enter(guest) for guest in asked} == {Admission.CROWDED}
+def test_the_connection_that_has_been_idle_longest_makes_room() -> None:
+    limit = ConnectionLimit(3, Metrics())
+    first, second, _third, fourth = connections = [FakeConnection() for _ in range(4)]
+    for connection in connections[:3]:
+        assert limit.admit(connection) is Admission.FREE
+    limit.mark_active(first)
+    limit.mark_idle(second)  # it had a request, and is idle again
 
-    assert door.enter(Guest()) is Admission.CROWDED
-    assert [guest.was_shed for guest in asked] == [True] + [False] * (RESERVE - 1)
-    door.leave(asked[0])
-    newest = Guest()
-    for guest in asked[1:]:
-        door.works(guest)
-    assert door.enter(newest) is Admission.CROWDED  # the one who came before it is shed
-    door.works(newest)
-    assert door.enter(Guest()) is Admission.FULL
-    assert not any(guest.was_shed for guest in working)
+    assert limit.admit(fourth) is Admission.FREE
+    assert [connection.is_aborted for connection in connections] == [False, False, True, False]
 
 
-def test_who_leaves_leaves_a_place() -> None:
-    door = ConnectionLimit(1, Metrics())
-    first, second, third = Guest(), Guest(), Guest()
-    door.enter(first)
-    door.works(first)
-    assert door.enter(second) is Admission.CROWDED
-    door.leave(second)
-    door.leave(first)
+def test_if_all_are_active_the_oldest_idle_one_of_the_reserve_makes_room_before_any_is_refused() -> None:
+    limit = ConnectionLimit(2, Metrics())
+    active = [FakeConnection() for _ in range(2)]
+    for connection in active:
+        limit.admit(connection)
+        limit.mark_active(connection)
+    reserve = [FakeConnection() for _ in range(RESERVE)]
+    assert {limit.admit(connection) for connection in reserve} == {Admission.CROWDED}
 
-    assert door.enter(third) is Admission.FREE
-    assert door.inside == 1
+    assert limit.admit(FakeConnection()) is Admission.CROWDED
+    assert [connection.is_aborted for connection in reserve] == [True] + [False] * (RESERVE - 1)
+    limit.release(reserve[0])
+    newest = FakeConnection()
+    for connection in reserve[1:]:
+        limit.mark_active(connection)
+    assert limit.admit(newest) is Admission.CROWDED  # the one admitted before it is closed
+    limit.mark_active(newest)
+    assert limit.admit(FakeConnection()) is Admission.FULL
+    assert not any(connection.is_aborted for connection in active)
+
+
+def test_a_released_connection_makes_room() -> None:
+    limit = ConnectionLimit(1, Metrics())
+    first, second, third = FakeConnection(), FakeConnection(), FakeConnection()
+    limit.admit(first)
+    limit.mark_active(first)
+    assert limit.admit(second) is Admission.CROWDED
+    limit.release(second)
+    limit.release(first)
+
+    assert limit.admit(third) is Admission.FREE
+    assert limit.n_open == 1

@@ -168,7 +168,7 @@ def test_what_a_line_decodes_to_does_not_hang_on_the_other_lines(lines: list[byt
     decoded = decode_ndjson(b"\n".join(lines), LIMITS, NOW)
 
     assert decoded.received == len(lines)
-    assert decoded.places == list(alone)
+    assert decoded.indexes == list(alone)
     assert [error.index for error in decoded.errors] == [index for index in range(len(lines)) if index not in alone]
     together = columns(decoded.rows)
     assert [[[column[row]] for column in together] for row in range(len(alone))] == list(alone.values())
@@ -177,7 +177,7 @@ def test_what_a_line_decodes_to_does_not_hang_on_the_other_lines(lines: list[byt
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_bytes_at_all_lead_to_anything_but_rows_or_a_refusal(body: bytes) -> None:
     decoded = decode_ndjson(body, LIMITS, NOW)
-    assert len(decoded.places) + len(decoded.errors) == decoded.received
+    assert len(decoded.indexes) + len(decoded.errors) == decoded.received
     with pytest.raises(EventInvalid):
         decode_one(body, LIMITS, NOW)
     try:

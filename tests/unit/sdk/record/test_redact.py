@@ -96,7 +96,7 @@ HARMLESS = [
 
 def test_a_key_that_a_collector_makes_is_known_as_a_secret() -> None:
     for _ in range(100):
-        key = keyring.draw()
+        key = keyring.generate()
         assert scrub_text(f"is {key.text} known?", frozenset()) == f"is {SCRUBBED} known?"
         assert scrub_text(f"be_{key.prefix}", frozenset()) == f"be_{key.prefix}"
 

@@ -9,7 +9,8 @@ import pytest
 
 import brain_events
 from brain_events import Client, Config, Event, EventsHandler, EventsProcessor, bound, log_system_event
-from brain_events.testing import MemoryTransport, capture_events
+from brain_events._delivery import connector
+from brain_events.testing import MemoryTransport, capture_events, sending_off
 from brain_events.testing.faulty import FAULTS, FaultyCollector
 from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
@@ -206,3 +207,18 @@ def test_the_faulty_collector_runs_as_a_command() -> None:
         == "URL responds with 429 and Retry-After; press Ctrl-C to stop\n0 requests, 0 batches, 0 events stored\n"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_sending_off_replaces_the_connector_and_restores_it_also_when_nested() -> None:
+    before = connector.installed()
+    with sending_off():
+        outer = connector.installed()
+        with sending_off():
+            assert connector.installed() not in {before, outer}
+        assert connector.installed() is outer
+    assert connector.installed() is before
+
+
+def test_a_client_made_while_sending_is_off_has_no_outbox() -> None:
+    with sending_off(), Client(Config(url="http://127.0.0.1:8001", durable=True)) as client:
+        assert (client.config.spool_dir, client.config.durable) == (None, False)

@@ -1,0 +1,50 @@
+"""Paging: `limit` and `cursor` in, a Link header with the next page's cursor out."""
+
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+
+from brain_collector.api import parameters
+from brain_collector.api.operation import Parameter
+from brain_collector.query import cursor
+from brain_collector.settings import Settings
+
+DEFAULT_LIMIT: Final = 100
+
+LINK_HEADER: Final = {"Link": "The next page (`rel=next`), if there is one."}
+
+PAGE_PARAMETERS: Final = (
+    Parameter(name="limit", type=Annotated[int, Meta(ge=1)], description=f"Page size; {DEFAULT_LIMIT} by default."),
+    Parameter(
+        name="cursor",
+        type=str,
+        description="The position at which the previous page ended, taken from its Link header.",
+    ),
+)
+
+
+def page_limit(request: Request, settings: Settings) -> int:
+    """Return the page size."""
+    maximum = settings.max_list_limit
+    return parameters.whole_number(request, "limit", default=min(DEFAULT_LIMIT, maximum), minimum=1, maximum=maximum)
+
+
+def position_of(request: Request, filter: msgspec.Struct) -> cursor.Position | None:
+    """Return the position in the cursor, which must belong to the filter; None for the first page.
+
+    Raises:
+        ParameterInvalid, CursorMismatch: see `cursor.decode`.
+    """
+    token = request.query_params.get("cursor")
+    return cursor.decode(token, filter) if token else None
+
+
+def link_header(request: Request, token: str) -> dict[str, str]:
+    """Return the Link header for a cursor, or no header for an empty one. A relative URL is valid behind any proxy."""
+    if not token:
+        return {}
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]
+    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("cursor", token)])}>; rel="next"'}
