@@ -35,15 +35,15 @@ _UNBUILT: Final = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>brain-events: no page</title>
+<title>brain-events: no dashboard</title>
 <link rel="icon" href="data:,">
 </head>
 <body>
-<h1>This collector was installed without its page</h1>
+<h1>This collector was installed without its dashboard</h1>
 <p>Everything else works; <a href="openapi.json">openapi.json</a> describes the API.</p>
-<p>To have the page, in a checkout: <code>pip install -e .</code> without BRAIN_EVENTS_SKIP_DASHBOARD
-(or <code>npm ci &amp;&amp; npm run build</code> in <code>dashboard/</code>), and start the collector again.
-It was looked for in <code>{directory}</code>.</p>
+<p>To build the dashboard, run <code>pip install -e .</code> in a checkout, without BRAIN_EVENTS_SKIP_DASHBOARD
+(or <code>npm ci &amp;&amp; npm run build</code> in <code>dashboard/</code>), and restart the collector.
+It was not found in <code>{directory}</code>.</p>
 </body>
 </html>
 """

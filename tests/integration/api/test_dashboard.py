@@ -210,7 +210,7 @@ async def test_without_a_build_the_page_says_so(settings: Settings, serve: Serve
         answer = await client.get("/")
         assert answer.status_code == 503
         assert answer.headers["content-type"].startswith("text/html")
-        assert "installed without its page" in answer.text
+        assert "installed without its dashboard" in answer.text
         assert "npm run build" in answer.text
         assert '<a href="openapi.json">' in answer.text
         assert f"{tmp_path}/&lt;none&gt;" in answer.text

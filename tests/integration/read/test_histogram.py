@@ -22,6 +22,12 @@ STEPS = {"10s": 10, "7m": 420, "1h": 3_600, "5h": 18_000, "1d": 86_400, "3d": 3 
 OWN = {"source": "collector"}
 
 
+@pytest.fixture(autouse=True)
+def generous_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no result be partial because the machine is slow; the tests of partial results set their own budget."""
+    monkeypatch.setattr(histogram, "BUDGET_S", 60.0)
+
+
 def some_events(n: int, seed: int = 1) -> list[dict[str, Any]]:
     """Return events of a few days, many of them at the edges of hours and days."""
     dice = random.Random(seed)
