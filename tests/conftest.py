@@ -40,8 +40,9 @@ hypothesis_settings.load_profile("suite")
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_environment() -> None:
-    """A developer's own settings must not decide a test."""
-    for name in [name for name in os.environ if re.match(r"BRAIN_(EVENTS|COLLECTOR|CLI)_", name)]:
+    """A developer's own settings must not decide a test, nor those of a client of Postgres or the machine's proxy."""
+    ours = r"BRAIN_(EVENTS|COLLECTOR|CLI)_\w+|PG[A-Z]+|(http|all|HTTP|ALL)_(proxy|PROXY)"  # pip uses that of https
+    for name in [name for name in os.environ if re.fullmatch(ours, name)]:
         del os.environ[name]
 
 

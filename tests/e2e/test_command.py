@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -29,6 +30,13 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **environ},
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[CollectorProcess]:
+    """A collector for the tests that leave it as it is."""
+    with scratch_dir() as path, collector_process(path / "data") as found:
+        yield found
 
 
 def engine_pids(collector: CollectorProcess) -> list[int]:
@@ -76,21 +84,21 @@ def test_no_engine_survives_kill_9_and_the_next_start_recovers(collector: Collec
     assert collector.get(created.headers["Location"]) == created.json()
 
 
-def test_a_second_collector_on_the_same_data_is_told_what_to_do(collector: CollectorProcess) -> None:
-    second = run("serve", "--port", "0", "--data-dir", str(collector.data_dir))
+def test_a_second_collector_on_the_same_data_is_told_what_to_do(shared: CollectorProcess) -> None:
+    second = run("serve", "--port", "0", "--data-dir", str(shared.data_dir))
 
     assert second.returncode == 1
-    assert f"{collector.data_dir} is in use" in second.stderr
+    assert f"{shared.data_dir} is in use" in second.stderr
     assert "--data-dir" in second.stderr
 
 
-def test_a_taken_port_is_told_at_once(collector: CollectorProcess) -> None:
-    port = collector.url.rpartition(":")[2]
-    second = run("serve", "--port", port, "--data-dir", str(collector.data_dir) + "-other")
+def test_a_taken_port_is_told_at_once(shared: CollectorProcess) -> None:
+    port = shared.url.rpartition(":")[2]
+    second = run("serve", "--port", port, "--data-dir", str(shared.data_dir) + "-other")
 
     assert second.returncode == 1
-    assert f"cannot serve on 127.0.0.1:{port}" in second.stderr
-    assert not Path(str(collector.data_dir) + "-other").exists()
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
+    assert not Path(str(shared.data_dir) + "-other").exists()
 
 
 def test_a_public_address_without_a_key_is_refused() -> None:
@@ -100,14 +108,14 @@ def test_a_public_address_without_a_key_is_refused() -> None:
     assert "BRAIN_COLLECTOR_API_KEY" in refused.stderr
 
 
-def test_with_urls_given_nothing_embedded_is_imported_or_started(collector: CollectorProcess, tmp_path: Path) -> None:
+def test_with_urls_given_nothing_embedded_is_imported_or_started(shared: CollectorProcess, tmp_path: Path) -> None:
     """Python itself says what it imports, on stderr."""
     with (
         (tmp_path / "imports").open("w+") as imports,
         collector_process(
             Path("/nonexistent"),
             stderr=imports,
-            BRAIN_COLLECTOR_DATABASE_URL=collector.database_url,
+            BRAIN_COLLECTOR_DATABASE_URL=shared.database_url,
             BRAIN_COLLECTOR_REDIS_URL="none",
             PYTHONPROFILEIMPORTTIME="1",
         ) as second,
@@ -118,19 +126,17 @@ def test_with_urls_given_nothing_embedded_is_imported_or_started(collector: Coll
         imported = Path(imports.name).read_text()
 
     assert (health["engines"], children) == ([], "")
-    assert {event["source"] for event in listed} == {"collector"}
+    assert "collector" in {event["source"] for event in listed}
     assert "brain_collector.server.serve" in imported
     assert "brain_collector.embedded" not in imported
 
 
-def test_send_stores_one_event_and_prints_it(collector: CollectorProcess) -> None:
-    sent = run(
-        "send", "deployment", "info", "1.4.2 is live", "--details", '{"version": "1.4.2"}', "--url", collector.url
-    )
+def test_send_stores_one_event_and_prints_it(shared: CollectorProcess) -> None:
+    sent = run("send", "deployment", "info", "1.4.2 is live", "--details", '{"version": "1.4.2"}', "--url", shared.url)
 
     assert (sent.returncode, sent.stderr) == (0, "")
     printed = json.loads(sent.stdout)
-    assert printed == collector.get(f"/api/events/{printed['id']}")
+    assert printed == shared.get(f"/api/events/{printed['id']}")
     assert printed["details"] == {"version": "1.4.2"}
 
 
@@ -139,11 +145,11 @@ def test_send_stores_one_event_and_prints_it(collector: CollectorProcess) -> Non
     [
         (["deployment", "loud", "m"], "'loud' is not one of"),
         (["deployment", "info", "m", "--details", "[1]"], "must be a JSON object"),
-        (["x" * 51, "info", "m"], "event_type is 51 characters, at most 50"),
+        (["x" * 51, "info", "m"], "event_type has 51 characters, the maximum is 50"),
     ],
 )
-def test_send_says_what_is_wrong(collector: CollectorProcess, arguments: list[str], said: str) -> None:
-    sent = run("send", *arguments, "--url", collector.url)
+def test_send_says_what_is_wrong(shared: CollectorProcess, arguments: list[str], said: str) -> None:
+    sent = run("send", *arguments, "--url", shared.url)
 
     assert sent.returncode != 0
     assert said in sent.stderr

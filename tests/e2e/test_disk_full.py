@@ -151,7 +151,7 @@ def test_a_postgres_that_ends_on_a_full_disk_waits_for_room_and_comes_back(small
         sender.sends_until(accepted=True)
 
         assert (status, refused) == (503, [False] * 3)
-        assert "make room on it" in reasons
+        assert "PostgreSQL needs 32 MiB; delete files from it" in reasons
         assert set(sender.refusals) == {503}
         assert stored_once(collector, sender)
         assert Path(stderr.name).read_text().count("is not restarted yet") == 1

@@ -15,14 +15,15 @@ import msgspec
 import pytest
 
 from brain_events import Stats
+from brain_events.config import DEFAULT_MAX_BUFFER_BYTES
 from tests.e2e.test_durable_kills import HEIR
 from tests.support.process import CollectorProcess
 from tests.support.waiting import wait_until
 
-OUTAGE_S = float(os.environ.get("BRAIN_TEST_OUTAGE_S", "60"))
-PILE = 1_200_000
+OUTAGE_S = float(os.environ.get("BRAIN_TEST_OUTAGE_S", "30"))
+PILE = int(20_000 * OUTAGE_S)
 FEW = 20_000
-MEMORY_BYTES = 16 * 1024 * 1024
+MEMORY_BYTES = DEFAULT_MAX_BUFFER_BYTES + 16 * 1024 * 1024  # what a disk has not taken yet, and the batch under way
 
 APPLICATION = """
 import sys, time, brain_events, msgspec
@@ -90,7 +91,7 @@ def killed_again_and_again(collector: CollectorProcess) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.timeout(OUTAGE_S + 300)
+@pytest.mark.timeout(OUTAGE_S + 900)
 def test_an_outage_fills_the_disk_and_not_the_memory_and_ends_with_every_row(
     collector: CollectorProcess, tmp_path: Path
 ) -> None:

@@ -14,11 +14,12 @@ import httpx
 
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import event, ndjson, own_events, sql
+from tests.support.effort import times
 from tests.support.engines import SuiteEngines
 from tests.support.process import CollectorProcess, collector_process
 from tests.support.waiting import PATIENCE_S, wait_until
 
-ROUNDS = 3
+ROUNDS = times(2)
 CLIENTS = 8
 TRIES = 3
 """One on the collector that goes, one on the other; the third is for a kept connection that went with the first."""
@@ -109,7 +110,10 @@ def test_two_collectors_that_are_rolled_under_load_fail_no_request_and_store_eac
     engines: SuiteEngines, database_url: str
 ) -> None:
     with ExitStack() as stack:
-        collectors = [external(stack, engines, database_url, BRAIN_COLLECTOR_SHUTDOWN_DELAY_S="0.3") for _ in range(2)]
+        collectors = [
+            external(stack, engines, database_url, BRAIN_COLLECTOR_SHUTDOWN_DELAY_S="0.3", BRAIN_COLLECTOR_DRAIN_S="60")
+            for _ in range(2)
+        ]
         load = Load([collector.url for collector in collectors])
         with load.running():
             for _ in range(ROUNDS):
@@ -145,5 +149,5 @@ def test_a_collector_that_is_told_to_stop_serves_on_unready_and_sends_clients_aw
         assert (before.status_code, before.headers.get("Connection")) == (200, None)
         assert [answer.status_code for answer in answers] == [503, 201, 200]
         assert [answer.headers["Connection"] for answer in answers] == ["close"] * 3
-        assert answers[0].json()["reasons"] == ["the collector is stopping"]
+        assert answers[0].json()["reasons"] == ["the collector is shutting down"]
         assert collector.stop() == 0, "a second signal does not wait for the delay"

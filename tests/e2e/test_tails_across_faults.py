@@ -1,6 +1,6 @@
 """The live tail of real processes: cuts, kills, the end of a collector, and clients that do not keep up.
 
-BRAIN_TEST_TAIL_S=30 makes the first of them longer, BRAIN_TEST_TAIL_BATCHES=60 the last.
+BRAIN_TEST_TAIL_S=30 makes the first of them longer.
 """
 
 import base64
@@ -19,6 +19,7 @@ import pytest
 
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import Process, collector_process, event, ndjson
+from tests.support.effort import times
 from tests.support.follower import Kind, following
 from tests.support.process import CollectorProcess
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -136,7 +137,7 @@ def test_what_was_acknowledged_before_a_collector_is_stopped_reaches_every_open_
 
 TAILS = 100
 FILTERS = 10
-BATCHES = int(os.environ.get("BRAIN_TEST_TAIL_BATCHES", "20"))
+BATCHES = times(20)
 EVENTS = 1_000
 MESSAGE = "x" * 1_000
 BATCH_MIB = EVENTS * (len(MESSAGE) + 200) / 2**20

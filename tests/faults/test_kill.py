@@ -14,7 +14,7 @@ from tests.support.load import Load, loaded
 from tests.support.process import CollectorProcess
 from tests.support.waiting import wait_until
 
-ROUNDS = int(os.environ.get("BRAIN_TEST_FAULT_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("BRAIN_TEST_FAULT_ROUNDS", "4"))
 
 
 def kill_collector(collector: CollectorProcess) -> None:

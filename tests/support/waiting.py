@@ -22,6 +22,7 @@ DEADLINES: dict[str, Any] = {
     "head_deadline_s": 60.0,
     "body_deadline_s": 60.0,
     "body_stall_s": 60.0,
+    "answer_deadline_s": 600.0,
 }
 """Settings of the collectors under test: a busy machine is not a fault. A test of a deadline sets that deadline.
 

@@ -13,14 +13,13 @@ from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unavailable
 from brain_collector.http.scope import Caller
 from brain_collector.schema import ApiKey, KeyCreate
 from brain_collector.settings import Settings
-from brain_collector.storage.connection import GONE, Link, reason_of
+from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
 
 DEADLINE_S: Final = 3.0
 RETRY_INTERVAL_S: Final = 0.5
 
 logger: Final = logging.getLogger(__name__)
 
-_DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
 
 # Keys that expired recently are included, so that their error says so; revoked ones count as unknown.
 _LIVE: Final = """
@@ -87,7 +86,7 @@ class KeyTable:
                 if uses := self._keyring.unwritten_uses():
                     await connection.execute(_WRITE_USES, list(uses), list(uses.values()))
                     self._keyring.mark_written(uses)
-        except _DATABASE_ERRORS:
+        except DATABASE_ERRORS:
             self._keyring.mark_table_unavailable()
         if self._keyring.has_no_valid_key and not self._has_warned:
             self._has_warned = True
@@ -158,7 +157,7 @@ class KeyTable:
         try:
             async with self._lock, self._link.use() as connection:
                 yield connection
-        except _DATABASE_ERRORS as error:
+        except DATABASE_ERRORS as error:
             reason = f"the database is not available ({reason_of(error)})"
             raise Unavailable(reason, retry_after_s=self._settings.retry_after_s) from error
 

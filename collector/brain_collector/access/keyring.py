@@ -23,7 +23,7 @@ from brain_collector.settings import Settings
 
 SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
 USE_INTERVAL: Final = timedelta(minutes=1)
-"""How often the last use of a key is written at most."""
+"""Minimum interval between two writes of the last use of a key."""
 
 _TEXT: Final = re.compile(r"be_([a-z][a-z0-9]{7})_[0-9a-f]{64}", re.ASCII)
 _NO_KEY: Final = secrets.token_bytes(32)

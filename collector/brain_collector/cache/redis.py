@@ -52,9 +52,7 @@ class RedisCache:
             redis_connect_func=self._identify_server,
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
-        self._connections = asyncio.Semaphore(
-            MAX_CONNECTIONS
-        )  # waiting for a connection does not count towards the deadline
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # waiting for one is outside the deadline
         self._namespace = namespace
         self._metrics = metrics
         self._retry_interval_s = retry_interval_s

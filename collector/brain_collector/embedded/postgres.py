@@ -173,7 +173,7 @@ def _disk_full(cluster: Path) -> str | None:
         return None
     return (
         f"the disk of {cluster} has {free // 2**20} MiB free, but PostgreSQL needs {MIN_FREE_BYTES // 2**20} MiB; "
-        "free space on it"
+        "delete files from it, or enlarge it"
     )
 
 

@@ -104,9 +104,7 @@ class Availability:
                 self._own_events.log("engine_restarted", "error", message, engine=engine.name, restarts=engine.restarts)
 
     def _database(self, state: State, began_s: float, **details: Any) -> None:
-        if (
-            began_s >= self._since_s["database"]
-        ):  # an operation that began before the last change says nothing about the present
+        if began_s >= self._since_s["database"]:  # an earlier one says nothing about the present state
             self._set("database", state, **details)
 
     def _set(self, part: str, state: State, **details: Any) -> None:

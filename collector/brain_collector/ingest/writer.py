@@ -167,9 +167,7 @@ class Writer:
             except _CONFLICTS:
                 self._metrics.add(RETRIES, "conflict")
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
-            except (
-                asyncpg.CheckViolationError
-            ):  # its day has no partition: they are made in advance, unless all collectors were stopped
+            except asyncpg.CheckViolationError:  # no partition for its day: all collectors were stopped for long
                 self._metrics.add(RETRIES, "partition")
                 async with link.use() as connection:
                     await partitions.ensure(connection, self._settings)

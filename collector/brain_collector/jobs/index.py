@@ -39,7 +39,7 @@ class Index:
                 is_more = await search_index.step(connection, self._step_ids)
         spent_s = time.monotonic() - began_s
         if spent_s > LONG_STEP_S:  # large events: a step that reaches its deadline would never be completed
-            self._step_ids = max(search_index.LEAST_IDS, self._step_ids // 2)
+            self._step_ids = max(search_index.MIN_IDS, self._step_ids // 2)
         elif is_more:
             self._step_ids = min(search_index.STEP_IDS, self._step_ids * 2)
         self._rest_s = spent_s if is_more else INTERVAL_S

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-import asyncpg
-
 from brain_collector.health.availability import Availability
 from brain_collector.ingest import rejected_lines
 from brain_collector.jobs import idempotency_keys
@@ -11,14 +9,12 @@ from brain_collector.jobs.loop import log_failures
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate, partitions, renumber, search_index
-from brain_collector.storage.connection import GONE, Link, reason_of
+from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
 
 RETRY_INTERVAL_S: Final = 1.0
 """While the schema is missing, or the database cannot be reached."""
 RENUMBER_DEADLINE_S: Final = 1_800.0
 """Two weeks of batches may be many, and are renumbered in one transaction."""
-
-_DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
 
 
 class Maintenance:
@@ -46,7 +42,7 @@ class Maintenance:
                 await self._expire_rejected_lines()
                 await self._index_some()
                 await self._forget_idempotency_keys()
-        except _DATABASE_ERRORS as error:
+        except DATABASE_ERRORS as error:
             problem = f"the database could not be prepared ({reason_of(error)})"
         self._availability.schema_problem = problem
 
@@ -76,7 +72,7 @@ class Maintenance:
         """Take a small step of the search index: the key of a batch that is not indexed is not deleted."""
         with log_failures("index"):
             async with self._link.use() as connection:
-                await search_index.step(connection, search_index.LEAST_IDS)
+                await search_index.step(connection, search_index.MIN_IDS)
 
     async def _forget_idempotency_keys(self) -> None:
         is_more = True

@@ -7,12 +7,11 @@ import asyncpg
 
 from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
-from brain_collector.storage.connection import GONE, Link, reason_of
+from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
 
 INTERVAL_S: Final = 1.0
 DEADLINE_S: Final = 3.0
 
-_DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
 
 _WRITE: Final = "UPDATE jobs SET name = name WHERE name = 'monitor'"
 
@@ -44,7 +43,7 @@ class Monitor:
         try:
             async with self._link.use() as connection:
                 await (connection.execute("SELECT 1") if was_up else _write(connection))
-        except _DATABASE_ERRORS as error:
+        except DATABASE_ERRORS as error:
             self._availability.database_down(reason_of(error), began_s)
         else:
             if not was_up:  # else it was a read, which may have begun before the database was lost

@@ -15,7 +15,7 @@ from brain_collector.storage.id_ranges import IdRange, cut, joined
 BLOCK_IDS: Final = 256
 STEP_IDS: Final = 2_048
 """Approximate number of events of one step, and of events that may wait unindexed: searches scan these."""
-LEAST_IDS: Final = 16
+MIN_IDS: Final = 16
 GAP_IDS: Final = 16
 SPAN: Final = timedelta(hours=1)
 

@@ -41,7 +41,7 @@ class Tail:
         self._closing = False
 
     @property
-    def listeners(self) -> int:
+    def subscribers(self) -> int:
         """The number of subscribers."""
         return len(self._new) + sum(map(len, self._subscribers.values()))
 
@@ -51,7 +51,7 @@ class Tail:
         Raises:
             Unavailable: the maximum is reached.
         """
-        if self.listeners >= self._settings.max_streams:
+        if self.subscribers >= self._settings.max_streams:
             after_s = self._settings.retry_after_s
             raise Unavailable(
                 f"the maximum of {self._settings.max_streams} open streams is reached "
@@ -60,8 +60,8 @@ class Tail:
             )
 
     @contextmanager
-    def listening(self, filter: Filter) -> Iterator[Subscriber]:
-        """Yield a subscriber, which gets everything that is committed after its `place`."""
+    def subscribing(self, filter: Filter) -> Iterator[Subscriber]:
+        """Yield a subscriber, which gets everything that is committed after its `position`."""
         subscriber = Subscriber(filter, self._settings.max_stream_bytes)
         self._new.append(subscriber)
         self._called.set()
@@ -78,7 +78,7 @@ class Tail:
     async def missed(self, filter: Filter, after: Arrival, until: Arrival) -> AsyncIterator[Frame]:
         """Yield the events between two positions."""
         while (frame := await self._missed(filter, after, until)) is not None:
-            after = frame.place
+            after = frame.position
             yield frame
 
     async def _missed(self, filter: Filter, after: Arrival, until: Arrival) -> Frame | None:
@@ -108,7 +108,7 @@ class Tail:
                 return
             if frame is None:
                 return
-            after = frame.place
+            after = frame.position
             yield frame
 
     async def _settled(self, filter: Filter, after: Arrival, until: Arrival) -> Frame | None:
@@ -129,7 +129,7 @@ class Tail:
         """Read while there are subscribers, until `close`."""
         position: Arrival | None = None
         while not self._closing:
-            if not self.listeners:
+            if not self.subscribers:
                 position = None
                 self._called.clear()
                 await self._called.wait()
@@ -145,7 +145,7 @@ class Tail:
         for subscriber in self._new:
             self._subscribers.setdefault(subscriber.filter, set()).add(subscriber)
             subscriber.seen = position
-            subscriber.place.set_result(position)
+            subscriber.position.set_result(position)
         self._new.clear()
         arrived = await commit_order.pieces(self._store, position)
         if not arrived:
@@ -171,7 +171,7 @@ class Tail:
     def _pass_on(self, frames: dict[Filter, Frame], span: Span) -> None:
         for filter, frame in frames.items():
             for subscriber in self._subscribers.get(filter, ()):
-                subscriber.seen = frame.place
+                subscriber.seen = frame.position
                 if frame.parts:
                     subscriber.put(frame, span)
 

@@ -20,17 +20,17 @@ _encode: Final = msgspec.json.encode
 class Part(NamedTuple):
     """A JSON array of events, and the position of the last one."""
 
-    place: Arrival
+    position: Arrival
     events: bytes
 
 
 class Frame(NamedTuple):
-    """One item of a queue: events in parts, or a gap; `place` is the position up to which it is complete.
+    """One item of a queue: events in parts, or a gap; `position` is the position up to which it is complete.
 
     Parts are small because a connection copies what it sends. Subscribers with the same filter share the bytes.
     """
 
-    place: Arrival
+    position: Arrival
     parts: tuple[Part, ...] = ()
     gap: Span | None = None
 
@@ -41,11 +41,11 @@ class Frame(NamedTuple):
 
 
 class Subscriber:
-    """A subscriber and its queue. `place` is the position from which on it gets events, once that is known."""
+    """A subscriber and its queue. `position` is the position from which on it gets events, once that is known."""
 
     def __init__(self, filter: Filter, max_bytes: int) -> None:
         self.filter = filter
-        self.place: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
+        self.position: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
         self.seen = Arrival(0, 0)
         """The position up to which all matching events were put into the queue."""
         self.ended = False
@@ -59,7 +59,7 @@ class Subscriber:
     @property
     def reached(self) -> Arrival:
         """The position up to which the subscriber has taken everything."""
-        return (self._taken or self.place.result()) if self._frames else self.seen
+        return (self._taken or self.position.result()) if self._frames else self.seen
 
     def put(self, frame: Frame, span: Span) -> None:
         """Add a frame. If the queue becomes too large, one gap replaces it; `span` is the frame's share of a gap."""
@@ -68,7 +68,7 @@ class Subscriber:
         if len(self._frames) > 1 and (frame.gap is not None or self._bytes > self._max_bytes):
             gap = sum((span for _, span in self._frames), start=Span(0, None, None))
             self._frames.clear()
-            self._frames.append((Frame(frame.place, gap=gap), gap))
+            self._frames.append((Frame(frame.position, gap=gap), gap))
             self._bytes = 0
         self._ready.set()
 
@@ -88,7 +88,7 @@ class Subscriber:
             return None
         frame, _ = self._frames.popleft()
         self._bytes -= frame.n_bytes
-        self._taken = frame.place
+        self._taken = frame.position
         return frame
 
 

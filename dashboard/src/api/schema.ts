@@ -13,13 +13,13 @@ export interface paths {
         };
         /**
          * List events
-         * @description Newest first. Follow the Link header (`rel=next`) for the next page. Events can be narrowed by their details, too: `details.user.id=42` wants the value at a path of keys and array indexes, as text, to be 42. With `q`, each event has `matches`, and a page can be short, even empty, although there is a next one: the time of a search is bounded.
+         * @description Newest first. Follow the Link header (`rel=next`) for the next page. Parameters that begin with `details.` filter by the details: `details.user.id=42` matches events whose value at that path of keys and array indexes is 42, compared as text. With `q`, each event has `matches`. The time of a search is limited: a page with `q` may be short, or even empty, although there is a next page.
          */
         get: operations["get_api_events"];
         put?: never;
         /**
          * Store one event
-         * @description Answered when the event is committed.
+         * @description The response is sent when the event is committed.
          */
         post: operations["post_api_events"];
         delete?: never;
@@ -38,8 +38,8 @@ export interface paths {
         /** Get one event */
         get: operations["get_api_events_id"];
         /**
-         * Change one event
-         * @description Partial: fields that are not sent stay as they are.
+         * Update one event
+         * @description Partial: absent fields are left unchanged.
          */
         put: operations["put_api_events_id"];
         post?: never;
@@ -61,7 +61,7 @@ export interface paths {
         put?: never;
         /**
          * Store a batch of events
-         * @description One event a line (NDJSON) or a JSON array, gzip or not. Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are listed in the response.
+         * @description One event per line (NDJSON) or a JSON array, optionally compressed with gzip. Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are listed in the response.
          */
         post: operations["post_api_events_batch"];
         delete?: never;
@@ -79,7 +79,7 @@ export interface paths {
         };
         /**
          * Count events
-         * @description Exact, by severity and by type; all of them, or those of some types, severities, and times.
+         * @description Exact counts by severity and by type: of all events, or of some types, severities and times.
          */
         get: operations["get_api_events_stats"];
         put?: never;
@@ -99,7 +99,7 @@ export interface paths {
         };
         /**
          * Count events over time
-         * @description The last 24 hours, unless told. Buckets begin at multiples of the step since 1970, in UTC. Hours and days of types and severities come from the kept counts; of all else the events are counted, newest first, for as long as the time lasts: `partial` says that it ended, at `counted_from`.
+         * @description By default, of the last 24 hours. Buckets begin at multiples of the step since 1970, in UTC. With a step of whole hours, a filter of types, severities and times only, and `by` other than `source`, the counts are read from kept counts and are complete. Otherwise the events are counted, newest first, within a time limit; if it is reached, `partial` is true, and only events from `counted_from` on are counted.
          */
         get: operations["get_api_events_histogram"];
         put?: never;
@@ -119,7 +119,7 @@ export interface paths {
         };
         /**
          * Count events by value
-         * @description The most frequent types, severities and sources of the last 24 hours, unless told; counted as the histogram is.
+         * @description The most frequent types, severities and sources, by default of the last 24 hours. Events are counted in the same way as for the histogram.
          */
         get: operations["get_api_events_facets"];
         put?: never;
@@ -139,7 +139,7 @@ export interface paths {
         };
         /**
          * Export events
-         * @description Newest first, streamed; with gzip, if Accept-Encoding has it. If there are as many as `limit`, there may be more: go on with `after`. An export that breaks is a connection that breaks, never a clean end. In CSV, a cell that a spreadsheet would take for a formula begins with an apostrophe.
+         * @description Newest first, streamed, and compressed if Accept-Encoding allows gzip. If the response has `limit` events, there may be more: resume with `after`. If an export fails after its beginning, the connection is closed without the end of the response. In CSV, a cell that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
          */
         get: operations["get_api_events_export"];
         put?: never;
@@ -158,8 +158,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow events as they arrive
-         * @description Server-sent events that never end. `events` holds an array of events, in the order in which they were committed. `gap` tells that events are left out because they were too many (`arrived`, whether the filter wants them or not): list those `from` `since` `to` `until`. `ready` is the first, `heartbeat` says that there was nothing. Every message has an `id`: sent as `Last-Event-ID`, to any collector, the stream goes on after it, with nothing left out or sent twice. It ends when its key is revoked or expires. Details narrow it as they do a list.
+         * Follow new events (server-sent events)
+         * @description An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, in the order in which they were committed. `gap` means that events were left out because there were too many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. `heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as `Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. The stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list.
          */
         get: operations["get_api_events_stream"];
         put?: never;
@@ -178,8 +178,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow events as they arrive, over a WebSocket
-         * @description The messages of `/api/events/stream`, each a text frame: `{"event", "id", "data"}`, without data `null`. OpenAPI cannot describe what comes after the upgrade. Whom a page of another origin sends is refused. What the client sends is dropped; a large message ends it (1009). When the collector is to stop, it closes with 1012: come again, with the last `id`; with 1008 when its key was revoked or has expired.
+         * Follow new events (WebSocket)
+         * @description The messages of `/api/events/stream`, each in a text frame: `{"event", "id", "data"}`, where `data` may be `null`. OpenAPI cannot describe the messages after the upgrade. Connections from another origin are refused. Messages from the client are ignored; a large one closes the connection (1009). The collector closes it with 1012 when it shuts down (reconnect with the last `id`), and with 1008 if the API key is revoked or expires.
          */
         get: operations["get_api_events_ws"];
         put?: never;
@@ -198,15 +198,15 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List refused lines
+         * List rejected lines
          * @description Newest first, as they were sent. Follow the Link header (`rel=next`) for the next page.
          */
         get: operations["get_api_rejections"];
         put?: never;
         post?: never;
         /**
-         * Purge refused lines
-         * @description All of them, or those that the parameters name.
+         * Purge rejected lines
+         * @description Deletes the rejected lines that match the parameters; without parameters, all of them.
          */
         delete: operations["delete_api_rejections"];
         options?: never;
@@ -222,8 +222,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What is up
-         * @description Without the key, only the status.
+         * State of the collector and its parts
+         * @description Without read access, the response has the status only.
          */
         get: operations["get_health"];
         put?: never;
@@ -241,7 +241,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the database answers */
+        /** Whether the database responds */
         get: operations["get_health_db"];
         put?: never;
         post?: never;
@@ -258,7 +258,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the process is alive */
+        /** Liveness probe */
         get: operations["get_livez"];
         put?: never;
         post?: never;
@@ -276,8 +276,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether this collector should get traffic
-         * @description Without the key, no reasons.
+         * Readiness probe: whether this collector should receive traffic
+         * @description Without read access, the response has no reasons.
          */
         get: operations["get_readyz"];
         put?: never;
@@ -296,14 +296,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the API keys
-         * @description Oldest first, revoked and expired ones too.
+         * List API keys
+         * @description Oldest first, including revoked and expired ones.
          */
         get: operations["get_api_keys"];
         put?: never;
         /**
-         * Make an API key
-         * @description The answer holds the key's text, which is shown this once; only its hash is stored.
+         * Create an API key
+         * @description The response has the secret, which is shown only once: the collector stores its hash.
          */
         post: operations["post_api_keys"];
         delete?: never;
@@ -324,7 +324,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke an API key
-         * @description Every collector refuses it within 5 s.
+         * @description Every collector refuses the API key within 5 s.
          */
         delete: operations["delete_api_keys_id"];
         options?: never;
@@ -340,19 +340,19 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Tell who asks
-         * @description `needs_key`: the request has no key that is good, and one is needed.
+         * Get the caller and its scopes
+         * @description `needs_key` is true if an API key is required and the request has no valid one.
          */
         get: operations["get_api_session"];
         put?: never;
         /**
-         * Begin a browser's session
-         * @description The answer puts the key into a cookie, which is heeded like a Bearer key: for GET, and for other methods if Origin is the collector's resources. Where no key is needed, no cookie is set.
+         * Start a browser session
+         * @description The response sets a cookie with the API key, which is then accepted like a Bearer token: for GET, and for other methods if Origin is the collector's own. If no API key is required, no cookie is set.
          */
         post: operations["post_api_session"];
         /**
-         * End a browser's session
-         * @description Takes the cookie away; the key stays good.
+         * End a browser session
+         * @description Deletes the cookie; the API key remains valid.
          */
         delete: operations["delete_api_session"];
         options?: never;
@@ -368,8 +368,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Metrics for Prometheus
-         * @description They are listed in the manual: /manual/reference/metrics.html.
+         * Metrics in the Prometheus text format
+         * @description The manual lists the metrics: /manual/reference/metrics.html.
          */
         get: operations["get_metrics"];
         put?: never;
@@ -738,27 +738,27 @@ export interface operations {
     get_api_events: {
         parameters: {
             query?: {
-                /** @description Only events of this type; repeat it for several. */
+                /** @description Only events of this type; repeat the parameter for several types. */
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
-                /** @description Only events from this moment on (RFC 3339). */
+                /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
-                /** @description Only events before this moment (RFC 3339). */
+                /** @description Only events before this time (RFC 3339). */
                 to?: string;
                 /** @description Only events of this source. */
                 source?: string;
-                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
-                /** @description Only events of these ids, with commas between. */
+                /** @description Only events with these ids, separated by commas. */
                 id?: string;
+                /** @description Number of events to skip; for more than a few pages, use the cursor. */
+                offset?: number;
                 /** @description Page size; 100 by default. */
                 limit?: number;
-                /** @description Events to skip; the cursor is better. */
-                offset?: number;
-                /** @description Where the page before ended: take it from its Link header. */
+                /** @description The position at which the previous page ended, taken from its Link header. */
                 cursor?: string;
             };
             header?: never;
@@ -770,7 +770,7 @@ export interface operations {
             /** @description A page. */
             200: {
                 headers: {
-                    /** @description The next page, if any. */
+                    /** @description The next page (`rel=next`), if there is one. */
                     Link?: string;
                     [name: string]: unknown;
                 };
@@ -817,7 +817,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -831,7 +831,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: a repeated key stores nothing and gets the first answer. Best a UUIDv7: it tells its age, so that one that may have been forgotten is refused (`batch_too_old`), not stored twice. */
+                /** @description Makes the request safe to retry: a request with a known idempotency key stores nothing and gets the first response. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is refused (`batch_too_old`) instead of stored twice. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -843,14 +843,14 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Stored. */
+            /** @description The event is stored. */
             201: {
                 headers: {
-                    /** @description Where the event is. */
+                    /** @description The path of the event. */
                     Location?: string;
-                    /** @description How much may come in which time, if there is a limit (draft-ietf-httpapi-ratelimit-headers). */
+                    /** @description The limits and their time windows, if there are any (draft-ietf-httpapi-ratelimit-headers). */
                     "RateLimit-Policy"?: string;
-                    /** @description How much of it is left. */
+                    /** @description How much of each limit is left. */
                     RateLimit?: string;
                     [name: string]: unknown;
                 };
@@ -924,7 +924,7 @@ export interface operations {
             /** @description Too Many Requests */
             429: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -935,7 +935,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -949,7 +949,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Answer 304 if the event is still the one of this ETag. */
+                /** @description Respond with 304 if the event still has this ETag. */
                 "If-None-Match"?: string;
             };
             path: {
@@ -963,7 +963,7 @@ export interface operations {
             /** @description The event. */
             200: {
                 headers: {
-                    /** @description Changes when the event changes. */
+                    /** @description The entity tag, which changes whenever the event changes. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -971,10 +971,10 @@ export interface operations {
                     "application/json": components["schemas"]["Event"];
                 };
             };
-            /** @description The event is still the one of If-None-Match. */
+            /** @description The event matches If-None-Match. */
             304: {
                 headers: {
-                    /** @description Changes when the event changes. */
+                    /** @description The entity tag, which changes whenever the event changes. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -1028,7 +1028,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1042,7 +1042,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Go on only if the event is still the one of this ETag. */
+                /** @description Proceed only if the event still has this ETag; otherwise 412. */
                 "If-Match"?: string;
             };
             path: {
@@ -1057,7 +1057,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The event as it is now. */
+            /** @description The updated event. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1150,7 +1150,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1164,7 +1164,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Go on only if the event is still the one of this ETag. */
+                /** @description Proceed only if the event still has this ETag; otherwise 412. */
                 "If-Match"?: string;
             };
             path: {
@@ -1175,7 +1175,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Deleted. */
+            /** @description The event is deleted. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -1239,7 +1239,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1253,7 +1253,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to send again: a repeated key stores nothing and gets the first answer. Best a UUIDv7: it tells its age, so that one that may have been forgotten is refused (`batch_too_old`), not stored twice. */
+                /** @description Makes the request safe to retry: a request with a known idempotency key stores nothing and gets the first response. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is refused (`batch_too_old`) instead of stored twice. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -1266,12 +1266,12 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What became of the batch. */
+            /** @description How many events were stored, and the errors of the rejected ones. */
             200: {
                 headers: {
-                    /** @description How much may come in which time, if there is a limit (draft-ietf-httpapi-ratelimit-headers). */
+                    /** @description The limits and their time windows, if there are any (draft-ietf-httpapi-ratelimit-headers). */
                     "RateLimit-Policy"?: string;
-                    /** @description How much of it is left. */
+                    /** @description How much of each limit is left. */
                     RateLimit?: string;
                     [name: string]: unknown;
                 };
@@ -1345,7 +1345,7 @@ export interface operations {
             /** @description Too Many Requests */
             429: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1356,7 +1356,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1369,15 +1369,15 @@ export interface operations {
     get_api_events_stats: {
         parameters: {
             query?: {
-                /** @description Only events of this type; repeat it for several. */
+                /** @description Only events of this type; repeat the parameter for several types. */
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
-                /** @description Only events from this moment on (RFC 3339). */
+                /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
-                /** @description Only events before this moment (RFC 3339). */
+                /** @description Only events before this time (RFC 3339). */
                 to?: string;
             };
             header?: never;
@@ -1434,7 +1434,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1447,7 +1447,7 @@ export interface operations {
     get_api_events_histogram: {
         parameters: {
             query?: {
-                /** @description Only events of this type; repeat it for several. */
+                /** @description Only events of this type; repeat the parameter for several types. */
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
@@ -1455,17 +1455,17 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
-                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
-                /** @description Only events from this moment on (RFC 3339). */
+                /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
-                /** @description Only events before this moment (RFC 3339). */
+                /** @description Only events before this time (RFC 3339). */
                 to?: string;
-                /** @description Length of a bucket, as 30s, 5m, 1h, 1d; `auto`, the default, makes 120 at most. */
+                /** @description Length of a bucket, such as 30s, 5m, 1h or 1d. `auto`, the default, results in at most 120 buckets. */
                 step?: string;
-                /** @description What each bucket is split by: `severity`, unless told. */
+                /** @description The field that splits each bucket into series; `severity` by default. */
                 by?: "event_type" | "none" | "severity" | "source";
-                /** @description Maximum number of values counted separately (10 by default); others are added up. */
+                /** @description Maximum number of series, 10 by default; the other values are added up. */
                 by_limit?: number;
             };
             header?: never;
@@ -1522,7 +1522,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1535,7 +1535,7 @@ export interface operations {
     get_api_events_facets: {
         parameters: {
             query?: {
-                /** @description Only events of this type; repeat it for several. */
+                /** @description Only events of this type; repeat the parameter for several types. */
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
@@ -1543,13 +1543,13 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
-                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
-                /** @description Only events from this moment on (RFC 3339). */
+                /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
-                /** @description Only events before this moment (RFC 3339). */
+                /** @description Only events before this time (RFC 3339). */
                 to?: string;
-                /** @description Most values of each field, 10 unless told; the others are added up. */
+                /** @description Maximum number of values per field, 10 by default; the other values are added up. */
                 limit?: number;
             };
             header?: never;
@@ -1558,7 +1558,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The values. */
+            /** @description The most frequent values. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1606,7 +1606,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1619,7 +1619,7 @@ export interface operations {
     get_api_events_export: {
         parameters: {
             query?: {
-                /** @description Only events of this type; repeat it for several. */
+                /** @description Only events of this type; repeat the parameter for several types. */
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
@@ -1627,17 +1627,17 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
-                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
-                /** @description Only events from this moment on (RFC 3339). */
+                /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
-                /** @description Only events before this moment (RFC 3339). */
+                /** @description Only events before this time (RFC 3339). */
                 to?: string;
-                /** @description `ndjson`, unless told: an event a line. */
+                /** @description `ndjson` (the default): one event per line; `json`: an array; `csv`. */
                 format?: "csv" | "json" | "ndjson";
-                /** @description Most events; as many as may be, unless told. */
+                /** @description Maximum number of events; by default, the largest value that the collector allows. */
                 limit?: number;
-                /** @description Go on behind this event: the `timestamp` and the `id` of the last one that you have, as `2026-01-02T23:45:12.5Z~17`. */
+                /** @description Resume after this event: the `timestamp` and the `id` of the last event that you received, for example `2026-01-02T23:45:12.5Z~17`. */
                 after?: string;
             };
             header?: never;
@@ -1649,7 +1649,7 @@ export interface operations {
             /** @description The events. */
             200: {
                 headers: {
-                    /** @description A file name. */
+                    /** @description A name for the file. */
                     "Content-Disposition"?: string;
                     [name: string]: unknown;
                 };
@@ -1698,7 +1698,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1711,7 +1711,7 @@ export interface operations {
     get_api_events_stream: {
         parameters: {
             query?: {
-                /** @description Only events of this type; repeat it for several. */
+                /** @description Only events of this type; repeat the parameter for several types. */
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
@@ -1719,11 +1719,11 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
-                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
             };
             header?: {
-                /** @description Where a stream before ended; without it, the stream begins now. */
+                /** @description The position at which an earlier stream ended; by default, the stream begins now. */
                 "Last-Event-ID"?: string;
             };
             path?: never;
@@ -1779,7 +1779,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1792,7 +1792,7 @@ export interface operations {
     get_api_events_ws: {
         parameters: {
             query?: {
-                /** @description Only events of this type; repeat it for several. */
+                /** @description Only events of this type; repeat the parameter for several types. */
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
@@ -1800,9 +1800,9 @@ export interface operations {
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
-                /** @description Only events that have these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. A word is letters and digits, in any case. */
+                /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
-                /** @description The position at which an earlier stream ended; without it, the stream begins now. */
+                /** @description The position at which an earlier stream ended; by default, the stream begins now. */
                 last_event_id?: string;
             };
             header?: never;
@@ -1811,7 +1811,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The upgrade. */
+            /** @description The connection is upgraded. */
             101: {
                 headers: {
                     [name: string]: unknown;
@@ -1866,7 +1866,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1879,15 +1879,15 @@ export interface operations {
     get_api_rejections: {
         parameters: {
             query?: {
-                /** @description Only lines refused with this code. */
+                /** @description Only lines rejected with this code. */
                 code?: string;
-                /** @description Only lines received from this moment on (RFC 3339). */
+                /** @description Only lines received at or after this time (RFC 3339). */
                 from?: string;
-                /** @description Only lines received before this moment (RFC 3339). */
+                /** @description Only lines received before this time (RFC 3339). */
                 to?: string;
                 /** @description Page size; 100 by default. */
                 limit?: number;
-                /** @description Where the page before ended: take it from its Link header. */
+                /** @description The position at which the previous page ended, taken from its Link header. */
                 cursor?: string;
             };
             header?: never;
@@ -1899,7 +1899,7 @@ export interface operations {
             /** @description A page. */
             200: {
                 headers: {
-                    /** @description The next page, if any. */
+                    /** @description The next page (`rel=next`), if there is one. */
                     Link?: string;
                     [name: string]: unknown;
                 };
@@ -1946,7 +1946,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -1959,9 +1959,9 @@ export interface operations {
     delete_api_rejections: {
         parameters: {
             query?: {
-                /** @description Only lines refused with this code. */
+                /** @description Only lines rejected with this code. */
                 code?: string;
-                /** @description Only lines received before this moment (RFC 3339). */
+                /** @description Only lines received before this time (RFC 3339). */
                 before?: string;
             };
             header?: never;
@@ -1970,7 +1970,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description They are gone. */
+            /** @description The lines are deleted. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2018,7 +2018,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2037,7 +2037,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The collector runs. */
+            /** @description The collector is running. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2066,7 +2066,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It does. */
+            /** @description The database responds. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2084,7 +2084,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description It does not. */
+            /** @description The database does not respond. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2104,7 +2104,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is. */
+            /** @description The process is alive. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2133,7 +2133,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It should. */
+            /** @description The collector is ready. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2151,7 +2151,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description It should not, for the reasons given. */
+            /** @description The collector is not ready; `reasons` says why. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2171,7 +2171,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The keys. */
+            /** @description The API keys. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2219,7 +2219,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2242,7 +2242,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Made. */
+            /** @description The API key is created. */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -2326,7 +2326,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2341,14 +2341,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The key's id. */
+                /** @description The id of the API key. */
                 id: number;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Revoked, now or before. */
+            /** @description The API key is revoked, by this request or an earlier one. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2403,7 +2403,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2422,7 +2422,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Who asks, and what it may do. */
+            /** @description The caller and its scopes. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2452,7 +2452,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2475,7 +2475,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The key is good. */
+            /** @description The API key is valid. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2550,7 +2550,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };
@@ -2569,7 +2569,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description There is no cookie any more. */
+            /** @description The cookie is deleted. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2614,7 +2614,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The text format. */
+            /** @description The metrics. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2653,7 +2653,7 @@ export interface operations {
             /** @description Service Unavailable */
             503: {
                 headers: {
-                    /** @description Seconds to wait. */
+                    /** @description Seconds to wait before the next attempt. */
                     "Retry-After"?: number;
                     [name: string]: unknown;
                 };

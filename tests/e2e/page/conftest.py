@@ -12,14 +12,14 @@ from tests.support.page import made, post
 from tests.support.process import CollectorProcess, collector_process
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of this file."""
+    """One browser for all tests of this folder: none after them, since it has a loop running in the main thread."""
     with running_browser() as found:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def seeded(browser: Browser) -> Iterator[CollectorProcess]:
     """A collector that has the events of a day; nobody sends it more."""
     with scratch_dir() as path, collector_process(path / "data") as found:

@@ -49,7 +49,7 @@ async def test_only_the_probes_are_open_without_a_key(locked: httpx.AsyncClient)
         challenge = answer.headers["www-authenticate"]
         assert challenge.startswith('Bearer realm="brain-events"')
         assert (", Basic realm=" in challenge) == ((method, path) in PAGES)  # elsewhere it would interrupt the page
-        assert "there is no API key" in answer.json()["detail"]
+        assert "the request has no API key" in answer.json()["detail"]
     assert [(await locked.get(path)).status_code for path in PROBES] == [200] * 4
 
 
@@ -146,7 +146,7 @@ async def test_without_the_key_the_probes_show_only_the_status(settings: Setting
         "/health": {"status": "degraded"},
         "/health/db": {"status": "down", "latency_ms": None},
     }
-    assert shown_to_owner["/readyz"]["reasons"] == ["the database does not answer"]
+    assert shown_to_owner["/readyz"]["reasons"] == ["the database does not respond"]
     assert set(shown_to_owner["/health"]) == {"status", "version", "database", "cache", "engines"}
 
 

@@ -75,7 +75,8 @@ async def test_a_key_opens_what_its_scope_says_and_nothing_else(
         if operation.scope and scope != operation.scope:
             assert outcome(answer) == (403, "forbidden")
             assert (
-                answer.json()["detail"] == f"this needs an API key with the scope {operation.scope}; yours has {scope}"
+                answer.json()["detail"]
+                == f"this request requires an API key with the scope {operation.scope}; this one has {scope}"
             )
 
 
@@ -134,7 +135,9 @@ async def test_scopes_add_up_and_are_listed_once(locked: httpx.AsyncClient) -> N
     url = created.headers["location"]
     assert (await locked.put(url, json={"message": "x"})).status_code == 200
     refused = await locked.get(url)
-    assert refused.json()["detail"] == "this needs an API key with the scope read; yours has ingest, write"
+    assert (
+        refused.json()["detail"] == "this request requires an API key with the scope read; this one has ingest, write"
+    )
 
 
 async def test_a_probe_shows_its_details_to_a_key_that_may_read(locked: httpx.AsyncClient) -> None:
@@ -516,7 +519,7 @@ async def test_require_key_closes_a_collector_that_has_none_and_says_so(
         assert (await client.get("/livez", headers={"Host": "any.example"})).status_code == 200
 
     assert [record.message for record in caplog.records if record.name == "brain_collector.access.key_table"] == [
-        "keys are needed and there is none: set BRAIN_COLLECTOR_API_KEY, and make the first with it"
+        "API keys are required, and none exists: set BRAIN_COLLECTOR_API_KEY, and create the first one with it"
     ]
 
 
@@ -610,7 +613,7 @@ async def test_it_is_not_ready_before_it_has_read_the_keys(settings: Settings, s
 
         await eventually(not_ready, "it is not ready")
         assert (await client.get("/readyz", headers=BOOTSTRAP)).json()["reasons"] == [
-            "the API keys could not be read yet"
+            "the API keys have not been read yet"
         ]
         await sql(settings.dsn, "ALTER TABLE elsewhere RENAME TO api_keys")
 
@@ -654,7 +657,7 @@ async def test_the_command_makes_lists_and_revokes_keys_from_the_first_on(engine
         admin = admin.strip()
         code, out, said = await run(url, "list")
         assert (code, out) == (4, "")
-        assert "there is no API key" in said
+        assert "the request has no API key" in said
         code, out, _ = await run(
             url, "create", "Büro", "--scope", "ingest", "--scope", "read", "--expires-in", "90d", "--json", key=admin
         )
@@ -687,7 +690,7 @@ async def test_what_the_command_cannot_do_is_one_line(locked: httpx.AsyncClient)
     failures = {
         ("revoke", "nothing"): "there is no API key 'nothing'",
         ("revoke", whole): "there is no API key",
-        ("create", "a\nb", "--scope", "read"): "returned 422: name cannot be taken",
+        ("create", "a\nb", "--scope", "read"): "returned 422: name cannot be used",
     }
     for arguments, expected in failures.items():
         code, out, said = await run(url, *arguments, key=KEY)

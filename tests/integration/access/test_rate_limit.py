@@ -66,7 +66,7 @@ async def test_what_is_over_the_limit_is_refused_and_told_when_to_come_again(
     assert batch.headers["RateLimit-Policy"] == '"events";q=5;w=500'
     for answer in refused:
         assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
-        assert answer.json()["detail"].startswith("this API key may send 0.01 events a second, and has sent more; ")
+        assert answer.json()["detail"].startswith("this API key exceeded its rate limit of 0.01 events a second; ")
         assert 0 < int(answer.headers["Retry-After"]) <= 100
         assert answer.headers["RateLimit-Policy"] == '"events";q=5;w=500'
         assert answer.headers["RateLimit"].startswith('"events";r=0;t=')

@@ -24,6 +24,7 @@ from brain_collector.server.app import OPERATIONS, create_app
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.support.collector import collector_process, event, ndjson, new_database
+from tests.support.effort import times
 from tests.support.engines import SuiteEngines
 from tests.support.waiting import PATIENCE_S
 
@@ -126,7 +127,7 @@ def test_whatever_is_asked_the_answer_is_as_described(url: str, operation: Opera
 
         @given(case=st.one_of(*(described.as_strategy(generation_mode=mode) for mode in modes)))
         @hypothesis_settings(
-            max_examples=50,
+            max_examples=times(25),
             deadline=None,
             derandomize=True,
             database=None,

@@ -20,6 +20,7 @@ from brain_collector.cache.memory import ENTRY_BYTES
 from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
 from brain_collector.metrics import Metrics
+from tests.support.effort import times
 from tests.support.engines import scratch_dir
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -306,7 +307,7 @@ STEPS = ("write a", "write b", "read a", "read b", "flush", "cut connections", "
 
 
 @given(steps=st.lists(st.sampled_from(STEPS), max_size=25))
-@settings(max_examples=60)
+@settings(max_examples=times(40))
 def test_two_collectors_on_one_redis_never_read_what_a_write_has_replaced(server: Server, steps: list[str]) -> None:
     async def run() -> None:
         truth, collectors = Truth(), {"a": connect(server), "b": connect(server)}

@@ -485,7 +485,7 @@ async def test_when_every_connection_works_probes_are_answered_and_others_told_t
         for _ in range(2 * RESERVE):
             refused = await newcomer.get("/api/events")
             assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
-            assert "10 connections are being served" in refused.json()["detail"]
+            assert "the connection limit (10, BRAIN_COLLECTOR_MAX_CONNECTIONS) is reached" in refused.json()["detail"]
             assert refused.headers["Retry-After"] == "1"
             assert {name: refused.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
             probe = await newcomer.get("/livez")
@@ -520,11 +520,12 @@ def test_the_number_of_connections_follows_from_the_limit_of_open_files() -> Non
     with few_files(1_024):
         assert resolve_max_connections(0) == 1_024 - OTHER_FILES - RESERVE
         assert resolve_max_connections(500) == 500
-        with pytest.raises(SettingsError, match=r"MAX_CONNECTIONS is 1,000, but .* 1,024 files open, 864 of them"):
+        expected = r"MAX_CONNECTIONS is 1,000, but .* 1,024 files, which allows 864 connections"
+        with pytest.raises(SettingsError, match=expected):
             resolve_max_connections(1_000)
 
 
-async def test_a_door_that_is_full_says_so_in_the_log_and_does_not_go_on_about_it(
+async def test_a_reached_connection_limit_is_logged_once_a_minute(
     settings: Settings, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve(settings, max_connections=5) as client, crowd(client, 50, b""):

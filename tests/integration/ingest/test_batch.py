@@ -144,7 +144,7 @@ async def test_bad_lines_are_named_by_place_and_the_good_are_stored(
         (4, "severity_unknown"),
         (5, "not_an_object"),
     ]
-    assert found["errors"][1]["detail"] == "event_type is 71 characters, at most 50"
+    assert found["errors"][1]["detail"] == "event_type has 71 characters, the maximum is 50"
     assert await sql(settings.dsn, STORED) == [("0",), ("3",), ("\ufffd",)]
 
 

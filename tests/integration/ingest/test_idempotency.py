@@ -105,7 +105,7 @@ async def test_a_key_of_the_year_1970_is_too_old(collector: httpx.AsyncClient) -
 
     assert outcome(answer) == (422, "batch_too_old")
     assert "1970-01-01T00:00:00+00:00" in answer.json()["detail"]
-    assert "the clock of the machine that sends is behind" in answer.json()["detail"]
+    assert "the clock of the sending machine is behind" in answer.json()["detail"]
 
 
 @given(

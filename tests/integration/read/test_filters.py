@@ -126,7 +126,7 @@ async def test_a_details_filter_that_cannot_be_meant_is_refused(collector: httpx
         "details.a\0": "NUL",
         "details": "to, details.<path>",
         "detail.a": "to, details.<path>",
-        ".".join(["details", *"x" * 33]): "33 keys deep; details are at most 32",
+        ".".join(["details", *"x" * 33]): "33 levels, the maximum is 32",
     }
     for name, why in cases.items():
         _, detail = await refusal(collector, urlencode({name: "1"}))
@@ -140,10 +140,10 @@ async def test_the_number_and_the_depth_of_filters_are_settings(settings: Settin
         taken = "details.a=1&details.b.c.d=2&event_type=a&event_type=b&id=1,2"
         assert (await client.get(f"/api/events?{taken}")).status_code == 200
         refused = {
-            "details.a=1&details.b=2&details.c=3": "3 times, at most 2",
-            "details.a.b.c.d=1": "4 keys deep; details are at most 3",
-            "event_type=a&event_type=b&event_type=c": "3 values, at most 2",
-            "id=1,2,3": "3 values, at most 2; ask in several requests",
+            "details.a=1&details.b=2&details.c=3": "3 filters, the maximum is 2",
+            "details.a.b.c.d=1": "4 levels, the maximum is 3",
+            "event_type=a&event_type=b&event_type=c": "3 values, the maximum is 2",
+            "id=1,2,3": "3 values, the maximum is 2; send several requests",
         }
         for query, why in refused.items():
             assert why in (await refusal(client, query))[1]

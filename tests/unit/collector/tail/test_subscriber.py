@@ -30,14 +30,14 @@ def test_events_are_cut_into_parts_that_a_stream_can_resume_after() -> None:
     frame = frame_of([event(id, size) for id, size in sizes.items()], pieces)
     ids = [[each["id"] for each in msgspec.json.decode(part.events)] for part in frame.parts]
     assert [id for part in ids for id in part] == list(sizes)
-    assert [part.place.id for part in frame.parts] == [*(part[-1] for part in ids[:-1]), 9]
-    assert [part.place.xid for part in frame.parts] == [7 if part[-1] > 9 else 8 for part in ids]
+    assert [part.position.id for part in frame.parts] == [*(part[-1] for part in ids[:-1]), 9]
+    assert [part.position.xid for part in frame.parts] == [7 if part[-1] > 9 else 8 for part in ids]
     assert [12] in ids
     assert [13] in ids
     assert all(
         len(part.events) < PART_BYTES + 1_000 for part in frame.parts if len(msgspec.json.decode(part.events)) > 1
     )
-    assert frame.place == Arrival(8, 9)
+    assert frame.position == Arrival(8, 9)
 
 
 async def taken(subscriber: Subscriber) -> list[Frame]:
@@ -51,7 +51,7 @@ async def test_frames_come_in_order() -> None:
     subscriber = Subscriber(Filter(), max_bytes=100)
     for number in range(3):
         subscriber.put(*frame(number, 30))
-    assert [each.place.xid for each in await taken(subscriber)] == [0, 1, 2]
+    assert [each.position.xid for each in await taken(subscriber)] == [0, 1, 2]
     assert await subscriber.next(0) is None
 
 
@@ -69,7 +69,7 @@ async def test_a_gap_grows_and_ends_when_the_client_reads_again() -> None:
         subscriber.put(*frame(number, 60))
     frames = await taken(subscriber)
     assert sum(each.gap.arrived if each.gap else 1 for each in frames) == 9
-    assert [each.place.xid for each in frames] == sorted(each.place.xid for each in frames)
+    assert [each.position.xid for each in frames] == sorted(each.position.xid for each in frames)
     subscriber.put(*frame(9, 60))
     assert [each.gap for each in await taken(subscriber)] == [None]
 

@@ -11,6 +11,7 @@ from brain_events import Client
 from brain_events._delivery.transport import Response
 from brain_events._queue.batch import Batch, halve, seal, unseal
 from brain_events.testing import MemoryTransport, accepted
+from tests.support.effort import times
 from tests.support.sdk import fast_client
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -33,7 +34,7 @@ answers = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=times(60))
 @given(st.lists(st.tuples(st.integers(0, 40), answers), max_size=4))
 def test_no_event_is_unaccounted_for(rounds: list[tuple[int, list[Response | Exception]]]) -> None:
     memory = MemoryTransport()

@@ -23,6 +23,7 @@ from brain_events._queue.notices import Notices
 from brain_events._queue.outbox import KEPT_REJECTED, MAX_AGE_S, Outbox
 from brain_events._queue.queue import Queue
 from brain_events.testing import MemoryTransport
+from tests.support.effort import times
 from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink, problem
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -338,7 +339,7 @@ def test_what_has_waited_for_five_days_is_given_up_and_counted(spool: Path, memo
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
-@settings(max_examples=200)
+@settings(max_examples=times(200))
 def test_no_changed_byte_goes_unnoticed(position: int, value: int) -> None:
     batch = seal(LINES)
     data = bytearray(encode_sealed(batch, DESTINATION, 1.0))

@@ -19,6 +19,7 @@ from brain_events._record.sanitize import SCRUBBED, is_secret
 from brain_events._record.secret_shapes import NAME_SIGNS, scrub_text
 from brain_events.testing import MemoryTransport
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS, Event
+from tests.support.effort import times
 from tests.support.sdk import fast_client
 from tests.support.waiting import PATIENCE_S
 
@@ -213,7 +214,7 @@ def without_markers(value: Any, original: Any) -> bool:
     return bool(value == original)
 
 
-@settings(max_examples=200)
+@settings(max_examples=times(200))
 @given(texts, texts, values)
 @example("password=x" * 5, "token=y" * 15, "secret=z " * 400)
 def test_a_scrubbed_line_is_valid_and_the_same_but_for_markers(event_type: str, source: str, value: Any) -> None:
