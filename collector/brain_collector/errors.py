@@ -170,7 +170,7 @@ class EventNotFound(Problem):
 class ApiKeyNotFound(Problem):
     """No API key has this id: it was revoked, or never created.
 
-    Look the id up in `GET /api/keys`.
+    Look for the id in `GET /api/keys`.
     """
 
     status, code, title = 404, "api_key_not_found", "API key not found"
@@ -216,7 +216,7 @@ class BodyTooLarge(Problem):
 
 
 class PreconditionFailed(Problem):
-    """The event does not, or no longer, match the request's `If-Match` or `If-None-Match`.
+    """The current state of the event does not satisfy the request's `If-Match` or `If-None-Match`.
 
     Get the event again, and decide with its current `ETag`.
     """
@@ -243,7 +243,7 @@ class EventInvalid(Problem):
 
 
 class BatchInvalid(Problem):
-    """No event of the batch is valid; `errors` lists the fields.
+    """No event of the batch is valid; `errors` lists the reasons.
 
     Correct the events that `errors` lists.
     """
@@ -270,7 +270,7 @@ class IdempotencyKeyReused(Problem):
 
 
 class BatchTooOld(Problem):
-    """The `Idempotency-Key` is so old that the collector may have stored the batch and forgotten the key.
+    """The `Idempotency-Key` is so old that the collector may have stored the batch and forgotten it.
 
     Check whether the events are stored, and send the missing ones with a new idempotency key.
     """
@@ -288,7 +288,7 @@ class ParameterInvalid(Problem):
 
 
 class CursorMismatch(Problem):
-    """The cursor belongs to another filter than the request's.
+    """The cursor belongs to a different filter than the request's.
 
     Start at the first page of the new filter.
     """

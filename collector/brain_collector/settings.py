@@ -91,7 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     group_rows: Annotated[
         int,
         Meta(gt=0, le=ID_BLOCK),
-        _help("Number of rows from which a transaction accepts no further requests; they go into the next one."),
+        _help("Number of rows at which a transaction takes no further requests; they go into the next one."),
     ] = 4_000
     read_connections: Annotated[
         int,
@@ -266,7 +266,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0),
         _help(
-            "Maximum number of client connections; beyond it an idle one is closed, or, if none is, requests get 503.",
+            "Maximum number of client connections; beyond it an idle one is closed; if none is idle, requests get 503.",
             "0: as many as `ulimit -n` permits, at most 4096.",
         ),
     ] = 0
@@ -364,7 +364,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0),
         _help(
             "Time, in seconds, for which the collector still serves after SIGTERM while `/readyz` reports it as not",
-            "ready, so that load balancers take it out first.",
+            "ready, so that load balancers stop using it first.",
         ),
     ] = 0.0
     drain_s: Annotated[
@@ -396,7 +396,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     maintain_interval_s: Annotated[
         float,
         _Positive,
-        _help("Interval, in seconds, at which partitions are created, and expired keys and rejected lines removed."),
+        _help(
+            "Interval, in seconds, at which partitions are created, and old idempotency keys and rejected lines are",
+            "deleted.",
+        ),
     ] = 600.0
     days_ahead: Annotated[
         int,

@@ -21,10 +21,10 @@ _INTRODUCTION: Final = f"""# Command line
 messages to stderr; progress is shown only if stderr is a terminal. Control characters in events are printed as escape
 sequences. Times are RFC 3339 (UTC if there is no offset) or an age: `15m`, `2h`, `7d`, `1w`.
 
-An option takes precedence over its variable. Each can be set by `{ENV_PREFIX}<COMMAND>_<OPTION>`, for example
-`{ENV_PREFIX}TAIL_TZ=utc`, and by `{ENV_PREFIX}<OPTION>` for every command that has the option, unless the table names
-another variable; separate several values with spaces. The flags of settings (`serve`, `migrate`, `config show`, ...)
-are read from the [variables of the settings](configuration.md).
+Options can also be set by variables; an option takes precedence over its variable. If the table names no variable,
+`{ENV_PREFIX}<COMMAND>_<OPTION>` (for example `{ENV_PREFIX}TAIL_TZ=utc`) sets an option for one command, and
+`{ENV_PREFIX}<OPTION>` for every command that has it; separate several values with spaces. Flags that are settings
+(`serve`, `migrate`, `config show`, ...) use the [variables of the settings](configuration.md).
 """
 
 

@@ -42,7 +42,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 _NOTES: Final = {
     "Access": "[API keys](../how-to/api-keys.md) says which requests require a key.",
     "Storage": "Without `BRAIN_COLLECTOR_DATABASE_URL` the collector runs its own PostgreSQL in the data directory. "
-    "[Your own Postgres](../how-to/own-postgres.md) says what a server of yours must provide.",
+    "[Your own Postgres](../how-to/own-postgres.md) says what your own server must provide.",
     "Limits on requests": "[Limits](limits.md) says what happens beyond each limit.",
     "Limits on queries and streams": "[Limits](limits.md#queries) says what happens beyond each limit.",
 }
@@ -55,15 +55,15 @@ _TEXT: Final = """# Configuration
 
 Settings are read once, at the start. `brain-events serve` has flags for the most important ones
 (`brain-events serve --help`); every setting can be given as the environment variable `{prefix}<NAME>`. A flag takes
-precedence over its variable. An empty variable counts as not set. A variable with this prefix that is not a setting,
-or a value that is out of range, prevents the start. Names that end in `_s` are seconds, in `_bytes` bytes, in `_days`
-days.
+precedence over its variable. An empty variable counts as not set. If a variable with this prefix is not a setting, or
+its value is out of range, the collector does not start. Settings whose names end in `_s`, `_bytes` or `_days` are
+numbers of seconds, bytes or days.
 
 `brain-events config show --origin` prints every setting of the current environment, and where its value comes from.
 {groups}
 ## The SDK
 
-`init` takes arguments; for these it also reads environment variables. An argument takes precedence.
+`init` takes arguments, and reads these environment variables for some of them. An argument takes precedence.
 [Settings of the SDK](sdk.md#settings) lists all arguments.
 
 | variable | default | meaning |
@@ -74,7 +74,8 @@ days.
 | `BRAIN_EVENTS_SPOOL_DIR` | `$XDG_STATE_HOME/brain-events` | The directory of the outbox: batches that cannot be \
 delivered wait there. `none`: they wait in memory only. |
 | `BRAIN_EVENTS_DURABLE` | `false` | Write each event to disk before `log_system_event` returns. |
-| `BRAIN_EVENTS_FSYNC` | `false` | In durable mode, wait until the data is on the medium. |
+| `BRAIN_EVENTS_FSYNC` | `false` | Wait until the storage device has the data: with `BRAIN_EVENTS_DURABLE` before \
+`log_system_event` returns, otherwise in the background when the outbox is written. |
 | `BRAIN_EVENTS_CA_BUNDLE` | | A file of certificates (PEM) to trust instead of those of the system. |
 
 ## The command line

@@ -22,12 +22,12 @@ Every error response is `application/problem+json` ([RFC 9457](https://www.rfc-e
 | `title`, `status` | a short name of the error, and the HTTP status |
 | `code` | a stable identifier: decide by `status` and `code`; the wording of the other members may change |
 | `detail` | a sentence that names the value and the remedy |
-| `errors` | for fields that are at fault: a list of objects with `pointer` (a JSON pointer), `code` and `detail` |
+| `errors` | the invalid fields, if any: a list of objects with `pointer` (a JSON pointer), `code` and `detail` |
 
 A request with an `Idempotency-Key` can always be sent again unchanged: its events are stored once. A response with
 status 503 or 429 has `Retry-After`, in seconds. An unknown path or method returns 404 or 405 in the same form.
-500 (`internal_server_error`) is a defect of the collector; its log has the traceback. Codes of single events in a batch
-are listed in [What is accepted](http-api.md#what-is-accepted).
+500 (`internal_server_error`) is a defect of the collector; its log has the traceback.
+[What is accepted](http-api.md#what-is-accepted) lists the codes of single events in a batch.
 
 {table}
 """

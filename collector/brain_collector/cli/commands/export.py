@@ -28,7 +28,7 @@ from brain_collector.errors import CollectorError
     type=click.Choice(["ndjson", "json", "csv"]),
     default="ndjson",
     show_default=True,
-    help="`ndjson`: one JSON object a line. `json`: one array. `csv`: a table for spreadsheets.",
+    help="`ndjson`: one JSON object per line. `json`: one array. `csv`: a table for spreadsheets.",
 )
 @option("--resume", is_flag=True, help="Resume an interrupted export from FILE.part. NDJSON only.")
 @filter_options

@@ -44,7 +44,7 @@ _HUES: Final = ("cyan", "magenta", "blue", "yellow", "green", "red")
 def histogram(client: Client, *, step: str, by: str, as_json: bool, color: str, tz: str, **filters: Any) -> None:
     """Count events over time, by default over the last 24 hours.
 
-    Prints one bar for each step. The last line is the total, and the legend of the marks.
+    Prints one bar for each step. The last line shows the total, and a legend of the marks.
     """
     response = client.get(
         "/api/events/histogram",

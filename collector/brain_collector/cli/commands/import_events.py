@@ -52,14 +52,14 @@ class Unreadable(CollectorError):  # noqa: N818 - an outcome
 def import_(client: Client, *, file: str, batch: int) -> None:
     """Store the events of an NDJSON file, or of stdin (-).
 
-    FILE has one JSON object a line; it may be compressed with gzip. Type, severity, message, details, source and
+    FILE has one JSON object per line; it may be compressed with gzip. Type, severity, message, details, source and
     timestamp are kept; id and created_at are new. Lines that are not valid events are named on stderr and
     do not affect the others; the exit code is 1 then.
 
     Importing the same file again stores nothing twice, also after an interrupted import, for as long as the collector
     remembers idempotency keys (BRAIN_COLLECTOR_IDEMPOTENCY_KEY_LIFE_DAYS, by default 14 days). This holds for the same
     lines at the same positions: if lines were added to a file, import the new lines as a separate file. Only imports
-    are recognised: events that the collector received otherwise, such as those that it exported itself, are stored a
+    are recognized: events that the collector received otherwise, such as those that it exported itself, are stored a
     second time.
     """
     account = Account()

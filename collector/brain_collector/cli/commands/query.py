@@ -52,7 +52,7 @@ class NothingFound(CollectorError):  # noqa: N818 - an outcome
     type=click.Choice(["text", "ndjson", "json", "csv"]),
     default="text",
     show_default=True,
-    help="Output format. `text`: one line an event; `ndjson`: one JSON object a line; `json`: one array; `csv`: a "
+    help="Output format. `text`: one line per event; `ndjson`: one JSON object per line; `json`: one array; `csv`: a "
     "table for spreadsheets.",
 )
 @option("--json", "as_json", is_flag=True, help="Same as --output ndjson.")
@@ -79,7 +79,7 @@ def query(
 
 @command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(min=1))
-@option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @display_options
 @connected
 def get(client: Client, *, ids: tuple[int, ...], as_json: bool, color: str, tz: str) -> None:

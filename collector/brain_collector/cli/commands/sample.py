@@ -29,7 +29,7 @@ BATCHES_PER_S: Final = 5
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
     show_default="as fast as possible",
-    help="Number of events to send a second.",
+    help="Number of events to send per second.",
 )
 @option(
     "--over",
@@ -57,7 +57,7 @@ def sample(
 ) -> None:
     """Send N made-up events, by default 1,000.
 
-    They resemble those of a shop's services, and let you try the dashboard, a filter or an alarm.
+    They resemble those of a shop's services, and let you try the dashboard, a filter or an alert.
     """
     batch_events = BATCH_EVENTS if rate is None else max(1, min(BATCH_EVENTS, round(rate / BATCHES_PER_S)))
     started_s, sent = time.monotonic(), 0

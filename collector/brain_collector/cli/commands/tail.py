@@ -31,7 +31,7 @@ MAX_LIMIT: Final = 10_000
     help="Start with the newest N events.",
 )
 @filter_options
-@option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @FIELDS_OPTION
 @TEMPLATE_OPTION
 @display_options
