@@ -15,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -155,7 +157,7 @@ class Manual(_Part):
     name = "manual"
     skip = "BRAIN_EVENTS_SKIP_MANUAL"
     built = "collector/brain_collector/manual_site"
-    sources = ("docs", "sdk/brain_events")
+    sources = ("docs", "sdk/brain_events", "dashboard/src/icon.svg", "pyproject.toml")  # the last has the version
     consequence = "/manual will say so."
     remedy = f"{skip}=1 installs without the manual; nothing else needs it."
     unserved = (".buildinfo", "objects.inv", "*.map", "debug.css", "skeleton.css")
@@ -182,13 +184,18 @@ class Manual(_Part):
 def content_hash(sources: list[Path], root: Path) -> str:
     """Return the hash of all files, their names included, and of how they are built."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for source in sources:
-        for directory, names, files in os.walk(source):
-            names[:] = sorted(set(names) - UNHASHED)
-            for path in sorted(Path(directory, name) for name in files):
-                digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
-                digest.update(path.read_bytes())
+    for path in chain.from_iterable(map(_files_of, sources)):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _files_of(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield source
+    for directory, names, files in os.walk(source):
+        names[:] = sorted(set(names) - UNHASHED)
+        yield from sorted(Path(directory, name) for name in files)
 
 
 def license_files(distribution: str) -> list[Path]:

@@ -45,6 +45,8 @@ FINAL_CODES: Final = frozenset(
     }
 )
 """Problem codes (member `code` of RFC 9457) that resending cannot change; the client may give the batch up."""
+FORMER_CODES: Final = frozenset({"key_reused", "key_malformed"})
+"""Final codes of a collector of 0.1.0; later ones call them `idempotency_key_reused` and `…_malformed`."""
 
 
 class Event(msgspec.Struct, gc=False, omit_defaults=True):

@@ -19,6 +19,12 @@ ROOT = Path(__file__).parents[2]
 _ROW = re.compile(r"^\| ([a-z][^|`]*?) (?:\(\d+\) )?(?:of `[^`]+` )?\| `([^`]+)` \| `([^`]+)` \|$", re.MULTILINE)
 CHANGES = _ROW.findall(ROOT.joinpath("CHANGELOG.md").read_text())
 TOO_COMMON = {"key"}  # a field's old name that means other things elsewhere
+STILL_KNOWN = (
+    ":!sdk/brain_events/wire.py",
+    ":!docs/reference/wire-format.md",
+    ":!tests/unit/sdk/delivery/test_delivery.py",
+)
+"""Where an SDK is described that sends to a collector of the release before."""
 
 
 def known(kind: str) -> set[str]:
@@ -54,7 +60,11 @@ def test_the_new_name_is_in_the_code_and_the_old_one_is_not(kind: str, old: str,
 def test_the_old_name_is_left_nowhere_else(old: str) -> None:
     pattern = rf"(^|[^A-Za-z_.-]){re.escape(old)}([^A-Za-z_]|$)"
     found = subprocess.run(
-        ["git", "grep", "-lE", pattern, "--", ":!CHANGELOG.md"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "grep", "-lE", pattern, "--", ":!CHANGELOG.md", *STILL_KNOWN],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert found.stdout.splitlines() == []

@@ -11,6 +11,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from brain_collector.api import parameters
 from brain_collector.api.events import IDEMPOTENCY_KEY
 from brain_collector.api.idempotency import digest
 from brain_collector.api.ingest_request import Sender, identify
@@ -29,6 +30,7 @@ from brain_events.wire import BATCH_PATH, NDJSON, BatchAnswer, LineError
 async def ingest(request: Request) -> Response:
     """Store the valid events of a batch; respond when they are committed."""
     resources = resources_of(request)
+    parameters.refuse_unknown(request)
     content_type = media_type(request, NDJSON, JSON)
     sender = identify(request, resources)
     with resources.budget.reserve() as reservation:

@@ -37,6 +37,7 @@ _encode: Final = msgspec.json.encode
 async def create(request: Request) -> Response:
     """Store one event; respond when it is committed."""
     resources = resources_of(request)
+    parameters.refuse_unknown(request)
     media_type(request, JSON)
     sender = identify(request, resources)
     with resources.budget.reserve() as reservation:

@@ -164,10 +164,6 @@ def _moment(start: int) -> datetime:
     return _EPOCH + timedelta(seconds=max(start, _MIN_START_S))
 
 
-def _names(parameters: tuple[Parameter, ...]) -> list[str]:
-    return [parameter.name for parameter in parameters]
-
-
 _HISTOGRAM_PARAMETERS: Final = (
     *FILTER_PARAMETERS,
     *RANGE_PARAMETERS,

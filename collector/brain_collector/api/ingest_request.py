@@ -7,7 +7,6 @@ from uuid import UUID
 from starlette.requests import Request
 
 from brain_collector.access.guard import caller_of, sender_of
-from brain_collector.api import parameters
 from brain_collector.api.idempotency import idempotency_key, refuse_too_old
 from brain_collector.api.resources import Resources
 
@@ -31,10 +30,8 @@ def identify(request: Request, resources: Resources) -> Sender:
 
     Raises:
         IdempotencyKeyMalformed, BatchTooOld: the idempotency key is malformed, or may have been forgotten.
-        ParameterInvalid: the request has query parameters.
         RateLimited: the caller has exceeded its rate limit already.
     """
-    parameters.refuse_unknown(request)
     key = idempotency_key(request)
     refuse_too_old(key, datetime.now(UTC), resources.settings.idempotency_key_life_days)
     caller = caller_of(request.scope)

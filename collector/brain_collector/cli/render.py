@@ -10,13 +10,20 @@ import click
 import msgspec
 
 from brain_collector import printable
-from brain_collector.schema import Match
 
 FIELDS: Final = ("id", "timestamp", "severity", "event_type", "source", "message", "details", "created_at")
 MAX_VALUE_CHARS: Final = 120
 """Maximum length of a details value in a line of text; `get` and --json print it in full."""
 
 COLOURS: Final = {"critical": "bright_red", "error": "red", "warning": "yellow", "info": "green"}
+
+
+class Match(msgspec.Struct, gc=False):
+    """As `schema.Match`, which imports the SDK: that would take a fifth of the time in which `tail --help` is shown."""
+
+    at: str
+    start: int
+    end: int
 
 
 class StoredEvent(msgspec.Struct, gc=False):

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import asyncpg
+
 from brain_collector.health.availability import Availability
 from brain_collector.ingest import rejected_lines
 from brain_collector.jobs import idempotency_keys
@@ -33,49 +35,45 @@ class Maintenance:
         return RETRY_INTERVAL_S if self._availability.schema_problem else self._settings.maintain_interval_s
 
     async def run(self) -> None:
-        """Take every step, in this order; note the problem that prevents serving, if there is one."""
+        """Take every step, in this order; note what keeps the collector from serving.
+
+        The steps after the renumbering share one use of the connection, and so its deadline: the rest of a backlog is
+        left to the next run.
+        """
         try:
-            problem = await self._schema_problem()
+            async with self._link.use() as connection:
+                problem = await migrate.schema_problem(connection)
+                is_restored = problem is None and await renumber.is_restored(connection)
+            if is_restored:
+                await self._renumber()
             if problem is None:
-                await self._renumber_if_restored()
-                await self._make_partitions()
-                await self._expire_rejected_lines()
-                await self._index_some()
-                await self._forget_idempotency_keys()
+                async with self._link.use() as connection:
+                    await self._make_partitions(connection)
+                    await self._expire_rejected_lines(connection)
+                    await self._index_what_is_left(connection)
+                    await self._forget_idempotency_keys(connection)
         except DATABASE_ERRORS as error:
             problem = f"the database could not be prepared ({reason_of(error)})"
         self._availability.schema_problem = problem
 
-    async def _schema_problem(self) -> str | None:
-        async with self._link.use() as connection:
-            return await migrate.schema_problem(connection)
-
-    async def _renumber_if_restored(self) -> None:
-        async with self._link.use() as connection:
-            if not await renumber.is_restored(connection):
-                return
+    async def _renumber(self) -> None:
         try:
             async with self._renumber_link.use() as connection:
                 await renumber.renumber(connection)
         finally:
             await self._renumber_link.close()
 
-    async def _make_partitions(self) -> None:
-        async with self._link.use() as connection:
-            await partitions.ensure(connection, self._settings)
+    async def _make_partitions(self, connection: asyncpg.Connection) -> None:
+        await partitions.ensure(connection, self._settings)
 
-    async def _expire_rejected_lines(self) -> None:
-        async with self._link.use() as connection:
-            await rejected_lines.expire(connection, self._settings)
+    async def _expire_rejected_lines(self, connection: asyncpg.Connection) -> None:
+        await rejected_lines.expire(connection, self._settings)
 
-    async def _index_some(self) -> None:
-        """Take a small step of the search index: the key of a batch that is not indexed is not deleted."""
+    async def _index_what_is_left(self, connection: asyncpg.Connection) -> None:
+        """Make a small step of the search index: a batch that is in no block is not forgotten."""
         with log_failures("index"):
-            async with self._link.use() as connection:
-                await search_index.step(connection, search_index.MIN_IDS)
+            await search_index.step(connection, search_index.MIN_IDS)
 
-    async def _forget_idempotency_keys(self) -> None:
-        is_more = True
-        while is_more:
-            async with self._link.use() as connection:
-                is_more = await idempotency_keys.forget_some(connection, self._settings.idempotency_key_life_days)
+    async def _forget_idempotency_keys(self, connection: asyncpg.Connection) -> None:
+        while await idempotency_keys.forget_some(connection, self._settings.idempotency_key_life_days):
+            pass

@@ -76,7 +76,13 @@ class Endpoint:
         self._target = address if by_proxy else urllib3.util.parse_url(address).request_uri
 
     def request(
-        self, method: str, headers: dict[str, str], body: bytes | None = None, *, timeout_s: float
+        self,
+        method: str,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        *,
+        timeout_s: float,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request and return the response, whose body this thread must read before the same deadline.
 
@@ -85,17 +91,19 @@ class Endpoint:
         _request.deadline = time.monotonic() + timeout_s
         opened = self._pool.num_connections
         try:
-            return self._request_once(method, headers, body)
+            return self._request_once(method, headers, body, connect_timeout_s)
         except urllib3.exceptions.ProtocolError:
             if self._pool.num_connections != opened:  # it was a new connection
                 raise
-            return self._request_once(method, headers, body)
+            return self._request_once(method, headers, body, connect_timeout_s)
 
     def close(self) -> None:
         """Close the connection; a later request opens a new one."""
         self._pool.close()
 
-    def _request_once(self, method: str, headers: dict[str, str], body: bytes | None) -> urllib3.BaseHTTPResponse:
+    def _request_once(
+        self, method: str, headers: dict[str, str], body: bytes | None, connect_timeout_s: float
+    ) -> urllib3.BaseHTTPResponse:
         timeout_s = _remaining_s()
         return self._pool.urlopen(
             method,
@@ -105,7 +113,7 @@ class Endpoint:
             retries=False,
             redirect=False,
             assert_same_host=False,
-            timeout=urllib3.Timeout(total=timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            timeout=urllib3.Timeout(total=timeout_s, connect=min(connect_timeout_s, timeout_s)),
             preload_content=False,
         )
 

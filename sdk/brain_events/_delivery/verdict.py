@@ -9,7 +9,7 @@ from enum import Enum, auto
 import msgspec
 
 from brain_events._delivery.transport import Response
-from brain_events.wire import FINAL_CODES, BatchAnswer
+from brain_events.wire import FINAL_CODES, FORMER_CODES, BatchAnswer
 
 
 class Outcome(Enum):
@@ -53,7 +53,7 @@ def judge(response: Response, count: int) -> Verdict:
         return Verdict(Outcome.RETRY, reason=reason)
     if response.status == 413 and count > 1:
         return Verdict(Outcome.HALVE, reason=reason)
-    if response.status in {400, 413, 415, 422} and problem.code in FINAL_CODES:
+    if response.status in {400, 413, 415, 422} and problem.code in FINAL_CODES | FORMER_CODES:
         return Verdict(Outcome.REJECTED, rejected=count, reason=reason)
     return Verdict(Outcome.PARK, reason=reason)
 

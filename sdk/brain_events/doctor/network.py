@@ -107,7 +107,7 @@ def _get(config: Config, path: str, timeout_s: float, api_key: str | None = None
     endpoint = Endpoint(config, path)
     sent_at = time.time()
     try:
-        response = endpoint.request("GET", headers, timeout_s=timeout_s)
+        response = endpoint.request("GET", headers, timeout_s=timeout_s, connect_timeout_s=timeout_s)
         try:
             body = response.read(MAX_BODY_BYTES)
         finally:

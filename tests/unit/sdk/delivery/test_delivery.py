@@ -13,7 +13,7 @@ import pytest
 from brain_events import Config
 from brain_events._delivery.http import RETRY_AFTER_CAP_S, HTTPTransport, retry_after_s
 from brain_events._queue.batch import seal
-from brain_events.wire import BATCH_PATH, FINAL_CODES, NDJSON, BatchAnswer, LineError
+from brain_events.wire import BATCH_PATH, FINAL_CODES, FORMER_CODES, NDJSON, BatchAnswer, LineError
 from tests.support.sdk import fast_client
 from tests.support.sink import Sink, problem
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -121,10 +121,11 @@ def test_one_event_that_is_too_large_for_the_collector_is_set_aside(sink: Sink) 
         (415, "unsupported_media_type"),
         (422, "idempotency_key_reused"),
         (422, "batch_too_old"),
+        (422, "key_reused"),  # a collector of 0.1.0
     ],
 )
 def test_a_refusal_for_good_sets_the_batch_aside(sink: Sink, status: int, code: str) -> None:
-    assert code in FINAL_CODES
+    assert code in FINAL_CODES | FORMER_CODES
     sink.answers.append(problem(status, code))
     with fast_client(sink.url) as client:
         client.log("a", "info", "refused")
