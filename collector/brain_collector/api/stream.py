@@ -100,12 +100,12 @@ async def messages(request: Request, stream_request: StreamRequest) -> AsyncGene
 async def _all_messages(request: Request, stream_request: StreamRequest) -> AsyncGenerator[Message | None]:
     """Yield `ready`, then missed events, then new events, and at shutdown those that were committed before it."""
     resources, filter, after = resources_of(request), stream_request.filter, stream_request.after
-    with resources.tail.listening(filter) as subscriber:
+    with resources.tail.subscribing(filter) as subscriber:
         async for _ in _until_positioned(request, subscriber):
             yield None
-        if not subscriber.place.done():
+        if not subscriber.position.done():
             return
-        start = subscriber.place.result()
+        start = subscriber.position.result()
         if after is None or after > start:  # a later position is from another database, or from before a restore
             after = start
         yield Message("ready", after)
@@ -127,8 +127,8 @@ async def _until_positioned(request: Request, subscriber: Subscriber) -> AsyncIt
     """Wait until the subscriber has a position; yield at every heartbeat."""
     now = asyncio.get_running_loop().time
     last_heartbeat = now()
-    while not subscriber.place.done() and not is_draining(request):
-        await asyncio.wait([subscriber.place], timeout=CHECK_INTERVAL_S)
+    while not subscriber.position.done() and not is_draining(request):
+        await asyncio.wait([subscriber.position], timeout=CHECK_INTERVAL_S)
         refuse_if_revoked(request)
         if now() - last_heartbeat >= resources_of(request).settings.stream_heartbeat_s:
             last_heartbeat = now()
@@ -161,9 +161,9 @@ async def _messages_of_all(frames: AsyncIterator[Frame]) -> AsyncIterator[Messag
 
 def _messages_of(frame: Frame) -> Iterator[Message]:
     if frame.gap is not None:
-        yield Message("gap", frame.place, msgspec.json.encode(frame.gap))
+        yield Message("gap", frame.position, msgspec.json.encode(frame.gap))
     for part in frame.parts:
-        yield Message("events", part.place, part.events)
+        yield Message("events", part.position, part.events)
 
 
 OPERATIONS: Final = (
