@@ -1,6 +1,6 @@
-"""The pages: `/`, `/docs` and their files, as they were built into the package (`hatch_build.py`). They hold no data.
+"""The dashboard at `/`, the API reference at `/docs`, and their files, as they were built into the package.
 
-All are read at the start, and only they are served, by their names: a request never becomes a path.
+`hatch_build.py` builds them. They have no data. All are read at start-up and served by name.
 """
 
 from functools import cache
@@ -52,8 +52,8 @@ It was not found in <code>{directory}</code>.</p>
 @cache
 def files_in(directory: Path) -> dict[str, File]:
     """Return the files of a page by their names; none if it was not built."""
-    found = [*(directory / name for name, _ in _PAGES.values()), *(directory / "assets").glob("*")]
-    return {path.name: read(path) for path in found if path.is_file()}
+    paths = [*(directory / name for name, _ in _PAGES.values()), *(directory / "assets").glob("*")]
+    return {path.name: read(path) for path in paths if path.is_file()}
 
 
 def routes(directory: Path = DIRECTORY) -> list[Route]:
@@ -71,7 +71,7 @@ def routes(directory: Path = DIRECTORY) -> list[Route]:
         name = request.path_params["name"]
         if name not in files or name in pages:
             raise HTTPException(404)
-        kept = "public, max-age=31536000, immutable"  # another content has another name
-        return respond(request, files[name], kept, CSP)
+        caching = "public, max-age=31536000, immutable"  # a changed file has another name
+        return respond(request, files[name], caching, CSP)
 
     return [*(Route(path, page) for path in _PAGES), Route(PATHS[1], asset)]

@@ -1,6 +1,6 @@
-"""The manual at `/manual/`, as it was built into the package (`hatch_build.py`). It holds no data and needs no key.
+"""The manual at `/manual/`, as it was built into the package (`hatch_build.py`). It has no data and needs no API key.
 
-Its names stay the same from release to release, so a browser asks each time whether what it has still holds.
+Its file names do not change between releases, so a browser revalidates each file it has cached.
 """
 
 import base64
@@ -20,10 +20,10 @@ from brain_collector.api.static_files import File, read, respond
 
 DIRECTORY: Final = Path(__file__).parents[1] / "manual_site"
 PATHS: Final = ("/manual", "/manual/{name:path}")
-"""The paths that are served without a key."""
+"""The paths that are served without an API key."""
 STAMP: Final = "built-from"
 
-# The theme has an inline style sheet, and sets style attributes; of inline scripts only its own may run, by their hash.
+# The theme has an inline style sheet and sets style attributes. Only its own inline scripts may run, by their hashes.
 _CSP: Final = (
     "default-src 'none'; script-src 'self'{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -79,16 +79,16 @@ def routes(directory: Path = DIRECTORY) -> list[Route]:
     unbuilt = _UNBUILT.format(directory=escape(str(directory)))
 
     async def root(_request: Request) -> Response:
-        # Relative, so that it holds below any prefix that a proxy strips.
+        # Relative, so that it is valid below any prefix that a proxy strips.
         return RedirectResponse("manual/") if pages else HTMLResponse(unbuilt, 503)
 
     async def page(request: Request) -> Response:
         if not pages:
             return HTMLResponse(unbuilt, 503)
         name = request.path_params["name"]
-        found = pages.get(f"{name}index.html" if not name or name.endswith("/") else name)
-        if found is None:
+        manual_page = pages.get(f"{name}index.html" if not name or name.endswith("/") else name)
+        if manual_page is None:
             raise HTTPException(404)
-        return respond(request, found.file, "no-cache", found.csp)
+        return respond(request, manual_page.file, "no-cache", manual_page.csp)
 
     return [Route(PATHS[0], root), Route(PATHS[1], page)]

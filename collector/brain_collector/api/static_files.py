@@ -1,6 +1,6 @@
-"""Files that were built into the package, and how they are served: by their names, with an ETag, packed where asked.
+"""Serve files that were built into the package: by name, with an ETag, compressed if the client accepts gzip.
 
-They are read once, at the start; a request never becomes a path. `dashboard` and `manual` choose the files.
+They are read once, at start-up, so a request never becomes a path. `dashboard` and `manual` choose the files.
 """
 
 import gzip
@@ -29,7 +29,7 @@ _PACKED: Final = {".css", ".html", ".js", ".json", ".svg", ".txt"}
 
 
 class File(NamedTuple):
-    """A file as it is served; `packed` is its gzip, where that is smaller."""
+    """A file as it is served; `packed` is its gzip, if that is smaller."""
 
     content: bytes
     packed: bytes | None
@@ -46,11 +46,11 @@ def read(path: Path) -> File:
 
 
 def respond(request: Request, file: File, caching: str, csp: str) -> Response:
-    """Return the response to a GET of `file`: 304 where the client has it already, else its content."""
+    """Return the response to a GET of `file`: 304 if the client has it already, else its content."""
     headers = {
         "Cache-Control": caching,
         "Content-Security-Policy": csp,
-        "ETag": f"W/{file.tag}",  # weak: packed or not, it is the same
+        "ETag": f"W/{file.tag}",  # weak: compressed or not, it is the same file
         "Vary": "Accept-Encoding",
     }
     if is_known(request, file.tag):

@@ -178,10 +178,9 @@ OPERATIONS: Final = (
             "many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. "
             "`heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as "
             "`Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. "
-            "This works for `idempotency_key_life_days` (14 by default): if the id is older, the stream leaves out the "
-            "events that the collector no longer remembers, without a `gap` or an error; list them with `from`. The "
-            "stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a "
-            "list."
+            "This works for `idempotency_key_life_days` (14 by default): if the id is older, the stream starts without "
+            "the events that have been forgotten since, and without a `gap`; list them with `from`. The stream ends "
+            "if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list."
         ),
         tag="events",
         scope="read",

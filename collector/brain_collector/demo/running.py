@@ -14,7 +14,7 @@ import msgspec
 from brain_collector.demo.tour import tour
 from brain_collector.errors import CollectorError
 from brain_collector.server import serve
-from brain_collector.server.engines import Backed
+from brain_collector.server.engines import Backend
 from brain_collector.settings import Settings
 
 
@@ -26,7 +26,7 @@ def demo(settings: Settings, *, visits: int, exit_after: bool, say: Callable[[st
     """
     errors: list[CollectorError] = []
 
-    def on_ready(url: str, engines: Backed) -> None:
+    def on_ready(url: str, engines: Backend) -> None:
         def run_tour() -> None:
             try:
                 tour(url, engines.settings.api_key, visits, say)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from brain_collector import embedded
 
 
-class Backed:
+class Backend:
     """Settings with a database and a cache, and the embedded engines that provide them, if any."""
 
     def __init__(self, settings: Settings, engines: "embedded.Engines | None" = None) -> None:
@@ -55,14 +55,14 @@ class Backed:
 
 
 @contextmanager
-def backed(settings: Settings) -> Iterator[Backed]:
+def open_backend(settings: Settings) -> Iterator[Backend]:
     """Yield settings with a database: the one they name, or an embedded one that runs until the end of the block.
 
     Raises:
         brain_collector.embedded.EmbeddedError: an engine cannot run; the message has the reason and the remedy.
     """
     if settings.database_url is not None:
-        yield Backed(settings)
+        yield Backend(settings)
         return
     from brain_collector import embedded  # noqa: PLC0415 - not imported if the settings name a database
 
@@ -79,4 +79,4 @@ def backed(settings: Settings) -> Iterator[Backed]:
             database_url=engines.database_url,
             redis_url=settings.redis_url or engines.redis_url or "none",
         )
-        yield Backed(resolved, engines)
+        yield Backend(resolved, engines)

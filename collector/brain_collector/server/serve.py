@@ -23,7 +23,7 @@ from brain_collector.http.protocol import HttpProtocol
 from brain_collector.http.scope import Stopping
 from brain_collector.metrics import Metrics
 from brain_collector.server.app import OPERATIONS, create_app, refuse_to_be_open
-from brain_collector.server.engines import Backed, backed
+from brain_collector.server.engines import Backend, open_backend
 from brain_collector.server.lifespan import Engines
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate
@@ -36,7 +36,7 @@ def patience(settings: Settings) -> migrate.Patience:
     return migrate.Patience(settings.migrate_lock_s, settings.migrate_attempts)
 
 
-def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
+def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
     """Serve until SIGTERM or SIGINT; call `on_ready` with the URL once requests are served.
 
     Raises:
@@ -46,7 +46,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Backed], None]) -> None:
     refuse_to_be_open(settings)
     resolve_max_connections(settings.max_connections)  # an error here comes before engines are started
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the event loop handles signals
-    with _listening(settings) as listener, backed(settings) as backend:
+    with _listening(settings) as listener, open_backend(settings) as backend:
         if backend.embedded:
             migrate.upgrade(backend.settings.dsn, patience=patience(settings))
         stopping = Stopping()

@@ -11,7 +11,7 @@ from brain_collector import logs
 from brain_collector.cli.help_layout import command, option
 from brain_collector.cli.setting_flags import setting
 from brain_collector.server import serve
-from brain_collector.server.engines import backed
+from brain_collector.server.engines import open_backend
 from brain_collector.settings import load
 from brain_collector.storage import migrate as migrations
 
@@ -41,7 +41,7 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
             raise click.UsageError("downgrade needs a REVISION; `base` drops every table, events included")
         if not yes:
             click.confirm("A downgrade drops tables, events included. Continue?", abort=True)
-    with backed(load(os.environ, **flags)) as engines:
+    with open_backend(load(os.environ, **flags)) as engines:
         dsn, patience = engines.settings.dsn, serve.patience(engines.settings)
         if action == "upgrade":
             migrations.upgrade(dsn, revision or "head", patience)

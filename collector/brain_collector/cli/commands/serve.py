@@ -13,7 +13,7 @@ from brain_collector.cli.help_layout import CONTEXT, command, option
 from brain_collector.cli.setting_flags import EPILOG, SERVE, setting
 from brain_collector.demo import running
 from brain_collector.server import serve as server
-from brain_collector.server.engines import Backed, backed
+from brain_collector.server.engines import Backend, open_backend
 from brain_collector.settings import load
 from brain_collector.storage import migrate
 
@@ -32,7 +32,7 @@ def serve(**flags: Any) -> None:
     server.serve(load(os.environ, **flags), _announce)
 
 
-def _announce(url: str, engines: Backed) -> None:
+def _announce(url: str, engines: Backend) -> None:
     settings = engines.settings
     data = settings.data_dir if engines.embedded else migrate.without_password(settings.dsn)
     header = " -H 'Authorization: Bearer <API key>'" if settings.api_key or settings.require_api_key else ""
@@ -60,7 +60,7 @@ def with_postgres(command: tuple[str, ...], **flags: Any) -> None:
     """
     logs.configure()
     settings = msgspec.structs.replace(load(os.environ, **flags), database_url=None, redis_url="none")
-    with backed(settings) as engines:
+    with open_backend(settings) as engines:
         code = subprocess.run(command, env={**os.environ, **engines.client_environ}, check=False).returncode  # noqa: S603 - the user's own command
     sys.exit(code)
 
