@@ -159,7 +159,7 @@ export interface paths {
         };
         /**
          * Follow new events (server-sent events)
-         * @description An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, in the order in which they were committed. `gap` means that events were left out because there were too many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. `heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as `Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. The stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list.
+         * @description An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, in the order in which they were committed. `gap` means that events were left out because there were too many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. `heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as `Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. This works for `idempotency_key_life_days` (14 by default): if the id is older, the stream leaves out the events that the collector no longer remembers, without a `gap` or an error; list them with `from`. The stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list.
          */
         get: operations["get_api_events_stream"];
         put?: never;
