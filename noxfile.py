@@ -58,8 +58,10 @@ def tests(session: nox.Session) -> None:
     Everything runs on the interpreter that runs nox, the unit tests on every other one that is installed.
     """
     session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
-    narrowed = [] if session.python == HERE else ["tests/unit", "-m", "not heavy"]
-    session.run("pytest", *(session.posargs or [*AT_ONCE, *narrowed]))
+    is_main = session.python == HERE
+    narrowed = [] if is_main else ["tests/unit", "-m", "not heavy"]
+    effort = {} if is_main else {"BRAIN_TEST_EFFORT": "0.3"}  # fewer rounds and examples of the same tests
+    session.run("pytest", *(session.posargs or [*AT_ONCE, *narrowed]), env=effort)
 
 
 @nox.session
