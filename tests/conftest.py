@@ -73,7 +73,7 @@ async def _execute(dsn: str, statement: str) -> None:
 def database_url(engines: SuiteEngines) -> Iterator[str]:
     """A migrated database of the test's own."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    _in_thread(_execute(engines.maintenance_url, f"CREATE DATABASE {name} TEMPLATE migrated"))
+    _in_thread(_execute(engines.maintenance_url, f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy"))
     yield engines.database_url(name)
     _in_thread(_execute(engines.maintenance_url, f"DROP DATABASE {name} WITH (FORCE)"))
 
