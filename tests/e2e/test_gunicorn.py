@@ -13,6 +13,7 @@ import httpx
 
 from tests.e2e.test_durable_kills import HEIR
 from tests.support import sink as sinks
+from tests.support.engines import scratch_dir
 from tests.support.process import CollectorProcess
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -38,7 +39,11 @@ def app(environ, start_response):
 def gunicorn(directory: Path, url: str) -> Iterator[httpx.Client]:
     """Serve the application until the end of the block; it must end by itself then."""
     (directory / "shop.py").write_text(APPLICATION)
-    socket = directory / "socket"
+    with scratch_dir() as sockets:
+        yield from _serving(directory, url, sockets / "socket")
+
+
+def _serving(directory: Path, url: str, socket: Path) -> Iterator[httpx.Client]:
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--preload", "-w", str(WORKERS), "-b", f"unix:{socket}", "shop:app"],
         env={**os.environ, "BRAIN_EVENTS_URL": url, "BRAIN_EVENTS_SPOOL_DIR": str(directory / "spool")},

@@ -39,8 +39,8 @@ def running_engines(base: Path | None = None) -> Iterator[SuiteEngines]:
 
 @contextmanager
 def scratch_dir() -> Iterator[Path]:
-    """A short path, for sockets, that another user may pass through."""
-    path = Path(tempfile.mkdtemp(prefix="brain-"))
+    """A short path, for sockets, that another user may pass through; TMPDIR can be too long for one."""
+    path = Path(tempfile.mkdtemp(prefix="brain-", dir="/tmp"))
     try:
         path.chmod(0o711)
         yield path
