@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
+
 from tests.support.load import Load, loaded
 from tests.support.process import CollectorProcess
 from tests.support.waiting import wait_until
@@ -70,9 +72,17 @@ def own_events(collector: CollectorProcess, event_type: str) -> list[Any]:
     return found
 
 
+def is_up(collector: CollectorProcess) -> bool:
+    try:
+        return collector.sql("SELECT 1") == [(1,)]
+    except (OSError, asyncpg.PostgresError):
+        return False
+
+
 def check(collector: CollectorProcess, load: Load) -> None:
-    """Hold the account against Postgres."""
+    """Hold the account against Postgres, which may still be restarting after the last kill."""
     assert load.wrong == []
+    wait_until(lambda: is_up(collector), "Postgres accepts connections")
     stored = collector.sql("SELECT (details->>'number')::int FROM system_events WHERE source = 'load' ORDER BY 1")
     assert [number for (number,) in stored] == sorted(load.acknowledged)
 

@@ -78,7 +78,7 @@ class Tab:
     def has_no_complaints(self, *, collector_was_away: bool = False) -> None:
         """Nothing foreign was asked for, and nothing is on the console."""
         complaints = [each for each in self.complaints if not (collector_was_away and LOST_CONNECTION in each)]
-        assert (self.foreign, complaints) == ([], [])
+        assert (self.foreign, complaints) == ([], []), (self.foreign, complaints)  # pytest shows no values from here
 
     def axe(self) -> list[str]:
         """Return the serious findings of axe-core, which comes in from outside: the page's policy stays as it is."""
