@@ -41,7 +41,8 @@ export function EventList(props: Props) {
       : element.scrollHeight - element.clientHeight - element.scrollTop <= END_TOLERANCE;
 
   const onScroll = (): void => {
-    const element = scroller.current!;
+    const element = scroller.current;
+    if (element === null) return; // the last event of a list that has just been removed
     const isAway = !isAtNewest(element);
     const first = Math.min(Math.floor(element.scrollTop / ROW_HEIGHT), rows.length - 1);
     const row = rows[position(first)];
