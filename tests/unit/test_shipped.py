@@ -24,7 +24,7 @@ UNIT_FILE = ROOT / "deploy/brain-events.service"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 SETTING_NAMES = ["Dockerfile", "compose.yaml", "deploy/brain-events.service", "README.md", *PAGES]
 STOP_S = 5
-"""What a stop takes beside `shutdown_delay_s` and `drain_s`, at most."""
+"""Maximum time of a stop in seconds, beside `shutdown_delay_s` and `drain_s`."""
 ENGINES_STOP_S = 15
 
 

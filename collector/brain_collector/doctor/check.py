@@ -44,7 +44,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """What the checks use: a session like a collector's and its settings; `data_dir` is that of an embedded server."""
+    """The input of the checks: a session like a collector's, its settings, and an embedded server's `data_dir`."""
 
     connection: asyncpg.Connection
     settings: Settings

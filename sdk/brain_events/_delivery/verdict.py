@@ -13,7 +13,7 @@ from brain_events.wire import FINAL_CODES, FORMER_CODES, BatchAnswer
 
 
 class Outcome(Enum):
-    """What happens to a batch after an attempt to deliver it."""
+    """The outcome of an attempt to deliver a batch."""
 
     SETTLED = auto()
     """The collector has it: remove it."""
