@@ -36,6 +36,10 @@ class Gate:
         self.held = held
         self.opened = threading.Event()
 
+    async def is_holding(self) -> bool:
+        """Whether the first query has arrived here. It may come on a connection that is yet to be opened."""
+        return self.queries > 0
+
     def __call__(self, chunk: bytes) -> Fate:
         if MARK.encode() in chunk:
             self.queries += 1
@@ -113,6 +117,7 @@ async def test_who_asks_after_a_write_never_gets_what_was_begun_before_it(
         await create(client, event_type="wanted", message="one")
         early = many(crowd)
         await at_work(READERS)
+        await eventually(gate.is_holding, "the first query is held")
         await create(client, event_type="wanted", message="two")  # acknowledged, while the first query is held
         late = many(crowd)
 
