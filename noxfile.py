@@ -1,4 +1,4 @@
-"""The checks of the project: `nox` runs lint, types, docs, tests, e2e and build; CI runs the same."""
+"""The checks of the project: `nox` runs lint, types, docs, tests, e2e, abuse and build; CI runs the same."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "build"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "abuse", "build"]
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
@@ -79,6 +79,13 @@ def faults(session: nox.Session) -> None:
     """Kills, hangs and losses under load, which `e2e` includes. BRAIN_TEST_FAULT_ROUNDS=50 makes more of them."""
     session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
     session.run("pytest", *AT_ONCE, "tests/faults", *session.posargs)
+
+
+@nox.session
+def abuse(session: nox.Session) -> None:
+    """Attacks on memory and processor, each small on the wire, against a collector with default settings."""
+    session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/abuse", *session.posargs)
 
 
 @nox.session
