@@ -28,6 +28,7 @@ from ingest import HERE, collector, execute, running_engines
 from report import Column, Figures, about, print_about, table
 
 from brain_collector.counts import journal
+from brain_collector.counts.fold import fold
 from brain_collector.settings import Settings
 from brain_collector.storage import partitions, search_index
 
@@ -82,8 +83,8 @@ async def fill(dsn: str, rows: int) -> None:
             await connection.copy_records_to_table("event_deltas", records=deltas, columns=columns)
         if start % (COPY_ROWS * 50) == 0:
             print(f"{start:,} rows", file=sys.stderr, flush=True)
-            await journal.fold(connection)
-    await journal.fold(connection)
+            await fold_all(connection)
+    await fold_all(connection)
     await connection.execute("SELECT setval('system_events_id_seq', $1)", rows + 10_000)
     await connection.execute(
         "UPDATE search_progress SET (older_ts, older_id) = "
@@ -98,6 +99,12 @@ async def fill(dsn: str, rows: int) -> None:
         size = await connection.fetchval("SELECT pg_size_pretty(pg_table_size($1::regclass))", table_name)
         print(f"{table_name}: {size}", file=sys.stderr, flush=True)
     await connection.close()
+
+
+async def fold_all(connection: asyncpg.Connection) -> None:
+    """Fold the whole journal."""
+    while await fold(connection, max_types=1_000):
+        pass
 
 
 class Log:

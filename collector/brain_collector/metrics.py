@@ -124,8 +124,19 @@ UNINDEXED: Final = _gauge(
 JOURNAL_ROWS: Final = _gauge(
     "journal_rows", "Rows of the journal of counts that wait to be folded; 100000 means that many or more."
 )
-DAYS_AHEAD: Final = _gauge(
-    "partition_days_ahead", "Whole days after today that have a partition; 0 requires immediate action."
+UNINDEXABLE: Final = _gauge(
+    "search_unindexable_events",
+    "Events that could not be indexed, so every search looks at them; 1000 means that many or more.",
+)
+JOB_FAILURES: Final = _counter(
+    "job_failures",
+    "Failed runs of background jobs, without those that failed because the database was unavailable; the log and "
+    "`/health` say why.",
+    "job_name",  # Prometheus itself labels every sample with `job`
+)
+PARTITION_AHEAD: Final = _gauge(
+    "partition_ahead_seconds",
+    "Time until the end of the last day that has a partition; less than 172800 (2 days) requires action.",
 )
 DATA_FREE: Final = _gauge(
     "data_dir_free_bytes", "Free space of the file system of the data directory; absent if no engine is embedded."
@@ -173,7 +184,9 @@ METRICS: Final = (
     FOLD_LAG,
     JOURNAL_ROWS,
     UNINDEXED,
-    DAYS_AHEAD,
+    UNINDEXABLE,
+    JOB_FAILURES,
+    PARTITION_AHEAD,
     DATA_FREE,
     DATA_SIZE,
     OWN_EVENTS_WAITING,
@@ -246,4 +259,10 @@ class _Families(Collector):
             kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
             family = families.setdefault(metric.name, kind(metric.name, metric.help, labels=metric.labels))
             family.add_metric(labels, value)
-        return chain(self._registry.collect(), families.values())
+        return chain(map(_without_created, self._registry.collect()), families.values())
+
+
+def _without_created(family: Any) -> Any:
+    """Leave out the time at which each counter was created, which prometheus_client adds as a gauge of its own."""
+    family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+    return family

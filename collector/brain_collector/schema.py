@@ -81,13 +81,20 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Exact counts of events. `recent_events` counts those of the last 24 hours."""
+    """Exact counts of events. `recent_events` counts those of the last 24 hours.
+
+    `events_by_type` has the most frequent types. `events_of_other_types` counts the events of all others; it is absent
+    if there are none. Of these, `events_counted_without_type` are from days with more types than are counted by name: a
+    type in `events_by_type` may have further events among them. Absent if there are none.
+    """
 
     total_events: int
     events_by_severity: dict[str, int]
     events_by_type: dict[str, int]
     recent_events: int
     last_event_timestamp: datetime | None
+    events_of_other_types: int | msgspec.UnsetType = msgspec.UNSET
+    events_counted_without_type: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -186,14 +193,29 @@ class EngineState(msgspec.Struct, frozen=True):
     waits_for: str | None = None
 
 
+class FailingJob(msgspec.Struct, frozen=True):
+    """A background job of this collector whose last run failed: since when, how often, and why the last time."""
+
+    name: str
+    since: datetime
+    failures: int
+    reason: str
+
+
 class Health(msgspec.Struct, frozen=True):
-    """`status` is `degraded` if the database or the cache is unavailable. The other fields require access."""
+    """`status` is `degraded` if the database or the cache is unavailable. The other fields require access.
+
+    `unindexable_events` counts the events that could not be indexed, so that every search looks at them; null while it
+    is unknown.
+    """
 
     status: Literal["ok", "degraded"]
     version: str | msgspec.UnsetType = msgspec.UNSET
     database: State | msgspec.UnsetType = msgspec.UNSET
     cache: State | msgspec.UnsetType = msgspec.UNSET
     engines: list[EngineState] | msgspec.UnsetType = msgspec.UNSET
+    failing_jobs: list[FailingJob] | msgspec.UnsetType = msgspec.UNSET
+    unindexable_events: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class DatabaseHealth(msgspec.Struct, frozen=True):

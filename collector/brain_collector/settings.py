@@ -201,6 +201,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help("Maximum number of buckets in a histogram; more are refused with 422."),
     ] = 1_000
+    max_stats_types: Annotated[
+        int,
+        Meta(gt=0, le=3_000),
+        _help("Maximum number of types that statistics list, the most frequent first; the others are added up."),
+    ] = 1_000
     max_export_events: Annotated[
         int,
         _Positive,
@@ -393,6 +398,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help("Interval, in seconds, at which the journal of counts is folded into the counts."),
     ] = 2.0
+    max_types_per_day: Annotated[
+        int,
+        _Positive,
+        _help(
+            "Maximum number of types whose events are counted by name on one day; events of further types are counted",
+            "together.",
+        ),
+    ] = 1_000
     maintain_interval_s: Annotated[
         float,
         _Positive,

@@ -11,6 +11,7 @@ from brain_collector.api.operation import JSON, PATH, Operation, ResponseSpec
 from brain_collector.api.parameters import STATS_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.cache import CacheScope
+from brain_collector.read.statistics import statistics
 from brain_collector.schema import Stats
 
 _encode: Final = msgspec.json.encode
@@ -28,7 +29,7 @@ async def stats(request: Request) -> Response:
     filter = parameters.event_filter(request, resources.settings)
 
     async def fill() -> bytes:
-        return _encode(await resources.store.statistics(filter))
+        return _encode(await statistics(resources.store, filter, resources.settings.max_stats_types))
 
     key = f"stats:{_encode(filter).decode()}"
     counts = await resources.cache.get_or_fill(CacheScope.LIST, key, resources.settings.stats_ttl_s, fill)
@@ -41,7 +42,8 @@ OPERATIONS: Final = (
         path=f"{PATH}/stats",
         endpoint=stats,
         summary="Count events",
-        description="Exact counts by severity and by type: of all events, or of some types, severities and times.",
+        description="Exact counts by severity and by type, the most frequent types first: of all events, or of some "
+        "types, severities and times.",
         tag="events",
         scope="read",
         parameters=STATS_PARAMETERS,

@@ -24,6 +24,7 @@ async def health(request: Request) -> Response:
     resources.own_events.check("health_check", "info", f"Health was checked: {status}", status=status)
     if not is_trusted(request):
         return _json(Health(status))
+    survey = resources.availability.survey
     return _json(
         Health(
             status=status,
@@ -31,6 +32,8 @@ async def health(request: Request) -> Response:
             database=resources.availability.database,
             cache=resources.availability.cache,
             engines=resources.availability.engines,
+            failing_jobs=resources.job_states.failing,
+            unindexable_events=survey.unindexable_events if survey is not None else None,
         )
     )
 

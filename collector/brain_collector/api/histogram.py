@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,8 @@ from brain_collector.api.operation import JSON, PATH, Operation, Parameter, Resp
 from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.counts.buckets import By
+from brain_collector.counts.leading import Value
+from brain_collector.counts.tally import FieldCounts
 from brain_collector.errors import ParameterInvalid
 from brain_collector.query.filter import Filter
 from brain_collector.read import histogram
@@ -60,24 +62,21 @@ async def get_histogram(request: Request) -> Response:
     by_limit = parameters.whole_number(request, "by_limit", default=DEFAULT_VALUES, minimum=1, maximum=MAX_SERIES)
     step_s = _step_s(request, until - since)
     starts = _starts(since, until, step_s, resources.settings.max_histogram_buckets)
-    counted = await histogram.histogram(resources.store, filter, step_s=step_s, by=by)
-
-    bucket_of = {start: index for index, start in enumerate(starts)}
-    totals = Counter[str | None]()
-    for (_, value), n in counted.groups.items():
-        totals[value] += n
-    series = {value: [0] * len(starts) for value in _in_order(totals, by)[:by_limit]}
-    rest = [0] * len(starts)
-    for (start, value), n in counted.groups.items():
-        series.get(value, rest)[bucket_of[start]] += n
+    counted = await histogram.histogram(resources.store, filter, step_s=step_s, by=by, n_buckets=len(starts))
+    counts = counted.fields["value"]
+    totals = _totals(counts)
+    series = {value: _in_buckets(counts.listed[value], starts) for value in _in_order(totals, by)[:by_limit]}
+    others = counts.rest.copy()
+    for value in counts.listed.keys() - series.keys():
+        others.update(counts.listed[value])
     result = Histogram(
         since=since,
         until=until,
         step_s=step_s,
         starts=[_moment(start) for start in starts],
         series=[Series(value, counts, totals[value]) for value, counts in series.items()],
-        other=Rest(rest, sum(rest)),
-        total=totals.total(),
+        other=Rest(_in_buckets(others, starts), others.total()),
+        total=counts.total,
         counted_from=counted.since,
         partial=counted.since > since,
     )
@@ -90,32 +89,40 @@ async def facets(request: Request) -> Response:
     parameters.refuse_unknown(request, _FACETS_PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
     filter, since, until = _with_range(parameters.event_filter(request, resources.settings))
     limit = parameters.whole_number(request, "limit", default=DEFAULT_VALUES, minimum=1, maximum=MAX_VALUES)
-    kept, counted = await histogram.values(resources.store, filter)
-    kinds, partial = (counted.groups, counted.since > since) if kept is None else (kept, False)
+    counted = await histogram.values(resources.store, filter)
+    is_partial = counted.since > since
+    kept = await histogram.kept_values(resources.store, filter)
+    kinds, is_kind_partial = (counted.fields, is_partial) if kept is None else (kept.fields, False)
     result = Facets(
         since=since,
         until=until,
-        total=kinds.total(),
+        total=kinds["severity"].total,
         fields={
-            "severity": _facet(kinds, 1, "severity", limit, partial=partial),
-            "event_type": _facet(kinds, 0, "event_type", limit, partial=partial),
-            "source": _facet(counted.groups, 2, "source", limit, partial=counted.since > since),
+            "severity": _facet(kinds["severity"], "severity", limit, partial=is_kind_partial),
+            "event_type": _facet(kinds["event_type"], "event_type", limit, partial=is_kind_partial),
+            "source": _facet(counted.fields["source"], "source", limit, partial=is_partial),
         },
         counted_from=counted.since,
-        partial=counted.since > since,
+        partial=is_partial,
     )
     return Response(msgspec.json.encode(result), media_type=JSON)
 
 
-def _facet(groups: Counter[tuple[Any, ...]], column: int, by: By, limit: int, *, partial: bool) -> Facet:
-    totals = Counter[str | None]()
-    for group, n in groups.items():
-        totals[group[column]] += n
+def _facet(counts: FieldCounts, by: By, limit: int, *, partial: bool) -> Facet:
+    totals = _totals(counts)
     values = [FacetValue(value, totals[value]) for value in _in_order(totals, by)[:limit]]
-    return Facet(values, totals.total() - sum(value.n for value in values), partial)
+    return Facet(values, counts.total - sum(value.n for value in values), partial)
 
 
-def _in_order(totals: Counter[str | None], by: By) -> list[str | None]:
+def _totals(counts: FieldCounts) -> Counter[Value]:
+    return Counter({value: each.total() for value, each in counts.listed.items()})
+
+
+def _in_buckets(counts: Counter[int], starts: range) -> list[int]:
+    return [counts[start] for start in starts]
+
+
+def _in_order(totals: Counter[Value], by: By) -> list[Value]:
     """Return the values, most frequent first; severities from the highest to the lowest."""
     if by == "severity":
         return [severity for severity in reversed(SEVERITIES) if severity in totals]

@@ -40,7 +40,8 @@ def _readings(resources: Resources) -> Iterator[Reading]:
         yield Reading(metrics.FOLD_LAG, availability.survey.fold_lag_s)
         yield Reading(metrics.JOURNAL_ROWS, availability.survey.journal_rows)
         yield Reading(metrics.UNINDEXED, availability.survey.unindexed_events)
-        yield Reading(metrics.DAYS_AHEAD, availability.survey.days_ahead)
+        yield Reading(metrics.UNINDEXABLE, availability.survey.unindexable_events)
+        yield Reading(metrics.PARTITION_AHEAD, availability.survey.partition_ahead_s)
     if availability.engines and resources.settings.data_dir is not None:
         with suppress(OSError):
             disk = shutil.disk_usage(resources.settings.data_dir)

@@ -8,6 +8,7 @@ from brain_collector.access.key_table import KeyTable
 from brain_collector.access.rate_limit import RateLimit
 from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
+from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
 from brain_collector.ingest.rejected_lines import RejectedLineWriter
@@ -32,6 +33,7 @@ class Resources(NamedTuple):
     cache: Cache
     own_events: OwnEvents
     availability: Availability
+    job_states: JobStates
     keys: KeyTable
     rejected_lines: RejectedLineWriter
     metrics: Metrics

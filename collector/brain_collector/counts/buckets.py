@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, cast, func, literal_column, null, select
 
-from brain_collector.counts.legs import Grouping, legs
-from brain_collector.counts.spans import DAY, spans
+from brain_collector.counts.legs import FullDays, Grouping, full_days, legs
+from brain_collector.counts.spans import DAY, Spans, spans
 from brain_collector.query.filter import Filter, conditions
 from brain_collector.storage.tables import system_events
 
@@ -21,20 +21,28 @@ def is_kept(filter: Filter) -> bool:
     return msgspec.structs.replace(filter, event_types=(), severities=(), since=None, until=None) == Filter()
 
 
-def buckets(filter: Filter, step_s: int, by: By) -> Select[Any]:
+def buckets(filter: Filter, step_s: int, by: By, on_full_days: FullDays = "none") -> Select[Any]:
     """Return the query for rows of `start`, `value`, `n`. Days are used if the buckets are whole days, else hours."""
-    span = spans(filter.since, filter.until)
-    if step_s % int(DAY.total_seconds()) != 0:
-        span = span.without_days()
-    counted = legs(span, filter, _grouping(step_s, by))
+    span = _span(filter, step_s)
+    counted = legs(span, filter, _grouping(step_s, by), on_full_days)
     n = func.sum(counted.c.n)
-    return select(counted.c.start, counted.c.value, n).group_by(counted.c.start, counted.c.value).having(n != 0)
+    return select(counted.c.start, counted.c.value, n.label("n")).group_by("start", "value").having(n != 0)
+
+
+def has_full_days(filter: Filter, step_s: int) -> ColumnElement[bool]:
+    """Return whether `buckets` reads counts of days on which some types have no name."""
+    return full_days(_span(filter, step_s)).exists()
 
 
 def buckets_of_events(filter: Filter, step_s: int, by: By) -> Select[Any]:
     """Return the query for rows of `start`, `value`, `n`, counted from the events alone; any filter will do."""
     columns = _grouping(step_s, by)(system_events.c, system_events.c.timestamp)
     return select(*columns, func.count().label("n")).where(*conditions(filter)).group_by("start", "value")
+
+
+def _span(filter: Filter, step_s: int) -> Spans:
+    span = spans(filter.since, filter.until)
+    return span if step_s % int(DAY.total_seconds()) == 0 else span.without_days()
 
 
 def _grouping(step_s: int, by: By) -> Grouping:

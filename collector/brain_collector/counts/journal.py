@@ -1,8 +1,8 @@
 """Exact counts: every write journals its deltas, one collector folds the journal, statistics add both.
 
 The journal (`event_deltas`) is written in the transaction that writes the events. Its rows are never updated, so
-writers share no row. Folding moves them into hour and day rows (`event_counts`) in one statement. A reader's single
-statement therefore sees each delta on one side or the other, never on both or neither.
+writers share no row. Folding (`fold`) moves them into hour and day rows (`event_counts`) in one statement. A reader's
+single statement therefore sees each delta on one side or the other, never on both or neither.
 """
 
 from collections import Counter
@@ -16,52 +16,35 @@ from asyncpg import Connection
 Deltas = dict[tuple[datetime, str, str], int]
 """The change of counts by a write: (hour, event_type, severity) to a number of events, negative for deleted ones."""
 
-_LOCK_JOB: Final = "SELECT name FROM jobs WHERE name = 'fold' FOR UPDATE SKIP LOCKED"
-
-_FOLD: Final = """
-    WITH taken AS (
-        DELETE FROM event_deltas RETURNING bucket, event_type, severity, n
-    ), hours AS (
-        INSERT INTO event_counts AS c (grain, bucket, event_type, severity, n)
-        SELECT 'hour', bucket, event_type, severity, sum(n) FROM taken GROUP BY 2, 3, 4
-        ON CONFLICT (grain, bucket, event_type, severity) DO UPDATE SET n = c.n + excluded.n
-    )
-    INSERT INTO event_counts AS c (grain, bucket, event_type, severity, n)
-    SELECT 'day', date_trunc('day', bucket, 'UTC'), event_type, severity, sum(n) FROM taken GROUP BY 2, 3, 4
-    ON CONFLICT (grain, bucket, event_type, severity) DO UPDATE SET n = c.n + excluded.n
-"""
-
-_NOTE: Final = "UPDATE jobs SET done_at = clock_timestamp() WHERE name = 'fold'"
-
 _LAG: Final = """
     SELECT extract(epoch FROM clock_timestamp() - done_at)::float8 AS seconds,
         (SELECT count(*) FROM (SELECT FROM event_deltas LIMIT 100000) AS part) AS waiting
     FROM jobs WHERE name = 'fold'
 """
 
-STATISTICS: Final = """
-    WITH counted AS (
-        SELECT event_type, severity, n FROM event_counts WHERE grain = 'day'
-        UNION ALL
-        SELECT event_type, severity, n FROM event_deltas
-    ), recent AS (
-        SELECT n FROM event_counts WHERE grain = 'hour' AND bucket >= :first_full_hour
-        UNION ALL
-        SELECT n FROM event_deltas WHERE bucket >= :first_full_hour
-        UNION ALL
-        SELECT count(*) FROM system_events WHERE "timestamp" >= :since AND "timestamp" < :first_full_hour
-    )
-    SELECT
-        (SELECT coalesce(json_agg(total), '[]') FROM (
-            SELECT event_type, severity, sum(n)::bigint AS n FROM counted GROUP BY 1, 2 HAVING sum(n) <> 0
-        ) AS total) AS groups,
-        (SELECT coalesce(sum(n), 0)::bigint FROM recent) AS recent,
-        (
-            SELECT "timestamp" FROM system_events WHERE "timestamp" >= :last_since
-            ORDER BY "timestamp" DESC, id DESC LIMIT 1
-        ) AS last
+REST: Final = ""
+"""The type under which the events of all types without a name on their day are counted; no event has it."""
+
+COUNTED_AS: Final = """
+    SELECT delta.bucket, delta.severity, delta.n,
+        CASE WHEN full_day.bucket IS NULL OR name.event_type IS NOT NULL THEN delta.event_type ELSE '' END
+            AS event_type
+    FROM ({rows}) AS delta
+    LEFT JOIN event_counts AS full_day
+        ON full_day.grain = 'full' AND full_day.bucket = date_trunc('day', delta.bucket, 'UTC')
+    LEFT JOIN (
+        SELECT DISTINCT full_day.bucket AS day, name.event_type
+        FROM event_counts AS full_day
+        JOIN event_counts AS name ON name.grain = 'day' AND name.bucket = full_day.bucket
+        WHERE full_day.grain = 'full'
+    ) AS name ON name.day = full_day.bucket AND name.event_type = delta.event_type
 """
-"""Day rows and journal, the last 24 hours, and the newest event from `last_since` on: one statement, one snapshot."""
+"""Counts by hour, type and severity, with the type that the fold counts them under."""
+
+JOURNAL: Final = COUNTED_AS.format(
+    rows="SELECT bucket, event_type, severity, sum(n)::bigint AS n FROM event_deltas GROUP BY 1, 2, 3"
+)
+"""The journal as the fold would count it now."""
 
 
 def hour(moment: datetime) -> datetime:
@@ -81,13 +64,3 @@ async def lag(connection: Connection) -> tuple[float, int]:
     row = await connection.fetchrow(_LAG)
     assert row is not None
     return row["seconds"], row["waiting"]
-
-
-async def fold(connection: Connection) -> bool:
-    """Fold the journal, unless another collector is folding it; return whether this one did."""
-    async with connection.transaction():
-        if await connection.fetchval(_LOCK_JOB) is None:
-            return False
-        await connection.execute(_FOLD)
-        await connection.execute(_NOTE)
-        return True

@@ -5,32 +5,49 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal_column, select, true, union
 
-from brain_collector.counts.legs import legs, whole_days, whole_hours
+from brain_collector.counts.journal import REST
+from brain_collector.counts.legs import FullDays, full_days, legs, whole_days, whole_hours
 from brain_collector.counts.spans import DAY, Spans, spans, start_of
 from brain_collector.query.filter import Filter, kinds
 from brain_collector.storage.tables import event_counts, event_deltas, system_events
 
 
-def totals(filter: Filter, recent_since: datetime) -> Select[Any]:
-    """Return the query for rows of `event_type`, `severity`, `n`; each has the same `recent` and `last`.
+def totals(filter: Filter, recent_since: datetime, max_types: int, on_full_days: FullDays = "none") -> Select[Any]:
+    """Return the query for one row: JSON objects of `severities` and `types`, `nameless`, `recent`, `last`.
 
-    `recent` is the number of events from `recent_since` on, `last` the newest timestamp.
+    Of the types, the `max_types` most frequent. `nameless` events are counted without their type. `recent` is the
+    number of events from `recent_since` on, `last` the newest timestamp. If it `has_full_days`, the types are wrong
+    unless `on_full_days` says what to do.
     """
     since = recent_since if filter.since is None else max(filter.since, recent_since)
-    counted = legs(spans(filter.since, filter.until), filter, _by_kind)
-    recent = legs(spans(since, filter.until), filter, _by_kind)
-    n = func.sum(counted.c.n)
-    return (
-        select(
-            counted.c.event_type,
-            counted.c.severity,
-            n.label("n"),
-            select(func.coalesce(func.sum(recent.c.n), 0)).scalar_subquery().label("recent"),
-            _last(filter).label("last"),
-        )
-        .group_by(counted.c.event_type, counted.c.severity)
-        .having(n != 0)
+    span, recent_span = spans(filter.since, filter.until), spans(since, filter.until)
+    counted = kinds_of(filter, on_full_days).cte("counted").prefix_with("MATERIALIZED")
+    recent = legs(recent_span, filter, _by_kind, on_full_days)
+    kind, n = counted.c, func.sum(counted.c.n)
+    severities = select(kind.severity.label("name"), n.label("n")).group_by(kind.severity).having(n != 0)
+    types = select(kind.event_type.label("name"), n.label("n")).group_by(kind.event_type).having(n != 0)
+    listed = types.where(kind.event_type != REST).order_by(literal_column("n").desc(), kind.event_type).limit(max_types)
+    return select(
+        _object(severities).label("severities"),
+        _object(listed).label("types"),
+        select(func.coalesce(n, 0)).where(kind.event_type == REST).scalar_subquery().label("nameless"),
+        select(func.coalesce(func.sum(recent.c.n), 0)).scalar_subquery().label("recent"),
+        _last(filter).label("last"),
+        full_days(span).exists().label("has_full_days"),
     )
+
+
+def kinds_of(filter: Filter, on_full_days: FullDays = "none") -> Select[Any]:
+    """Return the query for rows of `event_type`, `severity`, `n`."""
+    counted = legs(spans(filter.since, filter.until), filter, _by_kind, on_full_days)
+    n = func.sum(counted.c.n)
+    columns = counted.c.event_type, counted.c.severity
+    return select(*columns, n.label("n")).group_by(*columns).having(n != 0)
+
+
+def _object(rows: Select[Any]) -> ColumnElement[Any]:
+    each = rows.subquery()
+    return select(func.json_object_agg(each.c.name, each.c.n)).scalar_subquery()
 
 
 def _by_kind(columns: Any, _time: ColumnElement[datetime]) -> tuple[ColumnElement[Any], ...]:
@@ -64,7 +81,7 @@ def _newest_of_whole_hours(filter: Filter, span: Spans) -> Any:
 
 
 def _buckets(filter: Filter, grain: ColumnElement[bool], start: Any, end: Any, unit: str) -> Any:
-    """Return the days or hours that have a count above zero."""
+    """Return the days or hours that have a count above zero, and all those of full days."""
     folded, journal = event_counts.c, event_deltas.c
     journaled = func.date_trunc(literal_column(f"'{unit}'"), journal.bucket, literal_column("'UTC'"))
     return union(
@@ -74,7 +91,25 @@ def _buckets(filter: Filter, grain: ColumnElement[bool], start: Any, end: Any, u
         select(journaled.label("bucket")).where(
             journal.n > 0, journaled >= start, journaled < end, *kinds(filter, journal)
         ),
+        _of_full_days(start, end, unit),
     )
+
+
+def _of_full_days(start: Any, end: Any, unit: str) -> Select[Any]:
+    """Return the full days, or their hours: the counts do not tell which of them have events of a type."""
+    full = event_counts.alias("full")
+    units = (
+        func.generate_series(
+            full.c.bucket, full.c.bucket + literal_column("interval '23 hours'"), literal_column(f"interval '1 {unit}'")
+        )
+        .table_valued("bucket", name="units")
+        .render_derived()
+    )
+    is_within = units.c.bucket >= start, units.c.bucket < end
+    overlaps = full.c.bucket + literal_column("interval '1 day'") > start, full.c.bucket < end
+    is_within = units.c.bucket >= start, units.c.bucket < end
+    joined = full.join(units, true())
+    return select(units.c.bucket).select_from(joined).where(full.c.grain == "full", *overlaps, *is_within)
 
 
 def _newest(conditions: list[ColumnElement[bool]]) -> Select[Any]:

@@ -97,6 +97,8 @@ def _print(stats: dict[str, Any], stored: list[dict[str, Any]], say: Callable[[s
     say("\nEvents that arrived, by type:")
     for event_type, n in sorted(stats["events_by_type"].items(), key=lambda item: -item[1]):
         say(f"  {n:6}  {event_type}")
+    if others := stats.get("events_of_other_types"):
+        say(f"  {others:6}  (other types)")
     say("\nThe newest events of the shop:")
     for event in stored[:6]:
         message = event["message"].partition("\n")[0][:80]

@@ -27,16 +27,21 @@ INDEXES: Final = (
 )  # fmt: skip
 """The indexes that the migrations create; partitions have those of `system_events`."""
 
-_RECOUNT: Final = """
+_PRESENT: Final = """
+    SELECT date_trunc('hour', "timestamp", 'UTC') AS bucket, event_type, severity, count(*) AS n
+    FROM system_events WHERE "timestamp" >= $1::text::timestamptz GROUP BY 1, 2, 3
+"""
+
+_RECOUNT: Final = f"""
     WITH counted AS (
         SELECT bucket, event_type, severity, sum(n)::bigint AS n FROM (
             SELECT bucket, event_type, severity, n FROM event_counts WHERE grain = 'hour'
             UNION ALL
-            SELECT bucket, event_type, severity, n FROM event_deltas
+            SELECT bucket, event_type, severity, n FROM ({journal.JOURNAL}) AS journal
         ) AS part WHERE bucket >= $1::text::timestamptz GROUP BY 1, 2, 3
     ), present AS (
-        SELECT date_trunc('hour', "timestamp", 'UTC') AS bucket, event_type, severity, count(*) AS n
-        FROM system_events WHERE "timestamp" >= $1::text::timestamptz GROUP BY 1, 2, 3
+        SELECT bucket, event_type, severity, sum(n)::bigint AS n
+        FROM ({journal.COUNTED_AS.format(rows=_PRESENT)}) AS counted_as GROUP BY 1, 2, 3
     ), compared AS MATERIALIZED (
         SELECT bucket, event_type, severity, coalesce(counted.n, 0) AS counted, coalesce(present.n, 0) AS present
         FROM counted FULL JOIN present USING (bucket, event_type, severity)
@@ -48,7 +53,7 @@ _RECOUNT: Final = """
         SELECT bucket, event_type, severity, counted, present FROM compared WHERE counted <> present
         ORDER BY bucket DESC, event_type, severity LIMIT 20
     ) AS drift ON true
-"""
+"""  # noqa: S608 - constants
 
 _RECOUNT_DAYS: Final = """
     WITH hours AS (
@@ -232,10 +237,12 @@ async def jobs(examination: Examination) -> list[Check]:
     detail = f"maintenance ran {maintained_s:.0f} s ago"
     checks.append(judged("maintain", "ok" if fine else "warning", detail, advice))
     index = await search_index.lag(examination.connection)
-    fine = index.seconds < 60 and index.waiting < MAX_UNINDEXED and index.older is None
+    fine = index.seconds < 60 and index.waiting < MAX_UNINDEXED and index.older is None and not index.unindexable
     detail = f"the search index was updated {index.seconds:.0f} s ago; {index.waiting} events wait for it"
     if index.older:
         detail += f"; events from before the upgrade, older than {index.older.isoformat()}, are not indexed yet"
+    if index.unindexable:
+        detail += f"; {index.unindexable} events could not be indexed, so every search looks at them"
     advice = (
         "searches are correct, but slower. After an upgrade or a burst, indexing takes a while; otherwise see the "
         "collector's log"

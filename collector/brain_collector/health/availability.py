@@ -17,6 +17,7 @@ class Survey(NamedTuple):
     folded_s_before: float
     journal_rows: int
     unindexed_events: int
+    unindexable_events: int
     last_partition_ends: datetime
 
     @property
@@ -25,9 +26,9 @@ class Survey(NamedTuple):
         return self.folded_s_before + time.monotonic() - self.at_s
 
     @property
-    def days_ahead(self) -> int:
-        """Whole days after today that have a partition."""
-        return (self.last_partition_ends.date() - datetime.now(UTC).date()).days - 1
+    def partition_ahead_s(self) -> float:
+        """Seconds until the end of the last day that has a partition."""
+        return (self.last_partition_ends - datetime.now(UTC)).total_seconds()
 
 
 logger: Final = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from typing import Final
 
 from brain_collector.health.canary import Canary
-from brain_collector.jobs.loop import log_failures
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.settings import Settings
 
@@ -24,6 +23,5 @@ class CanaryCheck:
 
     async def run(self) -> None:
         """Read back this collector's health checks; those that cannot be read now are read the next time."""
-        with log_failures(self.name):
-            async with self._link.use() as connection:
-                await self._canary.check(connection)
+        async with self._link.use() as connection:
+            await self._canary.check(connection)

@@ -1,16 +1,17 @@
-"""The loop that runs a job periodically, and the handling of a failed run: it is logged and tried again."""
+"""The loop that runs a job periodically; a failed run is noted and tried again."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 import asyncpg
 
-from brain_collector.storage.connection import GONE, reason_of
+from brain_collector.health.job_states import JobStates
+from brain_collector.storage.connection import DATABASE_ERRORS, GONE, Overdue, reason_of
 
-logger: Final = logging.getLogger(__name__)
+TIMED_OUT: Final = (asyncpg.QueryCanceledError, Overdue, TimeoutError)
+"""The errors of a run that took too long; the database may serve everything else."""
 
 
 class Job(Protocol):
@@ -24,7 +25,7 @@ class Job(Protocol):
         """The time to wait before the next run."""
 
     async def run(self) -> None:
-        """Do the work once. It is never cancelled, and must not raise if the database is unavailable."""
+        """Do the work once. It is never cancelled, and may raise any error of the database."""
 
 
 async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
@@ -35,12 +36,20 @@ async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[No
             await asyncio.wait_for(stop.wait(), interval_s())
 
 
-@contextmanager
-def log_failures(job: str) -> Iterator[None]:
-    """Suppress database errors, so that the job is tried again. The monitor reports a lost database, this the rest."""
-    try:
-        yield
-    except GONE:
-        pass
-    except asyncpg.PostgresError as error:
-        logger.warning("the job %r failed and will be tried again: %s", job, reason_of(error))
+async def every_run(job: Job, states: JobStates, stop: asyncio.Event) -> None:
+    """Run the job periodically until `stop` is set, and note in `states` how it went.
+
+    The monitor reports a lost database; this reports everything else, time-outs included.
+    """
+
+    async def run() -> None:
+        try:
+            await job.run()
+        except DATABASE_ERRORS as error:
+            is_database_lost = isinstance(error, GONE) and not isinstance(error, TIMED_OUT)
+            if not is_database_lost and not stop.is_set():  # at the end, jobs are aborted
+                states.failed(job.name, reason_of(error))
+        else:
+            states.worked(job.name)
+
+    await every(job.interval_s, run, stop)

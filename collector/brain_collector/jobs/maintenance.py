@@ -7,10 +7,9 @@ import asyncpg
 from brain_collector.health.availability import Availability
 from brain_collector.ingest import rejected_lines
 from brain_collector.jobs import idempotency_keys
-from brain_collector.jobs.loop import log_failures
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate, partitions, renumber, search_index
+from brain_collector.storage import migrate, partitions, renumber
 from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
 
 RETRY_INTERVAL_S: Final = 1.0
@@ -50,7 +49,6 @@ class Maintenance:
                 async with self._link.use() as connection:
                     await self._make_partitions(connection)
                     await self._expire_rejected_lines(connection)
-                    await self._index_what_is_left(connection)
                     await self._forget_idempotency_keys(connection)
         except DATABASE_ERRORS as error:
             problem = f"the database could not be prepared ({reason_of(error)})"
@@ -68,11 +66,6 @@ class Maintenance:
 
     async def _expire_rejected_lines(self, connection: asyncpg.Connection) -> None:
         await rejected_lines.expire(connection, self._settings)
-
-    async def _index_what_is_left(self, connection: asyncpg.Connection) -> None:
-        """Make a small step of the search index: a batch that is in no block is not forgotten."""
-        with log_failures("index"):
-            await search_index.step(connection, search_index.MIN_IDS)
 
     async def _forget_idempotency_keys(self, connection: asyncpg.Connection) -> None:
         while await idempotency_keys.forget_some(connection, self._settings.idempotency_key_life_days):

@@ -7,10 +7,11 @@ from typing import Final
 from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
 from brain_collector.health.canary import Canary
+from brain_collector.health.job_states import JobStates
 from brain_collector.jobs.canary_check import CanaryCheck
 from brain_collector.jobs.fold import Fold
 from brain_collector.jobs.index import Index
-from brain_collector.jobs.loop import Job, every
+from brain_collector.jobs.loop import Job, every_run
 from brain_collector.jobs.maintenance import RENUMBER_DEADLINE_S, Maintenance
 from brain_collector.jobs.monitor import DEADLINE_S, Monitor
 from brain_collector.jobs.shared_link import SharedLink
@@ -18,15 +19,21 @@ from brain_collector.jobs.survey import TakeSurvey
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import Link
 
+GRACE_S: Final = 2.0
+"""The statement time-out comes first then: it keeps the connection, and says that a statement took too long."""
+
 
 class Scheduler:
     """The jobs of one collector. Each job is done by one collector at a time, which locks a row or an advisory lock."""
 
-    def __init__(self, settings: Settings, cache: Cache, availability: Availability, canary: Canary) -> None:
+    def __init__(
+        self, settings: Settings, cache: Cache, availability: Availability, canary: Canary, states: JobStates
+    ) -> None:
         shared = SharedLink(settings)
         monitor_link = Link(settings, deadline_s=DEADLINE_S)
-        index_link = Link(settings)
+        index_link = Link(settings, deadline_s=settings.write_deadline_s + GRACE_S)
         renumber_link = Link(settings, deadline_s=RENUMBER_DEADLINE_S)
+        self._states = states
         self._links: Final = (shared, monitor_link, index_link, renumber_link)
         self.maintenance: Final = Maintenance(settings, shared, renumber_link, availability)
         self._jobs: Final[tuple[Job, ...]] = (
@@ -40,7 +47,7 @@ class Scheduler:
 
     def loops(self, stop: asyncio.Event) -> dict[str, Awaitable[None]]:
         """Return the loop of each job by name; each runs until `stop` is set."""
-        return {job.name: every(job.interval_s, job.run, stop) for job in self._jobs}
+        return {job.name: every_run(job, self._states, stop) for job in self._jobs}
 
     def abort(self) -> None:
         """Abort running statements: the next start repeats their work."""

@@ -5,7 +5,6 @@ from typing import Final
 
 from brain_collector.counts import journal
 from brain_collector.health.availability import Availability, Survey
-from brain_collector.jobs.loop import log_failures
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.storage import partitions, search_index
 
@@ -27,9 +26,10 @@ class TakeSurvey:
 
     async def run(self) -> None:
         """Measure the lag of the fold and of the search index, and the last day that has a partition."""
-        with log_failures(self.name):
-            async with self._link.use() as connection:
-                folded_s_before, journal_rows = await journal.lag(connection)
-                index = await search_index.lag(connection)
-                ends = await partitions.end(connection)
-                self._availability.survey = Survey(time.monotonic(), folded_s_before, journal_rows, index.waiting, ends)
+        async with self._link.use() as connection:
+            folded_s_before, journal_rows = await journal.lag(connection)
+            index = await search_index.lag(connection)
+            ends = await partitions.end(connection)
+        self._availability.survey = Survey(
+            time.monotonic(), folded_s_before, journal_rows, index.waiting, index.unindexable, ends
+        )

@@ -21,6 +21,7 @@ from brain_collector.query.search_terms import Words, mark
 from brain_collector.read.store import Store, to_event
 from brain_collector.schema import Event
 from brain_collector.storage.id_ranges import MAX_RANGES, IdRange, among, cut, joined
+from brain_collector.storage.search_index import EVERY_WORD
 
 BUDGET_S: Final = 2.0
 """Time budget of a page: no further ranges are read after it."""
@@ -46,7 +47,7 @@ _WITHIN: Final = "max_ts >= :since AND min_ts <= :until AND (min_ts, first_id) <
 _CANDIDATES: Final = """
     WITH progress AS MATERIALIZED (SELECT * FROM search_progress), ranges AS (
         (SELECT first_id, last_id, min_ts, max_ts, true AS is_block FROM search_blocks
-         WHERE ({holds}) AND {within}
+         WHERE ({holds} OR words @> '{{{every_word}}}') AND {within}
          ORDER BY max_ts DESC, last_id DESC LIMIT {limit})
         UNION ALL
         (SELECT first_id, first_id + n - 1, min_ts, max_ts, false FROM batches, progress
@@ -181,7 +182,8 @@ def _query(filter: Filter, words: Words, after: Position) -> TextClause:
         "until": min(filter.until or after.timestamp, after.timestamp),
         "after_ts": after.timestamp,
     }
-    sql = text(_CANDIDATES.format(holds=holds if all(groups) else "true", within=_WITHIN, limit=MAX_CANDIDATES))
+    holds = holds if all(groups) else "true"
+    sql = text(_CANDIDATES.format(holds=holds, within=_WITHIN, limit=MAX_CANDIDATES, every_word=EVERY_WORD))
     return sql.bindparams(
         *(bindparam(name, moment, DateTime(timezone=True)) for name, moment in times.items()),
         bindparam("after_id", after.id, BigInteger()),

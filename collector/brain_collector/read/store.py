@@ -1,4 +1,4 @@
-"""The store: events by id, pages and statistics; changes of single events; and the pool that all reads use.
+"""The store: events by id and pages; changes of single events; and the pool that all reads use.
 
 Other modules of `read/` and `tail/` build their own statements and run them here, through `search` and `fetch`.
 Deadlines, retries on dead connections and the translation of database errors into those of the API are in this file.
@@ -19,12 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.sql.elements import ColumnElement
 
-from brain_collector.counts.journal import STATISTICS, hour
-from brain_collector.counts.totals import totals
+from brain_collector.counts.journal import hour
 from brain_collector.errors import ParameterInvalid, QueryTooBroad, Unavailable
 from brain_collector.query.cursor import Position
 from brain_collector.query.filter import Filter, newest_first
-from brain_collector.schema import Event, Stats
+from brain_collector.schema import Event
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, connect, deadline, reason_of
 from brain_collector.storage.search_index import ADD_CHANGED
@@ -117,35 +116,6 @@ class Store:
             await _journal(connection, (before, -1))
             await connection.commit()
             return True
-
-    async def statistics(self, filter: Filter | None = None) -> Stats:
-        """Return exact counts of one snapshot. Of a filter only types, severities and the time range are used."""
-        since = datetime.now(UTC) - timedelta(hours=24)
-        if filter is not None and filter != Filter():
-            rows = await self.search(totals(filter, since), "choose full hours for `from` and `to`")
-            groups = [(row.event_type, row.severity, int(row.n)) for row in rows]
-            recent, last = (int(rows[0].recent), rows[0].last) if rows else (0, None)
-        else:
-            row = await self._statistics(since, since)
-            if row.last is None:
-                row = await self._statistics(since, _EARLIEST)
-            groups = [(group["event_type"], group["severity"], group["n"]) for group in msgspec.json.decode(row.groups)]
-            recent, last = row.recent, row.last
-        by_severity: dict[str, int] = {}
-        by_type: dict[str, int] = {}
-        for event_type, severity, n in groups:
-            by_severity[severity] = by_severity.get(severity, 0) + n
-            by_type[event_type] = by_type.get(event_type, 0) + n
-        return Stats(sum(by_type.values()), by_severity, by_type, recent, last)
-
-    async def _statistics(self, since: datetime, last_since: datetime) -> Any:
-        """Return the row. The newest event is looked for from `last_since` on.
-
-        To look for it in every partition would take a quarter of the statement's time.
-        """
-        bounds = {"since": since, "first_full_hour": hour(since) + timedelta(hours=1), "last_since": last_since}
-        (row,) = await self.fetch(text(STATISTICS).bindparams(**bounds))
-        return row
 
     async def search(self, query: Any, remedy: str) -> list[Any]:
         """Run a read that a client can make too large: a time-out is then an error of the client, with its `remedy`.

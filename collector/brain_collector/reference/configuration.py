@@ -29,11 +29,18 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Limits on queries and streams": (
         *("read_deadline_s", "max_list_limit", "max_list_offset", "max_filter_values", "max_histogram_buckets"),
-        *("max_export_events", "max_exports"),
+        *("max_stats_types", "max_export_events", "max_exports"),
         *("max_streams", "max_stream_bytes", "max_stream_lag", "stream_poll_s", "stream_heartbeat_s"),
     ),
     "Background work": (
-        *("fold_interval_s", "maintain_interval_s", "days_ahead", "health_interval_s", "canary_interval_s"),
+        *(
+            "fold_interval_s",
+            "max_types_per_day",
+            "maintain_interval_s",
+            "days_ahead",
+            "health_interval_s",
+            "canary_interval_s",
+        ),
     ),
     "Logging": ("log_format", "log_level"),
 }

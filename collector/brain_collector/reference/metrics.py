@@ -24,8 +24,9 @@ Prometheus, and alert rules.
 - `brain_collector_database_up == 0`
 - any increase of `brain_collector_canary_events_total{{result=~"acked_not_found|doubled"}}`
 - no increase of `brain_collector_canary_checks_total`
-- `brain_collector_partition_days_ahead < 2`
+- `brain_collector_partition_ahead_seconds < 172800`
 - `brain_collector_fold_lag_seconds > 60`
+- a steady increase of `brain_collector_job_failures_total`
 - low `brain_collector_data_dir_free_bytes`
 - any increase of `brain_collector_own_events_dropped_total`
 """

@@ -18,6 +18,7 @@ from brain_collector.api.resources import Resources
 from brain_collector.cache import CacheScope, open_cache
 from brain_collector.health.availability import Availability
 from brain_collector.health.canary import Canary
+from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
 from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLineWriter
@@ -87,7 +88,8 @@ def _open(
     stack.push_async_callback(store.close)
     own_events = OwnEvents(interval_s=settings.health_interval_s, retry_s=settings.retry_after_s, metrics=metrics)
     availability = Availability(own_events, lambda: engines.states if engines else [])
-    scheduler = Scheduler(settings, cache, availability, Canary(own_events, metrics))
+    job_states = JobStates(metrics)
+    scheduler = Scheduler(settings, cache, availability, Canary(own_events, metrics), job_states)
     stack.push_async_callback(scheduler.close)
     rejected_lines = RejectedLineWriter(settings, own_events.record_dropped_lines)
     stack.push_async_callback(rejected_lines.close)
@@ -103,6 +105,7 @@ def _open(
         cache=cache,
         own_events=own_events,
         availability=availability,
+        job_states=job_states,
         keys=keys,
         rejected_lines=rejected_lines,
         metrics=metrics,

@@ -8,14 +8,16 @@ progress are committed together.
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from asyncpg import Connection, Record
+from asyncpg import Connection
 
 from brain_collector.storage.id_ranges import IdRange, cut, joined
 
 BLOCK_IDS: Final = 256
 STEP_IDS: Final = 2_048
 """Approximate number of events of one step, and of events that may wait unindexed: searches scan these."""
-MIN_IDS: Final = 16
+SMALL_IDS: Final = 16
+EVERY_WORD: Final = -1
+"""In the words of a block: it may hold any word, so every search looks at its events. No word has this hash."""
 GAP_IDS: Final = 16
 SPAN: Final = timedelta(hours=1)
 
@@ -67,6 +69,14 @@ _ADD: Final = """
 """
 """ORDER BY computes all rows before the first insert, and only the insert assigns the transaction id."""
 
+_ADD_UNREAD: Final = """
+    INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
+    SELECT first_id, last_id, min_ts, max_ts, '{-1}'
+    FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[])
+        AS box (first_id, last_id, min_ts, max_ts)
+"""
+"""Like `_ADD`, without reading the events."""
+
 _ARRIVED_UNTIL: Final = "UPDATE search_progress SET xid = $1, id = $2"
 
 _ADD_OLDER: Final = """
@@ -95,6 +105,24 @@ _ADD_OLDER: Final = """
 """
 """The blocks are computed before anything is written, for the same reason."""
 
+_ADD_OLDER_UNREAD: Final = """
+    WITH part AS MATERIALIZED (
+        SELECT id, "timestamp" FROM system_events
+        WHERE "timestamp" <= $2 AND ("timestamp", id) < ($2, $3)
+        ORDER BY "timestamp" DESC, id DESC LIMIT $1
+    ), made AS (
+        INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
+        SELECT id, id, "timestamp", "timestamp", '{-1}' FROM part
+        RETURNING 1
+    ), last AS (
+        SELECT "timestamp", id FROM part ORDER BY "timestamp", id LIMIT 1
+    )
+    UPDATE search_progress
+    SET older_ts = (SELECT "timestamp" FROM last), older_id = (SELECT id FROM last)
+    WHERE (SELECT count(*) FROM made) IS NOT NULL
+"""
+"""Like `_ADD_OLDER`, without reading the texts of the events."""
+
 _OLDER: Final = "SELECT older_ts, older_id FROM search_progress WHERE older_ts IS NOT NULL"
 
 _LAG: Final = """
@@ -105,7 +133,10 @@ _LAG: Final = """
                 AND (batches.xid::text::bigint, first_id + n - 1) > (progress.xid, progress.id)
             LIMIT 100000
         ) AS part) AS waiting,
-        (SELECT older_ts FROM search_progress) AS older
+        (SELECT older_ts FROM search_progress) AS older,
+        (SELECT coalesce(sum(last_id - first_id + 1), 0)::bigint FROM (
+            SELECT first_id, last_id FROM search_blocks WHERE words @> '{-1}' LIMIT 1000
+        ) AS block) AS unindexable
     FROM jobs WHERE name = 'index'
 """
 
@@ -120,13 +151,15 @@ ADD_CHANGED: Final = """
 class Lag(NamedTuple):
     """The state of the index.
 
-    The seconds since any collector last worked on it; the number of events that wait, in up to 100,000 batches; and the
-    time before which older events are not indexed yet.
+    The seconds since any collector last worked on it; the number of events that wait, in up to 100,000 batches; the
+    time before which older events are not indexed yet; and the number of events that could not be indexed, in up to
+    1,000 blocks.
     """
 
     seconds: float
     waiting: int
     older: datetime | None
+    unindexable: int
 
 
 async def lag(connection: Connection) -> Lag:
@@ -137,23 +170,40 @@ async def lag(connection: Connection) -> Lag:
 
 
 async def step(connection: Connection, ids: int) -> bool:
-    """Index the next `ids` events, unless another collector is indexing; return whether there may be more to do."""
+    """Take a step of both kinds; return whether there may be more to do."""
+    is_more_arrived = await step_arrived(connection, ids)
+    return await step_older(connection, ids) or is_more_arrived
+
+
+async def step_arrived(connection: Connection, ids: int, *, read: bool = True) -> bool:
+    """Index the next `ids` new events, unless another collector is indexing; return whether there were any.
+
+    Without `read`, events that cannot be indexed get a block that matches every word; searches look at each of them.
+    """
     async with connection.transaction():
         if not await connection.fetchval(_TRY_LOCK):
             return False
         arrived = await connection.fetch(_ARRIVED, ids)
         if arrived:
-            await _add(connection, arrived)
-        older = await connection.fetchrow(_OLDER)
-        if older is not None:
-            await connection.execute(_ADD_OLDER, ids, BLOCK_IDS, *older)
+            batches = (IdRange(row["first_id"], row["last_id"], row["min_ts"], row["max_ts"]) for row in arrived)
+            parts = (part for batch in batches for part in cut(batch, BLOCK_IDS))
+            blocks = list(joined(parts, max_ids=BLOCK_IDS, max_gap=GAP_IDS, max_span=SPAN))
+            await connection.execute(_ADD if read else _ADD_UNREAD, *map(list, zip(*blocks, strict=True)))
+            await connection.execute(_ARRIVED_UNTIL, arrived[-1]["xid"], arrived[-1]["last_id"])
         await connection.execute(_NOTE)
-        return bool(arrived) or older is not None
+        return bool(arrived)
 
 
-async def _add(connection: Connection, arrived: list[Record]) -> None:
-    batches = (IdRange(row["first_id"], row["last_id"], row["min_ts"], row["max_ts"]) for row in arrived)
-    parts = (part for batch in batches for part in cut(batch, BLOCK_IDS))
-    blocks = list(joined(parts, max_ids=BLOCK_IDS, max_gap=GAP_IDS, max_span=SPAN))
-    await connection.execute(_ADD, *(list(column) for column in zip(*blocks, strict=True)))
-    await connection.execute(_ARRIVED_UNTIL, arrived[-1]["xid"], arrived[-1]["last_id"])
+async def step_older(connection: Connection, ids: int, *, read: bool = True) -> bool:
+    """Do the same for `ids` events that are older than the index."""
+    async with connection.transaction():
+        if not await connection.fetchval(_TRY_LOCK):
+            return False
+        older = await connection.fetchrow(_OLDER)
+        if older is None:
+            return False
+        if read:
+            await connection.execute(_ADD_OLDER, ids, BLOCK_IDS, *older)
+        else:
+            await connection.execute(_ADD_OLDER_UNREAD, ids, *older)
+        return True

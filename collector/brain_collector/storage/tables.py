@@ -143,9 +143,19 @@ event_deltas: Final = Table(
 event_counts: Final = Table(
     "event_counts",
     metadata,
-    Column("grain", String(4), nullable=False, comment="`hour` or `day`: the length of the bucket"),
+    Column(
+        "grain",
+        String(4),
+        nullable=False,
+        comment="`hour` or `day`: the length of the bucket; `full`: a day on which no further type gets a name",
+    ),
     Column("bucket", _TIME, nullable=False, comment="the start of the hour or day"),
-    Column("event_type", String(50), nullable=False, comment="the type that is counted"),
+    Column(
+        "event_type",
+        String(50),
+        nullable=False,
+        comment="the type that is counted; empty: all types without a name on that day",
+    ),
     Column("severity", String(20), nullable=False, comment="the severity that is counted"),
     Column("n", BigInteger, nullable=False, comment="the number of events"),
     _primary_key(
@@ -164,7 +174,7 @@ search_blocks: Final = Table(
     Column("last_id", BigInteger, nullable=False, comment="the highest id of the block"),
     Column("min_ts", _TIME, nullable=False, comment="the earliest timestamp of the block"),
     Column("max_ts", _TIME, nullable=False, comment="the latest timestamp of the block"),
-    Column("words", ARRAY(Integer), nullable=False, comment="24-bit hashes of the words (`word_hashes`)"),
+    Column("words", ARRAY(Integer), nullable=False, comment="24-bit hashes of the words (`word_hashes`); -1: any word"),
     _index("idx_search_blocks_max_ts", "max_ts", "last_id", use="reading blocks from the newest down"),
     _index("idx_search_blocks_words", "words", use="finding the blocks that can match", postgresql_using="gin"),
     comment="The search index: which words occur in which events. A block covers up to about 256 adjacent events.",

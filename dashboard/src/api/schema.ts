@@ -481,6 +481,10 @@ export interface components {
         /**
          * Stats
          * @description Exact counts of events. `recent_events` counts those of the last 24 hours.
+         *
+         *     `events_by_type` has the most frequent types. `events_of_other_types` counts the events of all others; it is absent
+         *     if there are none. Of these, `events_counted_without_type` are from days with more types than are counted by name: a
+         *     type in `events_by_type` may have further events among them. Absent if there are none.
          */
         Stats: {
             total_events: number;
@@ -492,6 +496,8 @@ export interface components {
             };
             recent_events: number;
             last_event_timestamp: string | null;
+            events_of_other_types?: number;
+            events_counted_without_type?: number;
         };
         /**
          * Histogram
@@ -589,6 +595,9 @@ export interface components {
         /**
          * Health
          * @description `status` is `degraded` if the database or the cache is unavailable. The other fields require access.
+         *
+         *     `unindexable_events` counts the events that could not be indexed, so that every search looks at them; null while it
+         *     is unknown.
          */
         Health: {
             /** @enum {unknown} */
@@ -599,6 +608,8 @@ export interface components {
             /** @enum {unknown} */
             cache?: "down" | "up";
             engines?: components["schemas"]["EngineState"][];
+            failing_jobs?: components["schemas"]["FailingJob"][];
+            unindexable_events?: number | null;
         };
         /**
          * EngineState
@@ -611,6 +622,17 @@ export interface components {
             restarts: number;
             /** @default null */
             waits_for: string | null;
+        };
+        /**
+         * FailingJob
+         * @description A background job of this collector whose last run failed: since when, how often, and why the last time.
+         */
+        FailingJob: {
+            name: string;
+            /** Format: date-time */
+            since: string;
+            failures: number;
+            reason: string;
         };
         /**
          * DatabaseHealth

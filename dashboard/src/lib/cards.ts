@@ -19,6 +19,7 @@ export interface Card {
 
 const MAX_FOLD_LAG_S = 60;
 const MIN_DAYS_AHEAD = 2;
+const DAY_S = 86_400;
 const MIN_FREE_SHARE = 0.1;
 
 export function cardsOf(samples: Samples): Card[] {
@@ -49,7 +50,8 @@ function stateFact(up: number | null): Fact {
 
 function databaseFacts(metric: MetricReader): Fact[] {
   const [used, limit] = [metric("read_connections"), metric("read_connections_limit")];
-  const [lag, days] = [metric("fold_lag_seconds"), metric("partition_days_ahead")];
+  const [lag, ahead] = [metric("fold_lag_seconds"), metric("partition_ahead_seconds")];
+  const days = ahead === null ? null : Math.floor(ahead / DAY_S);
   const [isLate, isShort] = [lag !== null && lag > MAX_FOLD_LAG_S, days !== null && days < MIN_DAYS_AHEAD];
   return [
     fact("Read connections", used === null ? null : `${used} of ${limit}`, used === limit ? "watch" : ""),

@@ -76,10 +76,15 @@ function Exact({ filter, ends }: { filter: Params; ends: Params }) {
     <dl class="numbers">
       <Figure title="Events" value={formatted(value.total_events)} />
       <Figure title="Events in the last 24 hours" value={formatted(value.recent_events)} />
-      <Figure title="Types" value={formatted(Object.keys(value.events_by_type).length)} />
+      <Figure title="Types" value={typesOf(value)} />
       <Figure title="Newest event" value={last ? shown(last, zone, 0) : "None"} />
     </dl>
   );
+}
+
+/** The number of types: `1,000+` if not all of them are listed. */
+function typesOf({ events_by_type, events_of_other_types }: Stats): string {
+  return `${formatted(Object.keys(events_by_type).length)}${events_of_other_types ? "+" : ""}`;
 }
 
 function Figure({ title, value }: { title: string; value: string }) {

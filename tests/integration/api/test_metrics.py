@@ -108,15 +108,15 @@ async def test_two_applications_in_one_process_count_for_themselves(settings: Se
 
 async def test_a_stuck_fold_and_its_journal_are_seen_on_any_collector(settings: Settings, serve: Serve) -> None:
     async with serve(settings, fold_interval_s=3600.0) as client:
-        await sql(settings.dsn, "UPDATE jobs SET done_at = now() - interval '1 hour' WHERE name = 'fold'")
-        await create(client)
 
-        async def seen() -> bool:
+        async def seen() -> bool:  # the first fold may yet come
+            await sql(settings.dsn, "UPDATE jobs SET done_at = now() - interval '1 hour' WHERE name = 'fold'")
+            await create(client)
             lag_s, rows = await value(client, "fold_lag_seconds"), await value(client, "journal_rows")
             return lag_s > 3500 and rows > 0
 
         await eventually(seen, "the lag and the journal are shown")
-        assert await value(client, "partition_days_ahead") == settings.days_ahead
+        assert await value(client, "partition_ahead_seconds") >= settings.days_ahead * 86_400
 
 
 async def test_metrics_need_the_key(settings: Settings, serve: Serve) -> None:

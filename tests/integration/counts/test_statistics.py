@@ -13,8 +13,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from brain_collector.counts import fold as folding
 from brain_collector.counts import journal
+from brain_collector.counts.fold import fold
+from brain_collector.counts.overall import OVERALL
 from brain_collector.jobs import idempotency_keys
+from brain_collector.query.filter import Filter
+from brain_collector.read.statistics import statistics
 from brain_collector.read.store import Store
 from brain_collector.settings import Settings
 from brain_events.wire import SEVERITIES
@@ -107,7 +112,7 @@ async def test_recent_events_are_those_of_the_last_24_hours(collector: httpx.Asy
         await post_batch(collector, ndjson(*(event(timestamp=moment.isoformat()) for moment in moments)))
         async with connected(settings.dsn) as connection:
             if folded:
-                await journal.fold(connection)
+                await fold(connection, max_types=1_000)
 
         assert (await stats(collector))["recent_events"] == 1 + (3 + 4 + 1) * (1 + folded)
     assert await stats(collector) == await counted(settings.dsn)
@@ -131,9 +136,9 @@ async def test_folding_again_changes_nothing(settings: Settings, serve: Serve) -
         await started(settings.dsn)
         await post_batch(client, ndjson(*(event(event_type=f"t{n % 3}") for n in range(30))))
         async with connected(settings.dsn) as connection:
-            assert await journal.fold(connection)
+            assert await fold(connection, max_types=1_000)
             folded = await tables()
-            assert await journal.fold(connection)
+            assert await fold(connection, max_types=1_000) == 0
 
         assert await tables() == folded
         assert folded[1] == []
@@ -143,9 +148,9 @@ async def test_folding_again_changes_nothing(settings: Settings, serve: Serve) -
 async def test_only_one_collector_at_a_time_folds(database_url: str) -> None:
     async with connected(database_url) as one, connected(database_url) as other:
         async with one.transaction():
-            await one.execute("SELECT name FROM jobs WHERE name = 'fold' FOR UPDATE")
-            assert await journal.fold(other) is False
-        assert await journal.fold(other) is True
+            await one.execute(folding._TRY_LOCK)
+            assert await fold(other, max_types=1_000) is None
+        assert await fold(other, max_types=1_000) == 0
 
 
 async def test_a_collector_killed_in_the_middle_of_a_fold_leaves_it_whole_to_the_other(
@@ -157,14 +162,14 @@ async def test_a_collector_killed_in_the_middle_of_a_fold_leaves_it_whole_to_the
         async with connected(settings.dsn) as holder, connected(settings.dsn) as other:
             transaction = holder.transaction()
             await transaction.start()
-            await holder.execute("SELECT name FROM jobs WHERE name = 'fold' FOR UPDATE")
-            await holder.execute(journal._FOLD)
-            assert await journal.fold(other) is False
+            await holder.execute(folding._TRY_LOCK)
+            await holder.execute(folding._FOLD, 1_000, 1_000, [])
+            assert await fold(other, max_types=1_000) is None
             pid = holder.get_server_pid()
             assert await other.fetchval("SELECT pg_terminate_backend($1, 30000)", pid)
             assert (await stats(client))["total_events"] == (await counted(settings.dsn))["total_events"]
 
-            assert await journal.fold(other) is True
+            assert await fold(other, max_types=1_000)
             assert await other.fetchval("SELECT count(*) FROM event_deltas") == 0
             assert (
                 await other.fetchval("SELECT sum(n) FROM event_counts WHERE grain = 'day' AND event_type ~ '^t'") == 30
@@ -177,7 +182,7 @@ async def test_only_one_collector_at_a_time_forgets_old_keys(settings: Settings)
     async with connected(settings.dsn) as one, connected(settings.dsn) as other:
         await one.execute(
             "INSERT INTO batches (key, digest, first_id, n, min_ts, max_ts, received_at) "
-            "SELECT gen_random_uuid(), 0, 1, 1, now(), now(), now() - interval '30 days' FROM generate_series(1, 5)"
+            "SELECT gen_random_uuid(), 0, 1, 1, now(), now(), now() - interval '20 days' FROM generate_series(1, 5)"
         )
         async with one.transaction():
             await one.execute("SELECT name FROM jobs WHERE name = 'maintain' FOR UPDATE")
@@ -329,7 +334,7 @@ async def test_a_taken_back_count_does_not_hide_an_older_event(settings: Setting
         for folded in (False, True):
             if folded:
                 async with connected(settings.dsn) as connection:
-                    await journal.fold(connection)
+                    await fold(connection, max_types=1_000)
             gone = created.pop()
             await client.delete(f"/api/events/{gone['id']}")
             found = (await client.get("/api/events/stats?event_type=t&to=2026-02-01T00:00:00Z")).json()
@@ -349,10 +354,10 @@ async def test_statistics_are_exact_at_every_moment_of_the_traffic(
     settings: Settings, pair: list[httpx.AsyncClient]
 ) -> None:
     """Each look compares the very statement of the API with COUNT(*), both in one snapshot."""
-    bounds = {":since": "$1", ":first_full_hour": "$2", ":last_since": "$1"}
-    statement = journal.STATISTICS
+    bounds = {":since": "$1::timestamptz", ":first_full_hour": "$2::timestamptz", ":last_since": "$1::timestamptz"}
+    statement = OVERALL.replace(":max_types", "1000")
     for name, place in bounds.items():
-        statement = statement.replace(name, f"{place}::timestamptz")
+        statement = statement.replace(name, place)
     done = asyncio.Event()
     looks = 0
 
@@ -363,13 +368,14 @@ async def test_statistics_are_exact_at_every_moment_of_the_traffic(
                 since = datetime.now(UTC) - timedelta(hours=24)
                 async with connection.transaction(isolation="repeatable_read"):
                     row = await connection.fetchrow(statement, since, journal.hour(since) + timedelta(hours=1))
-                    found = await connection.fetch(
-                        "SELECT event_type, severity, count(*) FROM system_events GROUP BY 1, 2"
-                    )
+                    found: dict[str, dict[str, int]] = {}
+                    for name in ("severity", "event_type"):
+                        rows = await connection.fetch(f"SELECT {name}, count(*) FROM system_events GROUP BY 1")
+                        found[name] = {row[0]: row[1] for row in rows}
                 assert row is not None
-                shown = {(group["event_type"], group["severity"]): group["n"] for group in msgspec.json.decode(row[0])}
-                assert shown == {(kind, severity): n for kind, severity, n in found}
-                assert row["recent"] == sum(shown.values())
+                assert msgspec.json.decode(row["severities"] or "{}") == found["severity"]
+                assert msgspec.json.decode(row["types"] or "{}") == found["event_type"]
+                assert (row["nameless"], row["recent"]) == (0, sum(found["severity"].values()))
                 looks += 1
 
     async def write(client: httpx.AsyncClient, name: str) -> None:
@@ -391,7 +397,7 @@ async def test_statistics_are_exact_at_every_moment_of_the_traffic(
 async def test_the_store_counts_a_database_that_no_collector_has_seen(settings: Settings) -> None:
     store = Store(settings)
     try:
-        found = await store.statistics()
+        found = await statistics(store, Filter(), max_types=10)
     finally:
         await store.close()
 

@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from brain_collector import doctor, embedded
-from brain_collector.counts import journal
+from brain_collector.counts.fold import fold
 from brain_collector.doctor import data
 from brain_collector.embedded import datadir
 from brain_collector.settings import Settings
@@ -115,7 +115,7 @@ async def test_counts_that_differ_from_the_events_are_listed(stored: Settings) -
 
 async def test_days_that_differ_from_their_hours_are_listed(stored: Settings) -> None:
     async with connected(stored.dsn) as connection:
-        assert await journal.fold(connection)
+        assert await fold(connection, max_types=1_000)
     await sql(stored.dsn, "UPDATE event_counts SET n = 0 WHERE event_type = 'test' AND grain = 'day'")
     check = one(await looked(stored), "recount days")
 
@@ -140,7 +140,7 @@ async def test_a_drift_and_the_days_are_set_right_by_the_statements_of_the_docum
     hours, days = (block.partition("```")[0] for block in blocks if block.startswith("-- recount"))
     await sql(stored.dsn, "DELETE FROM system_events WHERE event_type = 'test'")
     async with connected(stored.dsn) as connection:
-        assert await journal.fold(connection)
+        assert await fold(connection, max_types=1_000)
         await connection.execute("UPDATE event_counts SET n = n + 7 WHERE event_type = 'test' AND grain = 'day'")
         assert set(await looked(stored)) == {"recount", "recount days"}
         await connection.execute(hours)

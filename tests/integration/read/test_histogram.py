@@ -244,10 +244,28 @@ async def test_a_wrong_parameter_is_named(
     assert said in answer.json()["detail"]
 
 
-async def test_too_many_groups_are_refused(collector: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(histogram, "MAX_GROUPS", 3)
-    await store(collector, [event(event_type=f"t{n}", source="x") for n in range(4)])
-    for parameters in ({"by": "event_type"}, {"by": "event_type", "source": "x"}, {"by": "event_type", "step": "1h"}):
-        answer = await collector.get(HISTOGRAM, params=parameters)
-        assert answer.status_code == 422
-        assert answer.json()["code"] == "query_too_broad"
+@pytest.mark.parametrize("steps", [{"step": "1h"}, {"step": "10m"}])
+@pytest.mark.parametrize("source", [{}, {"source": "x"}])
+async def test_any_number_of_values_is_answered_with_the_most_frequent_and_the_rest(
+    collector: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, steps: dict[str, str], source: dict[str, str]
+) -> None:
+    for name in ("MAX_VALUES", "MIN_VALUES"):
+        monkeypatch.setattr(histogram, name, 3)
+    moments = [NOON + timedelta(minutes=n) for n in (0, 70, 300)]  # counted in several parts, newest first
+    events = [
+        event(event_type=f"t{n}", source="x", timestamp=at.isoformat())
+        for at in moments
+        for n in range(9)
+        for _ in range(n + 1)
+    ]
+    await store(collector, events)
+    whole = {"from": NOON.isoformat(), "to": (NOON + timedelta(hours=6)).isoformat()}
+
+    found = (await collector.get(HISTOGRAM, params={**whole, **steps, **source, "by": "event_type"})).json()
+    assert [(each["value"], each["total"]) for each in found["series"]] == [("t8", 27), ("t7", 24), ("t6", 21)]
+    assert (found["total"], found["other"]["total"], found["partial"]) == (135, 63, False)
+    assert [sum(counts) for counts in zip(*(each["counts"] for each in found["series"]), strict=True)].count(24) == 3
+
+    facet = (await collector.get(FACETS, params={**whole, **source})).json()["fields"]["event_type"]
+    assert [(each["value"], each["n"]) for each in facet["values"]] == [("t8", 27), ("t7", 24), ("t6", 21)]
+    assert (facet["other"], facet["partial"]) == (63, False)

@@ -187,7 +187,7 @@ async def test_counts_read_the_events_of_the_partial_hours_only(filled: str, mod
     wanted = Filter(
         event_types=("some",), since=TODAY - timedelta(days=20, minutes=-7), until=TODAY - timedelta(days=10, minutes=7)
     )
-    scans, _ = await plan(filled, totals(wanted, TODAY - timedelta(days=1)), mode)
+    scans, _ = await plan(filled, totals(wanted, TODAY - timedelta(days=1), 1_000), mode)
 
     counted = [node for node in scans if node.kind != "Index Only Scan" and not empty(node.day)]
     assert all(node.kind in {"Index Scan", "Bitmap Heap Scan"} for node in counted), scans

@@ -304,7 +304,7 @@ async def test_the_collector_indexes_what_is_enough_and_forgets_no_batch_before(
                     f"SELECT pg_advisory_xact_lock({search_index.LOCK})"
                 )  # the index stays as it is
                 waiting = await connection.fetchval(WAITING)
-                await connection.execute("UPDATE batches SET received_at = now() - interval '30 days'")
+                await connection.execute("UPDATE batches SET received_at = now() - interval '20 days'")
                 await connection.execute(idempotency_keys.FORGET, settings.idempotency_key_life_days)
                 assert await connection.fetchval(WAITING) == waiting
                 assert await connection.fetchval("SELECT count(*) FROM batches") <= waiting

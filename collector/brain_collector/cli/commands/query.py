@@ -122,6 +122,10 @@ def stats(client: Client, *, as_json: bool, **filters: Any) -> None:
         click.echo(f"\nby {title}")
         for value, n in sorted(counts[field].items(), key=lambda item: (-item[1], item[0])):
             click.echo(f"  {printable.one_line(value):<50} {n:>12,}", color=True)
+    if others := counts.get("events_of_other_types"):
+        click.echo(f"  {'(other types)':<50} {others:>12,}")
+    if nameless := counts.get("events_counted_without_type"):
+        click.echo(f"\n{nameless:,} of these were counted without their type; use --type for an exact count of one")
 
 
 def list_events(client: Client, parameters: list[tuple[str, str]], limit: int) -> Iterator[StoredEvent]:
