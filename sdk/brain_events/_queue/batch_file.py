@@ -1,6 +1,6 @@
 """The file format of the outbox: one `Batch` per file, which describes itself.
 
-    {"version":1,"key":"0192…","destination":"https://…","created":1767225600.0,"encoding":"gzip","count":500,…}
+    {"version":2,"key":"0192…","destination":"https://…","created":1767225600.0,"encoding":"gzip","count":500,…}
     <the body, exactly as it is sent>
 
 A *sealed* file has count, lengths and CRC in its header. A *journal* (durable mode) is written event by event and lacks
@@ -23,7 +23,8 @@ from msgspec.structs import replace
 from brain_events._queue.batch import Batch, seal
 from brain_events.wire import Event
 
-VERSION = 1
+VERSION = 2
+"""Version 1 is the same, but before 0.1.0 its CRC covered the body only. Both are read."""
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """A larger file was not written by this module, and is not read into memory."""
 HEADER_BYTES = 8 * 1024
@@ -97,8 +98,8 @@ def decode_header(data: bytes) -> Header:
         header = msgspec.json.decode(line, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedError(f"the header cannot be read: {error}") from error
-    if header.version != VERSION:
-        raise DamagedError(f"version {header.version}; this one reads {VERSION}")
+    if header.version < 1:
+        raise DamagedError(f"version {header.version}; this one reads 1 to {VERSION}")
     return header
 
 
@@ -113,7 +114,8 @@ def decode(data: bytes) -> Batch:
     body = data.partition(b"\n")[2]
     if header.seal is None:
         return seal([line for line in body.splitlines() if _is_event(line)], header.key)
-    if len(body) != header.seal.body_bytes or _crc32(_with_crc32(header, 0), body) != header.seal.crc32:
+    crc32s = {_crc32(_with_crc32(header, 0), body)} | ({zlib.crc32(body)} if header.version == 1 else set())
+    if len(body) != header.seal.body_bytes or header.seal.crc32 not in crc32s:
         raise DamagedError(f"the body has {len(body)} bytes of {header.seal.body_bytes}, or its CRC differs")
     return Batch(header.key, body, header.encoding == "gzip", header.seal.count, header.seal.line_bytes)
 

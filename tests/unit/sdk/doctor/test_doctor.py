@@ -275,7 +275,7 @@ def test_damaged_and_rejected_files_are_named(tmp_path: Path) -> None:
 
 def test_files_of_a_later_version_are_named_and_not_as_damaged(tmp_path: Path) -> None:
     path = write_batch(tmp_path, "http://127.0.0.1:9")
-    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+    path.write_bytes(path.read_bytes().replace(b'"version":2', b'"version":3'))
     report = diagnose("http://127.0.0.1:9", tmp_path)
     assert report["by"]["waiting"]["what"] == f"1 files were written by a later version of this package: {path}"
     assert "damaged" not in report["by"]

@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from brain_events import Client
 from brain_events._delivery.transport import Response
 from brain_events._queue.adoption import ADOPTED_AT_ONCE
 from brain_events._queue.batch import seal, unseal
-from brain_events._queue.batch_file import DamagedError, decode, encode_sealed
+from brain_events._queue.batch_file import VERSION, DamagedError, decode, encode_sealed
 from brain_events._queue.buffer import Buffer
 from brain_events._queue.notices import Notices
 from brain_events._queue.outbox import KEPT_REJECTED, MAX_AGE_S, Outbox
@@ -111,7 +112,7 @@ def test_files_are_for_this_user_only_and_hold_the_body_as_it_travels(spool: Pat
     assert body == sent.body
     header = msgspec.json.decode(head)
     assert header["key"] == str(sent.key) == path.stem
-    assert (header["version"], header["destination"], header["seal"]["count"]) == (1, DESTINATION, 1)
+    assert (header["version"], header["destination"], header["seal"]["count"]) == (VERSION, DESTINATION, 1)
     assert b"s3cret" not in path.read_bytes()
     client.close(0)
 
@@ -374,8 +375,12 @@ def to_directory(path: Path) -> None:
     path.mkdir()
 
 
+def to_version(path: Path, version: int) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"version":%d' % VERSION, b'"version":%d' % version))
+
+
 def to_no_version(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":0'))
+    to_version(path, 0)
 
 
 def to_another_destination(path: Path) -> None:
@@ -434,7 +439,7 @@ def test_a_damaged_or_foreign_file_is_set_aside_and_counted_and_stops_nothing(
 
 
 def test_files_of_a_later_version_stay_and_are_taken_by_one_that_knows_them(sink: Sink) -> None:
-    """A downgrade, and the upgrade after it: real processes, of which some write and read version 2."""
+    """A downgrade, and the upgrade after it: real processes, of which some write and read the next version."""
     script = """
         import logging, time
         import brain_events
@@ -449,13 +454,13 @@ def test_files_of_a_later_version_stay_and_are_taken_by_one_that_knows_them(sink
     """
     sink.always = (503, {}, b"")
     for message in ("0", "1"):
-        run_script(script.format(version=2, message=message, timeout=0.1), sink.url)
+        run_script(script.format(version=VERSION + 1, message=message, timeout=0.1), sink.url)
     sink.always = None
     for message in ("2", "3"):
-        older = run_script(script.format(version=1, message=message, timeout=20), sink.url)
+        older = run_script(script.format(version=VERSION, message=message, timeout=20), sink.url)
         assert older.stdout == "0 2 {}\n", older.stderr
-        assert older.stderr.count("left where they are, for a later version of brain-events: version 2") == 1
-    newer = run_script(script.format(version=2, message="4", timeout=20), sink.url)
+        assert older.stderr.count("left where they are, for a later version of brain-events: version 3") == 1
+    newer = run_script(script.format(version=VERSION + 1, message="4", timeout=20), sink.url)
     assert (newer.stdout, newer.stderr) == ("2 0 {}\n", "")
     assert sorted(event.message for event in sink.events) == ["0", "1", "2", "3", "4"]
     assert len(sink.stored) == 5
@@ -466,7 +471,7 @@ def test_a_later_version_may_have_another_header_and_its_file_is_not_touched(
 ) -> None:
     first, second = left_behind(spool, LINES, LINES[:7])
     before = first.read_bytes()
-    later = b'{"version":2,"parts":[1,2],"key":7}\n\x00\x01'
+    later = b'{"version":3,"parts":[1,2],"key":7}\n\x00\x01'
     first.write_bytes(later)
     with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
         client.log("a", "info", "")
@@ -489,7 +494,7 @@ def test_files_of_a_later_version_do_not_stand_in_the_way_of_others(
     for _ in range(count):
         entry = outbox.store(seal(LINES[:1]))
         assert entry is not None
-        to_version_2(Path(entry.path))
+        to_version(Path(entry.path), VERSION + 1)
     outbox.close()
     left_behind(spool, LINES[:7])
     with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
@@ -500,8 +505,46 @@ def test_files_of_a_later_version_do_not_stand_in_the_way_of_others(
     assert len(files(spool)) == count
 
 
-def to_version_2(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+def to_version_1(path: Path) -> None:
+    """Make a file as 0.1.0 wrote it: its CRC covers the header, too."""
+    path.write_bytes(_sealed_by_version_1(path, lambda header, body: zlib.crc32(body, zlib.crc32(header))))
+
+
+def to_first_version_1(path: Path) -> None:
+    """Make a file as it was before 0.1.0: its CRC covers the body only."""
+    path.write_bytes(_sealed_by_version_1(path, lambda _, body: zlib.crc32(body)))
+
+
+def _sealed_by_version_1(path: Path, crc32: Callable[[bytes, bytes], int]) -> bytes:
+    line, _, body = path.read_bytes().partition(b"\n")
+    header = msgspec.json.decode(line)
+    header["version"], header["seal"]["crc32"] = 1, 0
+    header["seal"]["crc32"] = crc32(msgspec.json.encode(header), body)
+    return msgspec.json.encode(header) + b"\n" + body
+
+
+@pytest.mark.parametrize("to_earlier", [to_version_1, to_first_version_1])
+def test_files_of_an_earlier_version_are_delivered(
+    to_earlier: Callable[[Path], None], spool: Path, memory: MemoryTransport
+) -> None:
+    first, second = left_behind(spool, LINES, LINES[:7])
+    to_earlier(first)
+    to_earlier(second)
+    with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
+        client.log("a", "info", "")
+        wait_until(lambda: client.stats().delivered == 108)
+        assert (client.stats().adopted, client.stats().dropped) == (107, {})
+
+
+def test_a_file_of_this_version_is_damaged_if_its_crc_covers_the_body_only(
+    spool: Path, memory: MemoryTransport
+) -> None:
+    (path,) = left_behind(spool, LINES)
+    to_first_version_1(path)
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":%d' % VERSION))
+    with fast_client(DESTINATION, memory, spool_dir=str(spool)) as client:
+        client.log("a", "info", "")
+        wait_until(lambda: client.stats().dropped == {"damaged": 100})
 
 
 # The disk.
