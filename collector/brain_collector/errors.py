@@ -227,7 +227,7 @@ class PreconditionFailed(Problem):
 class UnsupportedMedia(Problem):
     """The endpoint does not accept this `Content-Type` or `Content-Encoding`.
 
-    Use `application/json` or `application/x-ndjson`, and `gzip` or no encoding.
+    Use `application/json`, or for a batch `application/x-ndjson`; and `gzip` or no encoding.
     """
 
     status, code, title = 415, "unsupported_media_type", "The media type is not supported"

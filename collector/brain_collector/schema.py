@@ -1,14 +1,46 @@
-"""The structs of the HTTP API: requests are decoded into them, responses encoded from them, OpenAPI made of them."""
+"""The structs of the HTTP API: OpenAPI is made of them, responses are encoded from them, and requests decoded.
+
+Events are decoded into the structs of `ingest.plain`, or translated by `ingest.validate`.
+"""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from brain_events.wire import EVENT_TYPE_MAX_CHARS, SOURCE_MAX_CHARS
+from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITY_NAMES, SOURCE_MAX_CHARS
+
+MAX_EPOCH: Final = 10**20
+"""Numbers from this on are not timestamps, in any unit."""
 
 Severity = Literal["info", "warning", "error", "critical"]
+SentSeverity = Annotated[
+    msgspec.Raw,
+    Meta(
+        extra_json_schema={
+            "type": "string",
+            "enum": sorted(SEVERITY_NAMES),
+            "description": "One of the four severities, or a name of syslog or of a logging library; in any case.",
+        }
+    ),
+]
+SentTimestamp = Annotated[
+    msgspec.Raw,
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "number", "minimum": 0, "exclusiveMaximum": MAX_EPOCH},
+                {"type": "string", "pattern": r"^[0-9]{1,19}(\.[0-9]{1,9})?$"},
+            ],
+            "description": (
+                "RFC 3339, by default in UTC; or a time since 1970 in seconds, milliseconds, microseconds or "
+                "nanoseconds, as a number or as text. The size of the number tells the unit."
+            ),
+        }
+    ),
+]
 State = Literal["up", "down"]
 KeyScope = Literal["ingest", "read", "write", "admin"]
 """A permission of an API key. No scope implies another."""
@@ -29,18 +61,21 @@ Details = Annotated[
 """Details remain JSON text from the socket to Postgres and back; they are never turned into Python objects."""
 
 
-class EventCreate(msgspec.Struct, gc=False):
-    """An event as a client sends it. A `timestamp` without an offset is in UTC; the default is the time of arrival."""
+class EventCreate(msgspec.Struct):
+    """An event as a client sends it. The default of `timestamp` is the time of arrival.
+
+    Fields that are not listed here become details.
+    """
 
     event_type: EventType
-    severity: Severity
+    severity: SentSeverity
     message: str
     details: Details = msgspec.field(default_factory=msgspec.Raw)
     source: Source | None = None
-    timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+    timestamp: SentTimestamp | None = None
 
 
-class EventUpdate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class EventUpdate(msgspec.Struct, forbid_unknown_fields=True):
     """A partial update of an event: absent fields are left unchanged.
 
     An event can be sent back as it was received: `id`, `created_at` and `matches` are ignored, and `timestamp`, if it
@@ -48,11 +83,11 @@ class EventUpdate(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """
 
     event_type: EventType | msgspec.UnsetType = msgspec.UNSET
-    severity: Severity | msgspec.UnsetType = msgspec.UNSET
+    severity: SentSeverity | msgspec.UnsetType = msgspec.UNSET
     message: str | msgspec.UnsetType = msgspec.UNSET
     details: Details | msgspec.UnsetType = msgspec.UNSET
     source: Source | msgspec.UnsetType | None = msgspec.UNSET
-    timestamp: Annotated[datetime, Meta(tz=True)] | msgspec.UnsetType = msgspec.UNSET
+    timestamp: SentTimestamp | msgspec.UnsetType = msgspec.UNSET
     id: int | msgspec.UnsetType = msgspec.UNSET
     created_at: datetime | msgspec.UnsetType = msgspec.UNSET
     matches: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

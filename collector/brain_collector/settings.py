@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from brain_collector.errors import SettingsError
-from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_MAX_KEYS
+from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_MAX_KEYS, DETAILS_MAX_VALUES
 
 ENV_PREFIX: Final = "BRAIN_COLLECTOR_"
 ID_BLOCK: Final = 10_000
@@ -128,7 +128,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _help("Maximum size of a request body after decompression, in bytes; larger ones are refused with 413."),
     ] = 32 * 2**20
     max_event_bytes: Annotated[
-        int, _Positive, _help("Maximum size of an event as JSON, in bytes; larger events are rejected.")
+        int,
+        _Positive,
+        _help(
+            "Maximum size of an event as JSON, in bytes, as it is sent and with its numbers written out without",
+            "exponents; larger events are rejected.",
+        ),
     ] = 256 * 2**10
     max_batch_events: Annotated[
         int,
@@ -150,6 +155,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help("Maximum number of details keys of an event, on all levels together; events with more are rejected."),
     ] = DETAILS_MAX_KEYS
+    max_details_values: Annotated[
+        int,
+        _Positive,
+        _help(
+            "Maximum number of values in `details`: strings, numbers, constants, objects and arrays, on all levels",
+            "together; events with more are rejected.",
+        ),
+    ] = DETAILS_MAX_VALUES
     max_details_key_chars: Annotated[
         int,
         _Positive,

@@ -15,6 +15,17 @@ import msgspec
 SEVERITIES: Final = ("info", "warning", "error", "critical")
 """All severities, in ascending order."""
 
+SEVERITY_NAMES: Final = (
+    {severity: severity for severity in SEVERITIES}
+    | dict.fromkeys(
+        ("trace", "verbose", "debug", "notset", "informational", "information", "notice", "success"), "info"
+    )
+    | dict.fromkeys(("warn",), "warning")
+    | dict.fromkeys(("err", "exception"), "error")
+    | dict.fromkeys(("crit", "fatal", "alert", "emerg", "emergency", "panic"), "critical")
+)
+"""The severity for every name, in lower case, that syslog and the logging libraries use."""
+
 EVENT_TYPE_MAX_CHARS: Final = 50
 """Maximum length of an event type, in characters."""
 SOURCE_MAX_CHARS: Final = 100
@@ -23,6 +34,8 @@ DETAILS_MAX_DEPTH: Final = 32
 """Maximum number of nested levels in `details`; Postgres and JSON readers in other languages have limits, too."""
 DETAILS_MAX_KEYS: Final = 1_000
 """Maximum number of details keys, at all levels together."""
+DETAILS_MAX_VALUES: Final = 10_000
+"""Maximum number of values in `details`: strings, numbers, constants, objects and arrays, at all levels together."""
 DETAILS_KEY_MAX_CHARS: Final = 256
 """Maximum length of a details key, in characters."""
 

@@ -19,6 +19,7 @@ from brain_collector.api.operation import JSON, RATE_LIMIT_HEADERS, Operation, R
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import BatchInvalid, FieldError
 from brain_collector.http.body import INLINE_BYTES, body_of, media_type
+from brain_collector.ingest.array import is_array
 from brain_collector.ingest.decode import Decoded, decode_array, decode_ndjson, encode_row
 from brain_collector.ingest.rejected_lines import RejectedLine
 from brain_collector.ingest.submission import NOT_STORABLE, RejectedRows, RowsRejected, Submission
@@ -26,12 +27,22 @@ from brain_collector.metrics import BATCH_EVENTS, EVENTS_ACCEPTED, EVENTS_REJECT
 from brain_collector.schema import EventCreate
 from brain_events.wire import BATCH_PATH, NDJSON, BatchAnswer, LineError
 
+NDJSON_TYPES: Final = (
+    NDJSON,
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
+    "application/jsonlines",
+    "application/stream+json",
+)
+"""The media types of NDJSON; it has no registered one, so senders differ."""
+
 
 async def ingest(request: Request) -> Response:
     """Store the valid events of a batch; respond when they are committed."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
-    content_type = media_type(request, NDJSON, JSON)
+    content_type = media_type(request, *NDJSON_TYPES, JSON)
     sender = identify(request, resources)
     with resources.budget.reserve() as reservation:
         body = await body_of(request, resources.settings, reservation)
@@ -89,7 +100,7 @@ def _keep_rejected(resources: Resources, decoded: Decoded, rejected: RejectedRow
 
 
 async def _decode(body: bytes, content_type: str, resources: Resources) -> Decoded:
-    decode = decode_ndjson if content_type == NDJSON else decode_array
+    decode = decode_array if content_type == JSON and is_array(body) else decode_ndjson
     now = datetime.now(UTC)
     if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
         return await asyncio.to_thread(decode, body, resources.limits, now)
@@ -146,13 +157,17 @@ OPERATIONS: Final = (
         endpoint=ingest,
         summary="Store a batch of events",
         description=(
-            "One event per line (NDJSON) or a JSON array, optionally compressed with gzip. Each event is checked "
-            "separately: the valid ones are stored in one transaction, the rejected ones are listed in the response."
+            "One event per line (NDJSON, also as `application/json`) or a JSON array, optionally compressed with gzip. "
+            "Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are "
+            "listed in the response."
         ),
         tag="events",
         scope="ingest",
         parameters=(IDEMPOTENCY_KEY,),
-        body={NDJSON: EventCreate, JSON: Annotated[list[EventCreate], Meta(min_length=1)]},
+        body={
+            **dict.fromkeys(NDJSON_TYPES, EventCreate),
+            JSON: Annotated[list[EventCreate], Meta(min_length=1)],
+        },
         responses={
             200: ResponseSpec(
                 description="How many events were stored, and the errors of the rejected ones.",

@@ -11,8 +11,8 @@ from brain_collector.health.availability import Availability
 from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
+from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import RejectedLineWriter
-from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
 from brain_collector.metrics import Metrics
 from brain_collector.read.export import Exports

@@ -5,30 +5,30 @@ line, an escape that Postgres rejects, deep details, a large event), the batch i
 lines by `validate`.
 """
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from brain_collector.errors import BodyTooLarge, BodyUndecodable, EventInvalid
+from brain_collector.errors import BodyTooLarge, EventInvalid
+from brain_collector.ingest.array import elements
+from brain_collector.ingest.details_limits import details_limits
+from brain_collector.ingest.limits import EventRejected, Limits
+from brain_collector.ingest.members import add_note
+from brain_collector.ingest.plain import PlainEvent, PlainUpdate
 from brain_collector.ingest.rows import Rows
+from brain_collector.ingest.storable import may_have_bad_escapes
 from brain_collector.ingest.validate import (
     ADJUSTED_SOURCE,
     ADJUSTED_TIMESTAMP,
-    EXPONENTS,
-    MAX_DIGITS,
     READ_ONLY,
-    EventRejected,
-    Limits,
     ValidEvent,
     validate,
     validate_changes,
 )
-from brain_collector.schema import EventCreate, EventUpdate
 from brain_events.wire import LineError
 
 FUTURE_LIMIT: Final = timedelta(days=1)
@@ -37,14 +37,8 @@ OWN_SOURCE: Final = "collector"
 """The source of the collector's own events. In events from clients, `CLIENT_SOURCE` replaces it."""
 CLIENT_SOURCE: Final = "client:collector"
 
-_event: Final = msgspec.json.Decoder(EventCreate)
-_update: Final = msgspec.json.Decoder(EventUpdate)
-_scan: Final = json.JSONDecoder().raw_decode
-_WHITESPACE: Final = re.compile(r"[ \t\r\n]*")
-
-_BACKSLASH: Final = 92
-_MANY_DIGITS: Final = re.compile(rb"[0.]{%d}" % MAX_DIGITS)
-_DIGITS_TO_0: Final = bytes.maketrans(b"123456789E", b"000000000e")
+_event: Final = msgspec.json.Decoder(PlainEvent)
+_update: Final = msgspec.json.Decoder(PlainUpdate)
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -81,8 +75,8 @@ def decode_ndjson(body: bytes, limits: Limits, now: datetime) -> Decoded:
         try:
             events = _event.decode_lines(body)
             if len(events) == len(lines) - (not lines[-1]):  # else a line is blank, or is not one event
-                return _decode_fast(events, body, limits, now)
-        except _DECODE_ERRORS:
+                return _decode_fast(events, body, lines, limits, now)
+        except (*_DECODE_ERRORS, EventRejected):
             pass
     return _decode_lines([line for line in lines if line.strip()], limits, now)
 
@@ -94,39 +88,7 @@ def decode_array(body: bytes, limits: Limits, now: datetime) -> Decoded:
         BodyUndecodable: the body is not a JSON array.
         BodyTooLarge: the batch has more than `batch_events` events.
     """
-    elements = list(islice(_elements(body), limits.batch_events + 1))
-    return _decode_lines(elements, limits, now)
-
-
-def _elements(body: bytes) -> Iterator[bytes]:
-    """Yield the elements of an array one by one, so that an array of millions is parsed only up to the limit."""
-    text = body.decode("utf-8", "surrogateescape")
-    end = _after_whitespace(text, 0)
-    if text[end : end + 1] != "[":
-        raise BodyUndecodable(
-            "the body is not a JSON array of events; enclose the event in [ ], or send it to /api/events"
-        )
-    end = _after_whitespace(text, end + 1)
-    empty = text[end : end + 1] == "]"
-    while not empty:
-        start = end
-        try:
-            _, end = _scan(text, start)
-        except (ValueError, RecursionError) as error:
-            raise BodyUndecodable(f"the body is not a JSON array of events: {error}") from None
-        yield text[start:end].encode("utf-8", "surrogateescape")
-        end = _after_whitespace(text, end)
-        if text[end : end + 1] != ",":
-            break
-        end = _after_whitespace(text, end + 1)
-    if text[end : end + 1] != "]" or _after_whitespace(text, end + 1) != len(text):
-        raise BodyUndecodable(f"the body is not a JSON array of events: expected ',' or ']' at character {end}")
-
-
-def _after_whitespace(text: str, start: int) -> int:
-    match = _WHITESPACE.match(text, start)
-    assert match is not None
-    return match.end()
+    return _decode_lines(list(islice(elements(body), limits.batch_events + 1)), limits, now)
 
 
 def _too_many(limits: Limits) -> BodyTooLarge:
@@ -170,24 +132,22 @@ def decode_changes(body: bytes, limits: Limits) -> dict[str, Any]:
         EventInvalid: the event is invalid; the error lists every invalid field.
     """
     try:
-        return _changes(_update.decode(body), body, limits)
-    except _DECODE_ERRORS:
-        pass
-    try:
+        with suppress(*_DECODE_ERRORS):
+            return _changes(_update.decode(body), body, limits)
         return validate_changes(body, limits)
     except EventRejected as rejected:
         raise _invalid(rejected) from None
 
 
-def _changes(update: EventUpdate, body: bytes, limits: Limits) -> dict[str, Any]:
+def _changes(update: PlainUpdate, body: bytes, limits: Limits) -> dict[str, Any]:
     fields = msgspec.structs.asdict(update).items()
     changes = {name: value for name, value in fields if value is not msgspec.UNSET and name not in READ_ONLY}
     if "details" in changes:
         changes["details"] = _details_text(changes["details"])
     if (
         len(body) > limits.event_bytes
-        or _may_have_bad_escapes(body)
-        or not _is_within_limits(changes.get("details"), limits)
+        or may_have_bad_escapes(body)
+        or not _hold([changes.get("details")], [len(body)], limits)
     ):
         raise msgspec.ValidationError
     return changes
@@ -201,9 +161,9 @@ def _detail(rejected: EventRejected) -> str:
     return "; ".join(error.detail for error in rejected.errors)
 
 
-def _decode_fast(events: list[EventCreate], body: bytes, limits: Limits, now: datetime) -> Decoded:
+def _decode_fast(events: list[PlainEvent], body: bytes, lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
     details = [_details_text(event.details) for event in events]
-    if _may_have_bad_escapes(body) or not all(_is_within_limits(text, limits) for text in details):
+    if may_have_bad_escapes(body) or not _hold(details, map(len, lines), limits):
         raise msgspec.ValidationError
     if len(events) > limits.batch_events:
         raise _too_many(limits)
@@ -233,11 +193,11 @@ def _decode_lines(lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
 
 
 def _decode_line(line: bytes, limits: Limits) -> ValidEvent:
-    if len(line) <= limits.event_bytes and not _may_have_bad_escapes(line):
+    if len(line) <= limits.event_bytes and not may_have_bad_escapes(line):
         try:
             event = _event.decode(line)
             text = _details_text(event.details)
-            if _is_within_limits(text, limits):
+            if text is None or details_limits(limits).hold(text, len(line)):
                 return ValidEvent(event, text, is_adjusted=False)
         except _DECODE_ERRORS:
             pass
@@ -251,63 +211,13 @@ def _details_text(details: msgspec.Raw) -> str | None:
     return None if text == "null" else text
 
 
-def _may_have_bad_escapes(body: bytes) -> bool:
-    """Return whether escapes may have what Postgres rejects: NUL, or half of a surrogate pair."""
-    if _BACKSLASH not in body:  # a memchr; the scans below took 15 % of the time to decode a batch
-        return False
-    return b"\\u0000" in body or b"\\ud" in body or b"\\uD" in body
+def _hold(details: Iterable[str | None], sizes: Iterable[int], limits: Limits) -> bool:
+    """Return whether the details of events of these sizes are certainly within the limits."""
+    hold = details_limits(limits).hold
+    return all(text is None or hold(text, size) for text, size in zip(details, sizes))  # noqa: B905 - an empty last line
 
 
-def _is_within_limits(details: str | None, limits: Limits) -> bool:
-    """Return whether details are an object that is certainly within the limits (brackets bound the depth)."""
-    return details is None or (
-        details[0] == "{"
-        and details.count("{") + details.count("[") <= limits.details_depth
-        and (len(details) <= min(limits.key_chars, 4 * limits.details_keys) or _keys_fit(details, limits))
-        and not _has_huge_number(details)
-    )
-
-
-def _keys_fit(details: str, limits: Limits) -> bool:
-    """Count and measure the keys of details that are long enough to exceed a limit of keys."""
-    n_keys = 0
-    pending = [_anything.decode(details)]
-    for value in pending:
-        if type(value) is dict:
-            n_keys += len(value)
-            if n_keys > limits.details_keys or max(map(len, value), default=0) > limits.key_chars:
-                return False
-            pending += value.values()
-        elif type(value) is list:
-            pending += value
-    return True
-
-
-def _has_huge_number(details: str) -> bool:
-    """Return whether a number has too many digits, or an exponent out of range.
-
-    Postgres stores `1e131071`, and prints it with all its digits; JSON readers cannot read numbers of many digits. A
-    scan for the shape of such a number takes 0.2 us; only what has this shape, as some hexadecimal ids do, is decoded.
-    """
-    shape = details.encode().translate(_DIGITS_TO_0, b"+-")
-    if len(shape) > MAX_DIGITS and _MANY_DIGITS.search(shape):
-        return True
-    if b"0e000" not in shape:
-        return False
-    try:
-        _numbers.decode(details)
-    except _DECODE_ERRORS:
-        return True
-    return False
-
-
-def _check_exponent(number: str) -> float:
-    if int(number.lower().partition("e")[2] or 0) not in EXPONENTS:
-        raise ValueError(number)
-    return 0.0
-
-
-def _rows(events: list[EventCreate], details: list[str | None], now: datetime) -> Rows:
+def _rows(events: list[PlainEvent], details: list[str | None], now: datetime) -> Rows:
     return Rows(
         [event.event_type for event in events],
         [event.severity for event in events],
@@ -329,7 +239,7 @@ def _replace_own_source(rows: Rows) -> set[int]:
         return set()
     changed = {row for row, source in enumerate(rows.sources) if source == OWN_SOURCE}
     for row in changed:
-        rows.details[row] = _with_note(rows.details[row], ADJUSTED_SOURCE, OWN_SOURCE)
+        rows.details[row] = add_note(rows.details[row], ADJUSTED_SOURCE, OWN_SOURCE)
         rows.sources[row] = CLIENT_SOURCE
     return changed
 
@@ -341,16 +251,6 @@ def _replace_timestamps(rows: Rows, now: datetime) -> set[int]:
         return set()
     changed = {row for row, moment in enumerate(rows.timestamps) if not EARLIEST <= moment <= latest}
     for row in changed:
-        rows.details[row] = _with_note(rows.details[row], ADJUSTED_TIMESTAMP, rows.timestamps[row].isoformat())
+        rows.details[row] = add_note(rows.details[row], ADJUSTED_TIMESTAMP, rows.timestamps[row].isoformat())
         rows.timestamps[row] = now
     return changed
-
-
-def _with_note(details: str | None, note: str, sent: str) -> str:
-    """Insert a note as text: the details may have numbers that Python cannot encode again."""
-    members = details.strip()[1:-1].strip() if details else ""
-    return f'{{{members}{"," if members else ""}"{note}":"{sent}"}}'
-
-
-_anything: Final = msgspec.json.Decoder()
-_numbers: Final = msgspec.json.Decoder(float_hook=_check_exponent)

@@ -21,8 +21,8 @@ from brain_collector.health.canary import Canary
 from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.http.admission import Budget
+from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLineWriter
-from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
 from brain_collector.jobs.loop import every
 from brain_collector.jobs.scheduler import Scheduler
@@ -121,6 +121,7 @@ def _limits(settings: Settings) -> Limits:
         details_depth=settings.max_details_depth,
         batch_events=settings.max_batch_events,
         details_keys=settings.max_details_keys,
+        details_values=settings.max_details_values,
         key_chars=settings.max_details_key_chars,
     )
 

@@ -61,7 +61,7 @@ export interface paths {
         put?: never;
         /**
          * Store a batch of events
-         * @description One event per line (NDJSON) or a JSON array, optionally compressed with gzip. Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are listed in the response.
+         * @description One event per line (NDJSON, also as `application/json`) or a JSON array, optionally compressed with gzip. Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are listed in the response.
          */
         post: operations["post_api_events_batch"];
         delete?: never;
@@ -159,7 +159,7 @@ export interface paths {
         };
         /**
          * Follow new events (server-sent events)
-         * @description An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, in the order in which they were committed. `gap` means that events were left out because there were too many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. `heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as `Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. This works for `idempotency_key_life_days` (14 by default): if the id is older, the stream leaves out the events that the collector no longer remembers, without a `gap` or an error; list them with `from`. The stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list.
+         * @description An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, in the order in which they were committed. `gap` means that events were left out because there were too many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. `heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as `Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. This works for `idempotency_key_life_days` (14 by default): if the id is older, the stream starts without the events that have been forgotten since, and without a `gap`; list them with `from`. The stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list.
          */
         get: operations["get_api_events_stream"];
         put?: never;
@@ -386,19 +386,24 @@ export interface components {
     schemas: {
         /**
          * EventCreate
-         * @description An event as a client sends it. A `timestamp` without an offset is in UTC; the default is the time of arrival.
+         * @description An event as a client sends it. The default of `timestamp` is the time of arrival.
+         *
+         *     Fields that are not listed here become details.
          */
         EventCreate: {
             event_type: string;
-            /** @enum {unknown} */
-            severity: "critical" | "error" | "info" | "warning";
+            /**
+             * @description One of the four severities, or a name of syslog or of a logging library; in any case.
+             * @enum {string}
+             */
+            severity: "alert" | "crit" | "critical" | "debug" | "emerg" | "emergency" | "err" | "error" | "exception" | "fatal" | "info" | "information" | "informational" | "notice" | "notset" | "panic" | "success" | "trace" | "verbose" | "warn" | "warning";
             message: string;
             /** @description Any JSON object. */
             details?: Record<string, never> | null;
             /** @default null */
             source: string | null;
             /** @default null */
-            timestamp: string | null;
+            timestamp: (string | number) | null;
         };
         /**
          * Event
@@ -434,14 +439,17 @@ export interface components {
          */
         EventUpdate: {
             event_type?: string;
-            /** @enum {unknown} */
-            severity?: "critical" | "error" | "info" | "warning";
+            /**
+             * @description One of the four severities, or a name of syslog or of a logging library; in any case.
+             * @enum {string}
+             */
+            severity?: "alert" | "crit" | "critical" | "debug" | "emerg" | "emergency" | "err" | "error" | "exception" | "fatal" | "info" | "information" | "informational" | "notice" | "notset" | "panic" | "success" | "trace" | "verbose" | "warn" | "warning";
             message?: string;
             /** @description Any JSON object. */
             details?: Record<string, never> | null;
             source?: string | null;
-            /** Format: date-time */
-            timestamp?: string;
+            /** @description RFC 3339, by default in UTC; or a time since 1970 in seconds, milliseconds, microseconds or nanoseconds, as a number or as text. The size of the number tells the unit. */
+            timestamp?: string | number;
             id?: number;
             created_at?: string;
             matches?: unknown;
@@ -1284,6 +1292,11 @@ export interface operations {
         requestBody: {
             content: {
                 "application/x-ndjson": components["schemas"]["EventCreate"];
+                "application/ndjson": components["schemas"]["EventCreate"];
+                "application/jsonl": components["schemas"]["EventCreate"];
+                "application/x-jsonlines": components["schemas"]["EventCreate"];
+                "application/jsonlines": components["schemas"]["EventCreate"];
+                "application/stream+json": components["schemas"]["EventCreate"];
                 "application/json": components["schemas"]["EventCreate"][];
             };
         };

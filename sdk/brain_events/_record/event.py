@@ -9,17 +9,7 @@ import msgspec
 from brain_events._record.exception import describe_exception
 from brain_events._record.limits import Limits
 from brain_events._record.sanitize import is_a, sanitize, to_text
-from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
-
-_ALIASES = dict.fromkeys(("trace", "debug", "notset", "notice", "success"), "info") | {
-    "warn": "warning",
-    "err": "error",
-    "exception": "error",
-    "fatal": "critical",
-    "alert": "critical",
-    "emergency": "critical",
-    "panic": "critical",
-}
+from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SEVERITY_NAMES, SOURCE_MAX_CHARS, Event
 
 encode = msgspec.json.Encoder().encode
 
@@ -71,7 +61,7 @@ def severity_of(value: Any) -> str | None:
     """Return the severity for a name that any library uses, or for a `logging` level; None if it is unknown."""
     if is_a(value, str):
         name = str.__str__(value).strip().lower()
-        return name if name in SEVERITIES else _ALIASES.get(name)
+        return SEVERITY_NAMES.get(name)
     if is_a(value, int) and type(value) is not bool:
         return SEVERITIES[min(max(int(value) // 10 - 2, 0), 3)]
     return None

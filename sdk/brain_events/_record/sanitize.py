@@ -1,9 +1,11 @@
 """Convert any Python value into bounded JSON data, scrub secrets by their key, and never raise.
 
 The name of a details key tells whether its value is a secret. A value that JSON cannot carry is replaced by a constant
-in brackets, which shows nothing of the value. Numbers up to 10**300 are kept; NaN becomes null in the encoder.
+in brackets, which shows nothing of the value. Numbers up to 10**300 are kept; NaN becomes null in the encoder. A number
+counts with all the digits that the collector will print.
 """
 
+import math
 import re
 import threading
 from collections import deque
@@ -15,7 +17,7 @@ from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Final
 
-from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_MAX_KEYS
+from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_MAX_KEYS, DETAILS_MAX_VALUES
 
 CYCLE: Final = "[cycle]"
 SCRUBBED: Final = "[scrubbed]"
@@ -23,6 +25,7 @@ TOO_DEEP: Final = "[too deep]"
 TRUNCATED: Final = "[truncated]"
 
 _MAX_KEYS: Final = DETAILS_MAX_KEYS - DETAILS_MAX_DEPTH  # leaves each level room for the marker of a truncation
+_MAX_VALUES: Final = DETAILS_MAX_VALUES - DETAILS_MAX_DEPTH
 
 _SECRET = re.compile(
     r"passw(or)?d|passphrase|pwd$|secret|authorization|^auth$|cookie|credential|jwt|[cx]srf"
@@ -86,6 +89,7 @@ class _Walk:
         self.room = max_chars
         self.allowed_keys = allowed_keys
         self.keys = _MAX_KEYS
+        self.values = _MAX_VALUES
         self.inside: set[int] = set()
 
     def clean(self, value: Any, depth: int) -> Any:
@@ -93,7 +97,9 @@ class _Walk:
         if kind is str:
             return self.text(value)
         self.room -= 5
-        if value is None or kind is bool or kind is float:
+        if kind is float:
+            return self.real(value)
+        if value is None or kind is bool:
             return value
         if kind is int:
             return self.integer(value)
@@ -111,6 +117,11 @@ class _Walk:
         if not text.isascii() and _SURROGATE.search(text):
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return text
+
+    def real(self, value: float) -> float:
+        if not 1e-4 <= value < 1e16 and value and math.isfinite(value):  # between these, it has no exponent
+            self.room -= 2 * abs(int(math.log10(abs(value))))  # twice: the message may take half of an event
+        return value
 
     def integer(self, value: int) -> int | str:
         self.room -= value.bit_length() // 4
@@ -130,11 +141,12 @@ class _Walk:
     def mapping(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         cleaned: dict[str, Any] = {}
         for key, item in list(islice(value.items(), max(self.room, 0) + 1)):
-            if self.room <= 0 or self.keys == 0:
+            if self.room <= 0 or self.keys == 0 or self.values == 0:
                 self.room = 0  # for the enclosing lists, too: else each of their dicts would get a marker
                 cleaned[TRUNCATED] = True
                 break
             self.keys -= 1
+            self.values -= 1
             name = self.text(key if is_a(key, str) else self.describe(key))
             scrub = item is not None and type(item) is not bool and is_secret(name) and name not in self.allowed_keys
             if len(name) > DETAILS_KEY_MAX_CHARS:
@@ -145,9 +157,11 @@ class _Walk:
     def sequence(self, value: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
         cleaned: list[Any] = []
         for item in list(islice(value, max(self.room, 0) + 1)):
-            if self.room <= 0:
+            if self.room <= 0 or self.values == 0:
+                self.room = 0
                 cleaned.append(TRUNCATED)
                 break
+            self.values -= 1
             cleaned.append(self.clean(item, depth))
         return cleaned
 

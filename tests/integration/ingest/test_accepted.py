@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from brain_collector.settings import Settings
+from brain_events._delivery.transport import Response
+from brain_events._delivery.verdict import Outcome, judge
 from tests.support.collector import count_foreign, event, ndjson, post_batch, sql
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +36,8 @@ def at(moment: Any) -> bytes:
     return line(timestamp=moment)
 
 
+SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
 POISON: dict[str, bytes] = {
     "a line that is not JSON": b'{"event_type":\n',
     "a line that is not an object": b"[1]\n",
@@ -45,8 +49,12 @@ POISON: dict[str, bytes] = {
     "an `event_type` over 50 characters": ndjson(event(event_type="t" * 51)),
     "a `source` over 100 characters": line(source="s" * 101),
     "an unknown severity": line(severity="odd"),
+    "a severity in another case": line(severity="ERROR"),
+    "a severity of syslog or of a logging library": line(severity="Emerg"),
     "details that are not an object": line(details=[1]),
     "an unknown field": line(unknown=1),
+    "an unknown field with a name that the details have": line(host="web-1", details={"host": "db-1"}),
+    "`id` and `created_at`, as a collector returned them": line(id=7, created_at="2026-01-02T03:04:05Z", details={}),
     "NUL in text": line(message="a\0b"),
     "NUL in a details key": line(details={"a\0": 1}),
     "half of a surrogate pair": raw(rb'{"a":"\ud800"}'),
@@ -56,11 +64,13 @@ POISON: dict[str, bytes] = {
     "Infinity": raw(b'{"n":-Infinity}'),
     "a number with an exponent over 308 or under -324": raw(b'{"n":1e131071}'),
     "a number of more than 1,000 digits": raw(b'{"n":%b}' % (b"7" * 5_000)),
+    "numbers that exceed `max_event_bytes` without exponents": raw(b'{"n":[%b]}' % b",".join([b"1e-300"] * 1_000)),
     "an integer beyond 64 bits": raw(b'{"n":123456789012345678901234567890}'),
     "a decimal of many digits": raw(b'{"n":0.1234567890123456789012345678901}'),
     "details deeper than `max_details_depth`": raw(b'{"d":' * 40 + b"1" + b"}" * 40),
     "100,000 levels of nesting": raw(b'{"d":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "more details keys than `max_details_keys`": line(details={str(n): n for n in range(1_001)}),
+    "more values than `max_details_values`": line(details={"n": [0] * 10_000}),
     "a details key longer than `max_details_key_chars`": line(details={"a": {"k" * 257: 1}}),
     "a details key that occurs twice": raw(b'{"n":1,"n":2}'),
     "no timestamp": line(),
@@ -73,22 +83,34 @@ POISON: dict[str, bytes] = {
     "a year long ago": at("1970-01-01T00:00:00Z"),
     "a day that does not exist": at("2026-02-29T00:00:00Z"),
     "a year beyond 9999": at("10000-01-01T00:00:00Z"),
-    "a timestamp that is a number": at(1_767_323_045),
+    "a timestamp in seconds since 1970": at(SINCE.timestamp() + 0.5),
+    "a timestamp in milliseconds since 1970": at(int(SINCE.timestamp()) * 1_000 + 1),
+    "a timestamp in microseconds since 1970": at(int(SINCE.timestamp()) * 1_000_000 + 1),
+    "a timestamp in nanoseconds since 1970, as text": at(f"{int(SINCE.timestamp()) * 1_000_000_000 + 1_999}"),
+    "a timestamp that is a negative number": at(-1),
 }
 
-SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STORED: dict[str, tuple[str, Any]] = {
     "NUL in text": ("message", "a\ufffdb"),
     "NUL in a details key": ("details", {"a\ufffd": 1, "_adjusted_text": True}),
     "half of a surrogate pair": ("details", {"a": "\ufffd", "_adjusted_text": True}),
     "bytes that are not UTF-8": ("details", {"a": "\ufffd", "_adjusted_text": True}),
     "`collector` as the source, which is reserved": ("source", "client:collector"),
+    "a severity in another case": ("severity", "error"),
+    "a severity of syslog or of a logging library": ("(severity, details->>'severity_given')", ("critical", "Emerg")),
+    "an unknown field": ("details", {"unknown": 1}),
+    "an unknown field with a name that the details have": ("details", {"host": "db-1", "_host": "web-1"}),
+    "`id` and `created_at`, as a collector returned them": ("details", {}),
     "an integer beyond 64 bits": ("details::text", '{"n": 123456789012345678901234567890}'),
     "a decimal of many digits": ("details::text", '{"n": 0.1234567890123456789012345678901}'),
     "a details key that occurs twice": ("details", {"n": 2}),
     "a timestamp without an offset": ("timestamp", SINCE),
     "a timestamp with nanoseconds": ("timestamp", SINCE.replace(microsecond=123456)),
     "a leap second": ("timestamp", datetime(2017, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)),
+    "a timestamp in seconds since 1970": ("timestamp", SINCE.replace(microsecond=500_000)),
+    "a timestamp in milliseconds since 1970": ("timestamp", SINCE.replace(microsecond=1_000)),
+    "a timestamp in microseconds since 1970": ("timestamp", SINCE.replace(microsecond=1)),
+    "a timestamp in nanoseconds since 1970, as text": ("timestamp", SINCE.replace(microsecond=1)),
     "a year long ago": ("timestamp", datetime(1970, 1, 1, tzinfo=UTC)),
 }
 ARRIVED = {"no timestamp", "more than a day ahead", "the first day of year 1", "the end of year 9999"}
@@ -128,6 +150,19 @@ async def test_of_a_thousand_lines_the_one_that_is_hard_costs_itself_at_most(
         column, expected = STORED[what]
         value = await poison(settings, column)
         assert (json.loads(value) if column == "details" else value) == expected
+
+
+async def test_the_sdk_counts_each_rejected_event_and_sends_none_again(collector: httpx.AsyncClient) -> None:
+    for what in [row[0] for row in ROWS if row[1] == "rejected"]:
+        alone = await post_batch(collector, POISON[what])
+        beside = await post_batch(collector, POISON[what] + ndjson(event()))
+        verdicts = [
+            judge(Response(answer.status_code, answer.headers["content-type"], answer.content), count)
+            for count, answer in enumerate((alone, beside), start=1)
+        ]
+
+        assert [verdict.outcome for verdict in verdicts] == [Outcome.REJECTED, Outcome.SETTLED], what
+        assert [(verdict.accepted, verdict.rejected) for verdict in verdicts] == [(0, 1), (1, 1)], what
 
 
 async def test_numbers_are_kept_exactly_beside_text_that_is_replaced(

@@ -12,9 +12,10 @@ import httpx
 import msgspec
 import pytest
 
+from brain_collector.api.batch import NDJSON_TYPES
 from brain_collector.ingest.decode import decode_ndjson
+from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.submission import Submission
-from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
 from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
@@ -220,7 +221,7 @@ async def _noted(settings: Settings) -> bool:
 
 
 async def test_a_body_that_is_no_array_is_undecodable(collector: httpx.AsyncClient) -> None:
-    for body in (b"", b"{", b"[1", b'{"event_type":"t"}', b"null", b"\xff", b"[" * 5_000, b"[]]", b'["\x00"]'):
+    for body in (b"[1", b"[" * 5_000, b"[[]]]", b"[1 2]", b"[1,]", b'["]', b"[] []", b" [,1]"):
         answer = await post_batch(collector, body, content_type=JSON)
 
         assert outcome(answer) == (400, "body_undecodable"), body[:20]
@@ -243,10 +244,32 @@ async def test_an_encoding_other_than_gzip_is_refused(collector: httpx.AsyncClie
 
 
 async def test_a_content_type_other_than_ndjson_and_json_is_refused(collector: httpx.AsyncClient) -> None:
-    for given in ("text/plain", "application/jsonl", ""):
+    for given in ("text/plain", "application/json-patch+json", ""):
         answer = await post_batch(collector, GOOD, content_type=given)
 
         assert outcome(answer) == (415, "unsupported_media_type"), given
+
+
+async def test_ndjson_is_taken_under_every_name_that_senders_give_it(collector: httpx.AsyncClient) -> None:
+    for given in (*NDJSON_TYPES, "application/json", "application/json; charset=utf-8"):
+        answer = await post_batch(collector, GOOD, content_type=given)
+
+        assert answer.json() == all_taken(3), given
+
+
+async def test_an_element_that_is_not_an_event_affects_no_other(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
+    good = ndjson(event(message="good")).strip()
+    large = ndjson(event(message="m" * 300_000)).strip()
+    answer = await post_batch(collector, b"[%b, NaN, {'a':1}, %b , %b]" % (good, large, good), content_type=JSON)
+
+    assert [(error["index"], error["code"]) for error in answer.json()["errors"]] == [
+        (1, "not_an_object"),
+        (2, "not_json"),
+        (3, "event_too_large"),
+    ]
+    assert await sql(settings.dsn, STORED) == [("good",), ("good",)]
 
 
 async def test_a_bomb_is_not_inflated_beyond_the_limit(settings: Settings, serve: Serve) -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from brain_collector.api.idempotency import CLOCK_MARGIN, refuse_too_old
 from brain_collector.errors import BatchTooOld
 from brain_collector.ingest.decode import decode_ndjson
+from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.submission import Stored, Submission
-from brain_collector.ingest.validate import Limits
 from brain_collector.ingest.writer import Writer
 from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings

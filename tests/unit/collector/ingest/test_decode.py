@@ -1,6 +1,7 @@
 """Decoding: the fast way and the strict way agree, lines do not touch each other, nothing unstorable gets through."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from brain_collector.counts.journal import deltas_of, hour
 from brain_collector.errors import BodyUndecodable, EventInvalid
 from brain_collector.ingest.decode import decode_array, decode_changes, decode_ndjson, decode_one
+from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rows import Rows
-from brain_collector.ingest.validate import Limits, validate, validate_changes
+from brain_collector.ingest.validate import validate, validate_changes
 from brain_events.wire import SEVERITIES, Event
 
 LIMITS = Limits(256 * 1024, 32)
@@ -98,6 +100,7 @@ def test_every_double_is_taken(number: float) -> None:
     assert columns(decode_one(line, LIMITS, NOW))[3] == [{"n": number}]
 
 
+PAIR = re.compile(r"\\ud[89ab]..\\ud[c-f]..")
 surrogates = st.text(st.characters(categories=["Cs", "Cc", "Ll", "So"]), max_size=8)
 hard_details = st.dictionaries(
     surrogates, st.recursive(surrogates, lambda inner: st.lists(inner, max_size=3)), max_size=3
@@ -119,7 +122,8 @@ def test_nothing_that_postgres_refuses_in_text_gets_through(
     stored.encode()
     assert "\0" not in stored
     assert "\\u0000" not in (rows.details[0] or "").replace("\\\\", "")
-    assert "\\ud" not in (rows.details[0] or "").lower().replace("\\\\", "")
+    escapes = PAIR.sub("", (rows.details[0] or "").lower().replace("\\\\", ""))
+    assert "\\ud" not in escapes
     meant = json.loads(line) if ensure_ascii else fields  # two halves that are escaped are a whole
     clean = not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in str_of(meant))
     assert ("_adjusted_text" in json.loads(rows.details[0] or "{}")) is not clean

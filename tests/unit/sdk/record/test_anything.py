@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brain_collector.ingest.decode import decode_ndjson
-from brain_collector.ingest.validate import Limits
+from brain_collector.ingest.limits import Limits
 from brain_events import Client, bound
 from brain_events._delivery.drop_report import REPORT_TYPE
 from brain_events._queue.batch import unseal
@@ -28,6 +28,7 @@ from brain_events.testing import MemoryTransport
 from brain_events.wire import (
     DETAILS_KEY_MAX_CHARS,
     DETAILS_MAX_DEPTH,
+    DETAILS_MAX_VALUES,
     EVENT_TYPE_MAX_CHARS,
     SEVERITIES,
     SOURCE_MAX_CHARS,
@@ -221,11 +222,14 @@ def test_any_arguments_at_all_lead_to_a_valid_event(
         pytest.param({"list": [{"a": 1, "b": 2} for _ in range(5_000)]}, id="in a list"),
         pytest.param({"lists": [[{str(n): {"a": n}}] for n in range(5_000)]}, id="in lists of lists"),
         pytest.param({"k" * (DETAILS_KEY_MAX_CHARS + 1): 1, "password" * 100: "hidden"}, id="long keys"),
+        pytest.param({"list": [0] * (DETAILS_MAX_VALUES + 1)}, id="a long list"),
+        pytest.param({"lists": [[0] * 100 for _ in range(1_000)]}, id="many lists"),
+        pytest.param({"floats": [1e300, -1e300, 1e-300] * 1_000}, id="numbers that print long"),
     ],
 )
-def test_the_collector_takes_details_of_too_many_or_too_long_keys(details: dict[str, Any]) -> None:
+def test_the_collector_takes_details_that_become_too_much(details: dict[str, Any]) -> None:
     memory = MemoryTransport()
-    with fast_client(transport=memory) as client:
+    with fast_client(transport=memory, max_event_bytes=COLLECTOR_LIMITS.event_bytes) as client:
         client.log("a", "info", "m", details)
         assert client.flush(PATIENCE_S)
     (batch,) = memory.attempts
