@@ -499,7 +499,14 @@ async def test_a_key_is_forgotten_after_its_life_and_not_before(settings: Settin
     aged = "UPDATE batches SET received_at = now() - make_interval(days => $2, hours => 1) WHERE key = $1"
     await sql(settings.dsn, aged, old, 6)
     await sql(settings.dsn, aged, young, 5)
-    async with serve(settings, idempotency_key_life_days=6) as client:
+
+    async def is_forgotten() -> bool:
+        return await sql(settings.dsn, "SELECT key FROM batches WHERE key = ANY($1::uuid[])", [old, young]) == [
+            (young,)
+        ]
+
+    async with serve(settings, idempotency_key_life_days=6, maintain_interval_s=0.05) as client:
+        await eventually(is_forgotten, "only the old key is forgotten")
         answers = [await post_batch(client, GOOD, key=key) for key in (old, young)]
 
     assert [answer.json()["duplicate"] for answer in answers] == [False, True]
