@@ -16,6 +16,7 @@ CollectorError
     ├── HeadTooSlow              408  head_too_slow
     ├── BodyTooSlow              408  body_too_slow
     ├── TooManyApiKeys           409  too_many_api_keys
+    ├── EventDeleted             410  event_deleted
     ├── PreconditionFailed       412  precondition_failed
     ├── BodyTooLarge             413  body_too_large
     ├── UnsupportedMedia         415  unsupported_media_type
@@ -185,6 +186,15 @@ class TooManyApiKeys(Problem):
     status, code, title = 409, "too_many_api_keys", "Too many API keys"
 
 
+class EventDeleted(Problem):
+    """A repeated request: its event was stored by an earlier one with the same `Idempotency-Key`, and deleted since.
+
+    Do not send the event again.
+    """
+
+    status, code, title = 410, "event_deleted", "The event was stored and has been deleted"
+
+
 class HeadTooSlow(Problem):
     """The request line and headers did not arrive within the deadline.
 
@@ -261,7 +271,7 @@ class ApiKeyInvalid(Problem):
 
 
 class IdempotencyKeyReused(Problem):
-    """The `Idempotency-Key` was already used with a different body.
+    """The caller has already used the `Idempotency-Key` with a different body.
 
     Use a new idempotency key for a different body.
     """

@@ -71,7 +71,11 @@ BATCH_EVENTS: Final = _histogram(
     "batch_events", "Number of events in a batch; its count is the number of batches.", _ROWS
 )
 DUPLICATES: Final = _counter(
-    "duplicates", "Requests with a known idempotency key, which got the response of the first one."
+    "duplicates", "Requests whose idempotency key and body were stored before; nothing of them was stored again."
+)
+KEYS_TAKEN: Final = _counter(
+    "idempotency_keys_taken",
+    "Requests whose idempotency key another caller had used for another body; they were stored all the same.",
 )
 PENDING_BYTES: Final = _gauge(
     "pending_bytes", "Bytes held for the request bodies in progress; decoded bodies count three times."
@@ -167,6 +171,7 @@ METRICS: Final = (
     EVENTS_REJECTED,
     BATCH_EVENTS,
     DUPLICATES,
+    KEYS_TAKEN,
     PENDING_BYTES,
     PENDING_BYTES_LIMIT,
     WAITING_REQUESTS,

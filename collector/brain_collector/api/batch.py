@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from brain_collector.api import parameters
 from brain_collector.api.events import IDEMPOTENCY_KEY
-from brain_collector.api.idempotency import digest
+from brain_collector.api.idempotency import key_use
 from brain_collector.api.ingest_request import Sender, identify
 from brain_collector.api.operation import JSON, RATE_LIMIT_HEADERS, Operation, ResponseSpec
 from brain_collector.api.resources import Resources, resources_of
@@ -57,20 +57,24 @@ async def _store(resources: Resources, body: bytes, decoded: Decoded, sender: Se
         _keep_rejected(resources, decoded, {}, sender)
         raise _batch_invalid(resources, decoded.received, decoded.errors)
     compose = partial(_compose, decoded, resources.settings.max_line_errors)
-    submission = Submission(decoded.rows, compose, key=sender.idempotency_key, digest=digest(body))
+    use = await key_use(sender.idempotency_key, sender.caller, body)
+    submission = Submission(decoded.rows, compose, key_use=use)
     try:
         stored = await resources.writer.submit(submission)
     except RowsRejected as error:
         _keep_rejected(resources, decoded, error.rejected, sender)
         raise _batch_invalid(resources, decoded.received, _all_errors(decoded, error.rejected)) from None
     if stored.is_duplicate:
-        return _as_duplicate(stored.answer or compose(stored.rejected))
+        return _as_duplicate(stored.answer or compose(stored.rejected), is_same_body=stored.is_same_body)
     _count(resources, decoded, stored.rejected, sender)
     return stored.answer or compose(stored.rejected)
 
 
-def _as_duplicate(answer: bytes) -> bytes:
+def _as_duplicate(answer: bytes, *, is_same_body: bool) -> bytes:
+    """Return the first response, marked; without errors, which name values, if only a checksum matches its body."""
     first = msgspec.json.decode(answer, type=BatchAnswer)
+    if not is_same_body:
+        first = msgspec.structs.replace(first, errors=[], errors_truncated=first.rejected > 0)
     return msgspec.json.encode(msgspec.structs.replace(first, duplicate=True))
 
 

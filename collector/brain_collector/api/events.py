@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brain_collector.api import parameters
-from brain_collector.api.idempotency import digest
-from brain_collector.api.ingest_request import identify
+from brain_collector.api.idempotency import key_use
+from brain_collector.api.ingest_request import Sender, identify
 from brain_collector.api.operation import JSON, PATH, RATE_LIMIT_HEADERS, Operation, Parameter, ResponseSpec
 from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, etag, is_known, precondition_of
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.cache import CacheScope
-from brain_collector.errors import EventInvalid, EventNotFound, FieldError, ParameterInvalid
+from brain_collector.errors import EventDeleted, EventInvalid, EventNotFound, FieldError, ParameterInvalid
 from brain_collector.http.body import body_of, media_type
 from brain_collector.ingest.decode import OWN_SOURCE, decode_changes, decode_one
 from brain_collector.ingest.rejected_lines import RejectedLine
@@ -44,7 +44,7 @@ async def create(request: Request) -> Response:
         body = await body_of(request, resources.settings, reservation)
         quota = await resources.rate_limit.take(sender.caller, n_events=1, n_bytes=len(body))
         try:
-            event = await _create(resources, body, sender.idempotency_key)
+            event = await _create(resources, body, sender)
         except EventInvalid as error:
             _count_rejected(resources, error)
             code = error.errors[0].code
@@ -56,24 +56,36 @@ async def create(request: Request) -> Response:
     return _json(_encode(event), status=201, headers={"Location": f"{PATH}/{event.id}", **quota})
 
 
-async def _create(resources: Resources, body: bytes, key: UUID | None) -> Event:
+async def _create(resources: Resources, body: bytes, sender: Sender) -> Event:
     rows = decode_one(body, resources.limits, datetime.now(UTC))
-    event = _draft(rows)
-    submission = Submission(rows, lambda _rejected: _encode(event), key=key, digest=digest(body, single=True))
+    use = await key_use(sender.idempotency_key, sender.caller, body, single=True)
+    # No response is kept: the event may be changed or deleted by the time of a repetition.
+    submission = Submission(rows, lambda _rejected: None, key_use=use)
     try:
         stored = await resources.writer.submit(submission)
     except RowsRejected as error:
         raise _not_storable(error.rejected[0]) from None
-    if stored.is_duplicate and stored.answer is not None:
-        event = msgspec.json.decode(stored.answer, type=Event)
-    else:
-        resources.metrics.add(EVENTS_ACCEPTED)
-    event.id, event.created_at = stored.first_id, stored.created_at
+    event = _draft(rows)
+    event.id, event.created_at, event.timestamp = stored.first_id, stored.created_at, stored.timestamp
+    if stored.is_duplicate:
+        return await _as_it_is(resources, event, sender)
+    resources.metrics.add(EVENTS_ACCEPTED)
     return event
 
 
+async def _as_it_is(resources: Resources, sent: Event, sender: Sender) -> Event:
+    """Return an event that was stored before, as it is now; for a sender that may not read, as it was sent now."""
+    event = await resources.store.get(sent.id)
+    if event is None:
+        raise EventDeleted(
+            f"the event {sent.id} was stored by an earlier request with this Idempotency-Key, and was deleted since; "
+            "do not send it again"
+        )
+    return event if sender.may_read else sent
+
+
 def _draft(rows: Rows) -> Event:
-    """Return the event of the only row; its id and the time of its transaction are set after the commit."""
+    """Return the event of the only row; its id and the times of the stored row are set after the commit."""
     return Event(
         id=0,
         event_type=rows.types[0],
@@ -201,9 +213,10 @@ IDEMPOTENCY_KEY: Final = Parameter(
     location="header",
     type=UUID,
     description=(
-        "Makes the request safe to retry: a request with a known idempotency key stores nothing and gets the first "
-        "response. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is "
-        "refused (`batch_too_old`) instead of stored twice."
+        "Makes the request safe to retry: with the same idempotency key and the same body it is stored once. With "
+        "another body, it is refused (`idempotency_key_reused`) if the caller used the key before. Prefer a UUIDv7: "
+        "it contains its age, so a request whose idempotency key may have been forgotten is refused (`batch_too_old`) "
+        "instead of stored twice."
     ),
 )
 OPERATIONS: Final = (
@@ -212,7 +225,9 @@ OPERATIONS: Final = (
         path=PATH,
         endpoint=create,
         summary="Store one event",
-        description="The response is sent when the event is committed.",
+        description="The response is sent when the event is committed. A repeated request gets the event as it is now; "
+        "without the scope `read`, as it was sent. If the event was deleted since, the response is 410 "
+        "`event_deleted`.",
         tag="events",
         scope="ingest",
         parameters=(IDEMPOTENCY_KEY,),
@@ -224,7 +239,7 @@ OPERATIONS: Final = (
                 headers={"Location": "The path of the event.", **RATE_LIMIT_HEADERS},
             )
         },
-        errors=(400, 408, 413, 415, 422, 429),
+        errors=(400, 408, 410, 413, 415, 422, 429),
     ),
     Operation(
         method="GET",

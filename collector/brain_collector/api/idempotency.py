@@ -1,9 +1,10 @@
 """Idempotency keys: a request with one is safe to retry for as long as the collector remembers it.
 
-Here a key is read, and refused if it is too old. Whether its body is another than before is decided in `ingest.writer`.
+Here a key is read, and refused if it is too old. Whether its body is another than before is decided in
+`ingest.duplicates`.
 """
 
-import zlib
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -11,6 +12,8 @@ from uuid import UUID
 from starlette.requests import Request
 
 from brain_collector.errors import BatchTooOld, IdempotencyKeyMalformed
+from brain_collector.http.body import INLINE_BYTES
+from brain_collector.ingest.duplicates import KeyUse, fingerprint_of
 from brain_events.wire import KEY_HEADER
 
 CLOCK_MARGIN: Final = timedelta(days=1)
@@ -25,9 +28,10 @@ def idempotency_key(request: Request) -> UUID | None:
     Raises:
         IdempotencyKeyMalformed: the header is not a UUID.
     """
-    text = request.headers.get(KEY_HEADER)
-    if text is None:
+    texts = request.headers.getlist(KEY_HEADER)
+    if not texts:
         return None
+    text = ", ".join(texts)  # several headers are not a UUID
     try:
         return UUID(text.strip().strip('"'))
     except ValueError:
@@ -57,10 +61,12 @@ def refuse_too_old(key: UUID | None, now: datetime, life_days: int) -> None:
         )
 
 
-def digest(body: bytes, *, single: bool = False) -> int:
-    """Return a number that distinguishes bodies with the same idempotency key: CRC-32 and length, as in a gzip trailer.
-
-    It is negative for a single event: a batch of one line can have the same bytes, but its response differs.
-    """
-    value = len(body) << 32 | zlib.crc32(body)
-    return -value if single else value
+async def key_use(key: UUID | None, caller: str, body: bytes, *, single: bool = False) -> KeyUse | None:
+    """Return the use of the idempotency key for this body; None without a key."""
+    if key is None:
+        return None
+    if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
+        fingerprint = await asyncio.to_thread(fingerprint_of, body, single=single)
+    else:
+        fingerprint = fingerprint_of(body, single=single)
+    return KeyUse(key, caller, fingerprint)

@@ -18,6 +18,7 @@ import msgspec
 
 from brain_collector.errors import CollectorError
 from brain_collector.ingest.decode import OWN_SOURCE
+from brain_collector.ingest.duplicates import KeyUse, fingerprint_of
 from brain_collector.ingest.rows import Rows
 from brain_collector.ingest.submission import Stored, Submission
 from brain_collector.metrics import OWN_EVENTS_DROPPED, Metrics
@@ -25,6 +26,8 @@ from brain_collector.schema import Severity
 from brain_events.wire import Event, new_key
 
 SOURCE: Final = OWN_SOURCE
+_FINGERPRINT: Final = fingerprint_of(b"")
+"""Of all own events: each group has an idempotency key of its own, which is never used for another."""
 CANARY: Final = "health_check"
 """The type of the own events that the canary reads back."""
 MAX_WAITING: Final = 1_000
@@ -194,4 +197,4 @@ def _submission(events: list[Event], key: UUID) -> Submission:
         [event.source for event in events],
         [event.timestamp for event in events if event.timestamp is not None],
     )
-    return Submission(rows, lambda _rejected: b"", key=key)
+    return Submission(rows, lambda _rejected: b"", key_use=KeyUse(key, SOURCE, _FINGERPRINT))

@@ -107,10 +107,11 @@ class Gathering:
             submission = incoming.popleft()
             if submission is None:
                 return Group(submissions, repeated, is_last=True)
-            if submission.key in keys:
+            key = submission.key_use and submission.key_use.key
+            if key in keys:
                 repeated.append(submission)
             else:
-                keys.update([submission.key] if submission.key else [])
+                keys.update([key] if key else [])
                 submissions.append(submission)
                 rows += submission.rows.n
             # While closing, the queue has one None for each of the other writers: leave them.

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
-from uuid import UUID
 
 from brain_collector.errors import CollectorError
+from brain_collector.ingest.duplicates import KeyUse
 from brain_collector.ingest.rows import Rows
 
 NOT_STORABLE: Final = "not_storable"
@@ -21,8 +21,10 @@ class Stored(NamedTuple):
     Attributes:
         first_id: The id of the first row; the others are consecutive.
         created_at: The time of the transaction.
-        answer: The response stored with the idempotency key (that of the first request); None without a key.
-        is_duplicate: The idempotency key was known, and the rows had been stored before.
+        answer: The response stored with the idempotency key (that of the first request), if it was stored.
+        is_duplicate: The rows had been stored before, under the same idempotency key.
+        is_same_body: For a duplicate: the body is known to be the same, and not only its checksum.
+        timestamp: The earliest timestamp of the rows.
         rejected: The rows that Postgres rejected.
     """
 
@@ -30,6 +32,8 @@ class Stored(NamedTuple):
     created_at: datetime
     answer: bytes | None
     is_duplicate: bool
+    is_same_body: bool
+    timestamp: datetime
     rejected: RejectedRows
 
 
@@ -46,17 +50,17 @@ class Submission:
 
     Args:
         rows: At least one row.
-        compose: Returns the response to store with the idempotency key, given the rows that Postgres rejected.
-        key: The idempotency key. Without one, a retry is stored again.
-        digest: Distinguishes bodies with the same key.
+        compose: Returns the response to store with the idempotency key, if any, given the rows that Postgres rejected.
+        key_use: The idempotency key, the caller and the body. Without one, a retry is stored again.
     """
 
     def __init__(
-        self, rows: Rows, compose: Callable[[RejectedRows], bytes], *, key: UUID | None = None, digest: int = 0
+        self, rows: Rows, compose: Callable[[RejectedRows], bytes | None], *, key_use: KeyUse | None = None
     ) -> None:
         self.rows = rows
-        self.key = key
-        self.digest = digest
+        self.key_use = key_use
+        self.is_key_taken = False
+        """The idempotency key is taken by another caller, for another body."""
         self.stored: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self.rejected: RejectedRows = {}
         self._compose = compose
@@ -64,7 +68,7 @@ class Submission:
 
     def answer(self) -> bytes | None:
         """Return the response to store with the idempotency key; None without one."""
-        return None if self.key is None else self._compose(self.rejected)
+        return None if self.key_use is None else self._compose(self.rejected)
 
     def without(self, rejected: RejectedRows) -> "Submission":
         """Return this submission without some of its rows (by index), sharing its future.
@@ -76,7 +80,8 @@ class Submission:
         kept = [row for row in range(self.rows.n) if row not in rejected]
         if not kept:
             raise RowsRejected(all_rejected)
-        remaining = Submission(self.rows.take(kept), self._compose, key=self.key, digest=self.digest)
+        remaining = Submission(self.rows.take(kept), self._compose, key_use=self.key_use)
+        remaining.is_key_taken = self.is_key_taken
         remaining.stored = self.stored
         remaining.rejected = all_rejected
         remaining._indexes = [self._indexes[row] for row in kept]

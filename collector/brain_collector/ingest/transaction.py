@@ -1,7 +1,7 @@
 """The transaction that writes a group of batches: idempotency keys, then events, then the journal of counts.
 
-Keys are inserted first, in sorted order, so that collectors never deadlock. A batch whose key exists is left out; its
-response is the one stored with the key.
+Keys are inserted first, in sorted order, so that collectors rarely deadlock. A batch whose key or request hash exists
+is left out; `duplicates` decides its response.
 """
 
 from collections import Counter
@@ -22,34 +22,41 @@ SMALL_GROUP_ROWS: Final = 200  # up to here, one statement is faster than COPY
 ROW_ERRORS: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
 """The errors with which Postgres rejects one of the rows."""
 
-_KEY_COLUMNS: Final = "(key, digest, answer, first_id, n, min_ts, max_ts)"
+_KEY_COLUMNS: Final = "(key, digest, answer, first_id, n, min_ts, max_ts, request_hash, caller)"
 _KEY_ARRAYS: Final = (
-    "$1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::timestamptz[], $7::timestamptz[]"
+    "$1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::timestamptz[], $7::timestamptz[], "
+    "$8::uuid[], $9::text[]"
 )
 
 _INSERT_KEYS: Final = f"""
     INSERT INTO batches {_KEY_COLUMNS} SELECT * FROM unnest({_KEY_ARRAYS}) ORDER BY 1
-    ON CONFLICT (key) DO NOTHING RETURNING key, received_at
+    ON CONFLICT DO NOTHING RETURNING key, received_at
 """
 
 _INSERT_SMALL: Final = f"""
     WITH new_keys AS ({_INSERT_KEYS}), events AS (
         INSERT INTO system_events (id, event_type, severity, message, details, source, "timestamp")
         SELECT id, event_type, severity, message, details, source, ts
-        FROM unnest($8::uuid[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::jsonb[], $14::text[],
-            $15::timestamptz[]) AS row (key, id, event_type, severity, message, details, source, ts)
+        FROM unnest($10::uuid[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::jsonb[], $16::text[],
+            $17::timestamptz[]) AS row (key, id, event_type, severity, message, details, source, ts)
         JOIN new_keys USING (key)
     ), journal AS (
         INSERT INTO event_deltas (bucket, event_type, severity, n)
         SELECT bucket, event_type, severity, n
-        FROM unnest($16::uuid[], $17::timestamptz[], $18::text[], $19::text[], $20::bigint[])
+        FROM unnest($18::uuid[], $19::timestamptz[], $20::text[], $21::text[], $22::bigint[])
             AS delta (key, bucket, event_type, severity, n)
         JOIN new_keys USING (key)
     )
     SELECT key, received_at FROM new_keys
 """
 
-_SELECT_KEYS: Final = "SELECT key, digest, answer, first_id, n, received_at FROM batches WHERE key = ANY($1::uuid[])"
+_SELECT_KEYS: Final = """
+    SELECT key, request_hash, digest, caller, answer, first_id, received_at, min_ts FROM batches
+    WHERE key = ANY($1::uuid[])
+    UNION ALL
+    SELECT key, request_hash, digest, caller, answer, first_id, received_at, min_ts FROM batches
+    WHERE request_hash = ANY($2::uuid[]) AND request_hash IS NOT NULL
+"""
 
 _NEXT_ID_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
 
@@ -61,11 +68,13 @@ class Batch(NamedTuple):
     """The events that are written under one idempotency key, with a row in `batches`.
 
     Key and ids are drawn once and kept for retries, so that a transaction whose COMMIT was not acknowledged is
-    recognised, and not stored twice.
+    recognised, and not stored twice. See `duplicates` for `digest`, `request_hash` and `caller`.
     """
 
     key: UUID
     digest: int
+    request_hash: UUID | None
+    caller: str | None
     answer: bytes | None
     first_id: int
     rows: Rows
@@ -75,8 +84,9 @@ class Batch(NamedTuple):
     def key_row(self) -> tuple[Any, ...]:
         """The row in `batches`."""
         answer = None if self.answer is None else self.answer.decode()
-        timestamps = self.rows.timestamps
-        return (self.key, self.digest, answer, self.first_id, self.rows.n, min(timestamps), max(timestamps))
+        times = self.rows.timestamps
+        row = (self.key, self.digest, answer, self.first_id, self.rows.n, min(times), max(times))
+        return (*row, self.request_hash, self.caller)
 
     def event_rows(self) -> Iterator[tuple[Any, ...]]:
         """Return the rows in `system_events`, ids in order."""
@@ -84,29 +94,44 @@ class Batch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The stored batch with an idempotency key: this one, or an earlier one (then `first_id` differs)."""
+    """The stored row of a batch: its own, or the one that prevented it from being stored."""
 
     digest: int
+    request_hash: UUID | None
+    caller: str | None
     answer: bytes | None
     first_id: int
     created_at: datetime
+    timestamp: datetime
 
 
 async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
-    """Write the batches with new keys in one transaction; return the stored batch of every key."""
+    """Write the new batches in one transaction; return the stored row of each, by the key of the batch."""
     is_small = sum(batch.rows.n for batch in batches) <= SMALL_GROUP_ROWS
     received = await (_commit_small(connection, batches) if is_small else _commit_large(connection, batches))
-    outcomes = {
-        batch.key: Outcome(batch.digest, batch.answer, batch.first_id, received[batch.key])
-        for batch in batches
-        if batch.key in received
-    }
-    known = [batch.key for batch in batches if batch.key not in received]
-    if known:
-        for row in await connection.fetch(_SELECT_KEYS, known):
-            answer = None if row["answer"] is None else row["answer"].encode()
-            outcomes[row["key"]] = Outcome(row["digest"], answer, row["first_id"], row["received_at"])
-    return outcomes
+    outcomes = {batch.key: _outcome(batch, received[batch.key]) for batch in batches if batch.key in received}
+    known = [batch for batch in batches if batch.key not in received]
+    return outcomes | await _existing(connection, known) if known else outcomes
+
+
+def _outcome(batch: Batch, created_at: datetime) -> Outcome:
+    timestamp = min(batch.rows.timestamps)
+    return Outcome(batch.digest, batch.request_hash, batch.caller, batch.answer, batch.first_id, created_at, timestamp)
+
+
+async def _existing(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
+    """Return the row with the same request hash, or else with the same key, of batches that were not stored."""
+    keys, hashes = [batch.key for batch in batches], [batch.request_hash for batch in batches if batch.request_hash]
+    by_key, by_hash = {}, {}
+    for row in await connection.fetch(_SELECT_KEYS, keys, hashes):
+        answer = None if row["answer"] is None else row["answer"].encode()
+        identity = (row["digest"], row["request_hash"], row["caller"])
+        outcome = Outcome(*identity, answer, row["first_id"], row["received_at"], row["min_ts"])
+        by_key[row["key"]] = outcome
+        by_hash[row["request_hash"]] = outcome
+    by_hash.pop(None, None)
+    found = {batch.key: by_hash.get(batch.request_hash) or by_key.get(batch.key) for batch in batches}
+    return {key: outcome for key, outcome in found.items() if outcome is not None}
 
 
 async def _commit_large(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:

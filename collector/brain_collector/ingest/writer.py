@@ -17,6 +17,7 @@ import asyncpg
 
 from brain_collector.counts.journal import deltas_of
 from brain_collector.errors import IdempotencyKeyReused, Unavailable
+from brain_collector.ingest.duplicates import Verdict, compare, key_of_caller, request_hash
 from brain_collector.ingest.gathering import Gathering
 from brain_collector.ingest.rows import join_rows
 from brain_collector.ingest.submission import RowsRejected, Stored, Submission
@@ -28,10 +29,11 @@ from brain_collector.ingest.transaction import (
     find_rejected,
     next_id_block,
 )
-from brain_collector.metrics import COMMIT_SECONDS, DUPLICATES, GROUP_ROWS, RETRIES, Metrics
+from brain_collector.metrics import COMMIT_SECONDS, DUPLICATES, GROUP_ROWS, KEYS_TAKEN, RETRIES, Metrics
 from brain_collector.settings import ID_BLOCK, Settings
 from brain_collector.storage import partitions
 from brain_collector.storage.connection import GONE, Link, reason_of
+from brain_collector.storage.hash_keys import hash_key
 from brain_events.wire import new_key
 
 ATTEMPTS: Final = 4
@@ -70,6 +72,7 @@ class Writer:
         self._metrics = metrics
         self._gathering = Gathering(settings.group_rows)
         self._next_id = self._end_id = 0
+        self._hash_key = b""
         self._links: list[Link] = []
         self._is_draining = False  # then submissions that cannot be written at once fail
 
@@ -83,7 +86,7 @@ class Writer:
 
         Raises:
             Unavailable: the rows were not committed within `write_deadline_s`.
-            IdempotencyKeyReused: the key was used with a different body.
+            IdempotencyKeyReused: this caller used the key with a different body.
             RowsRejected: Postgres rejected all rows.
         """
         self._gathering.put(submission)
@@ -130,7 +133,10 @@ class Writer:
         """Write a group and settle every submission of it, whatever happens."""
         began_s = time.monotonic()
         try:
-            await self._write_in_one(link, group)
+            for submission in await self._write_in_one(link, group):
+                submission.is_key_taken = True
+                if not submission.stored.done():
+                    await self._write(link, [submission])
         except (*ROW_ERRORS, asyncpg.LockNotAvailableError) as error:
             if len(group) > 1:  # one of them is the cause; write the others without it
                 for submission in group:
@@ -146,8 +152,10 @@ class Writer:
             for submission in group:
                 submission.settle(error)
 
-    async def _write_in_one(self, link: Link, group: list[Submission]) -> None:
+    async def _write_in_one(self, link: Link, group: list[Submission]) -> list[Submission]:
         """Write the group in one transaction; retry it, with the same keys and ids, while its outcome is unknown.
+
+        Return the submissions whose idempotency key is taken by another caller: nothing of them is stored yet.
 
         Raises:
             LockNotAvailableError, ROW_ERRORS: nothing of the group is stored, so it may be written in another way.
@@ -161,7 +169,7 @@ class Writer:
             was_open = link.is_open
             try:
                 async with link.use() as connection:
-                    batches = batches or [await self._batch(connection, part) for part in _by_key(group)]
+                    batches = batches or await self._batches(connection, group, is_new_connection=not was_open)
                     began_s = time.monotonic()
                     outcomes = await commit(connection, [batch for batch, _ in batches])
             except _CONFLICTS:
@@ -185,23 +193,30 @@ class Writer:
                 self._metrics.observe(GROUP_ROWS, sum(batch.rows.n for batch, _ in batches))
                 return await self._acknowledge(batches, outcomes, began_s)
         self._fail(group, "the transaction could not be completed")
-        return None
+        return []
 
-    async def _acknowledge(self, batches: _Batches, outcomes: dict[UUID, Outcome], began_s: float) -> None:
+    async def _acknowledge(self, batches: _Batches, outcomes: dict[UUID, Outcome], began_s: float) -> list[Submission]:
+        """Settle what is stored; return the submissions whose idempotency key is taken by another caller."""
         self._watcher.database_up(began_s)
         await self._invalidate()  # before any response, so that its client reads its own write
+        taken: list[Submission] = []
         for batch, submissions in batches:
             outcome = outcomes.get(batch.key)
+            verdict = None if outcome is None else compare(batch, outcome)
             if outcome is None:
                 self._fail(submissions, "the Idempotency-Key is being deleted")
-            elif outcome.digest != batch.digest:
-                detail = f"{batch.key} was used with a different body; use a new key"
+            elif verdict is Verdict.TAKEN:
+                taken += submissions
+            elif verdict is Verdict.REUSED:
+                assert submissions[0].key_use is not None
+                detail = f"{submissions[0].key_use.key} was used with a different body; use a new key"
                 submissions[0].settle(IdempotencyKeyReused(detail))
             else:
-                is_duplicate = outcome.first_id != batch.first_id
-                if is_duplicate:
+                if verdict is Verdict.DUPLICATE:
                     self._metrics.add(DUPLICATES)
-                _settle(submissions, outcome, is_duplicate=is_duplicate)
+                _settle(submissions, outcome, is_duplicate=verdict is Verdict.DUPLICATE)
+        self._metrics.add(KEYS_TAKEN, n=len(taken))
+        return taken
 
     async def _write_storable(self, link: Link, submission: Submission) -> None:
         """Find the rows that Postgres rejects, and write the others."""
@@ -218,14 +233,24 @@ class Writer:
         except GONE as error:
             self._database_lost([submission], error, began_s)
 
+    async def _batches(
+        self, connection: asyncpg.Connection, group: list[Submission], *, is_new_connection: bool
+    ) -> _Batches:
+        if is_new_connection or not self._hash_key:  # it may be another database
+            self._hash_key = await hash_key(connection, "requests")
+        return [await self._batch(connection, part) for part in _by_key(group)]
+
     async def _batch(
         self, connection: asyncpg.Connection, submissions: list[Submission]
     ) -> tuple[Batch, list[Submission]]:
-        first = submissions[0]
+        first, use = submissions[0], submissions[0].key_use
         rows = join_rows([submission.rows for submission in submissions])
+        key = new_key() if use is None else key_of_caller(self._hash_key, use) if first.is_key_taken else use.key
         batch = Batch(
-            key=first.key or new_key(),
-            digest=first.digest,
+            key=key,
+            digest=use.fingerprint.digest if use else 0,
+            request_hash=use and request_hash(self._hash_key, use),
+            caller=use and use.caller,
             answer=first.answer(),
             first_id=await self._draw_ids(connection, rows.n),
             rows=rows,
@@ -256,13 +281,22 @@ class Writer:
 
 def _by_key(group: list[Submission]) -> list[list[Submission]]:
     """Split a group into batches: all single events without a key together, everything else by itself."""
-    singles = [submission for submission in group if submission.key is None and submission.rows.n == 1]
-    others = [[submission] for submission in group if submission.key is not None or submission.rows.n > 1]
+    singles = [submission for submission in group if submission.key_use is None and submission.rows.n == 1]
+    others = [[submission] for submission in group if submission.key_use is not None or submission.rows.n > 1]
     return [singles, *others] if singles else others
 
 
 def _settle(submissions: list[Submission], outcome: Outcome, *, is_duplicate: bool) -> None:
     first_id = outcome.first_id
     for submission in submissions:
-        submission.settle(Stored(first_id, outcome.created_at, outcome.answer, is_duplicate, submission.rejected))
+        stored = Stored(
+            first_id=first_id,
+            created_at=outcome.created_at,
+            answer=outcome.answer,
+            is_duplicate=is_duplicate,
+            is_same_body=outcome.request_hash is not None,
+            timestamp=outcome.timestamp,
+            rejected=submission.rejected,
+        )
+        submission.settle(stored)
         first_id += submission.rows.n

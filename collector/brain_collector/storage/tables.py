@@ -101,15 +101,17 @@ batches: Final = Table(
         "key",
         Uuid,
         nullable=False,
-        comment="the idempotency key; the collector draws one if the request has none",
+        comment="the idempotency key; the collector draws one if the request has none, and derives one if another "
+        "caller has used it for another body",
     ),
     Column(
         "digest",
         BigInteger,
         nullable=False,
-        comment="length and CRC-32 of the body, to recognize a different body under the same idempotency key",
+        comment="length and CRC-32 of the body, negative for a single event: compared by releases before 0.2.0, and "
+        "for rows of theirs",
     ),
-    Column("answer", Text, comment="the response, as JSON, for a repeated request"),
+    Column("answer", Text, comment="the receipt of a batch, as JSON, for a repeated request"),
     Column("first_id", BigInteger, nullable=False, comment="the id of the first event; the others follow it"),
     Column("n", Integer, nullable=False, comment="the number of events"),
     Column("min_ts", _TIME, nullable=False, comment="the earliest timestamp"),
@@ -122,7 +124,20 @@ batches: Final = Table(
         comment="the transaction that stored the batch: batches below `pg_snapshot_xmin` are complete",
     ),
     Column("received_at", _TIME, nullable=False, server_default=func.now(), comment="when it was stored"),
+    Column(
+        "request_hash",
+        Uuid,
+        comment="keyed hash of idempotency key and body, the same for every caller; null without an idempotency key",
+    ),
+    Column("caller", Text, comment="`key:<prefix>`, `bootstrap`, `open` or `collector`; null like `request_hash`"),
     _primary_key("key", name="batches_pkey", use="idempotency"),
+    _index(
+        "idx_batches_request_hash",
+        "request_hash",
+        use="idempotency: the same key and body are stored once",
+        unique=True,
+        postgresql_where=text("request_hash IS NOT NULL"),
+    ),
     _index("idx_batches_received_at", "received_at", use="deletion of old rows"),
     _index("idx_batches_xid", "xid", use="streams and the search index"),
     comment="One row per request that stored events: its idempotency key and its position in the commit order. Rows "
@@ -241,6 +256,30 @@ api_keys: Final = Table(
     UniqueConstraint("prefix", name="api_keys_prefix_key"),
     CheckConstraint("length(sha256) = 32", name="api_keys_sha256_check"),
     comment="The API keys. Their secrets are not stored. Revoked and expired API keys remain.",
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("sha256", LargeBinary, nullable=False, comment="the SHA-256 of its token (and of the bootstrap key)"),
+    Column("api_key_id", BigInteger, nullable=False, comment="the API key that it stands for; 0: the bootstrap key"),
+    Column("scheme", Text, nullable=False, comment="`http` or `https`: of the page that began it; empty: unknown"),
+    Column("began_at", _TIME, nullable=False, comment="when it began"),
+    _primary_key("sha256", name="sessions_pkey"),
+    CheckConstraint("length(sha256) = 32", name="sessions_sha256_check"),
+    comment="The browser sessions. Their tokens are not stored. A row is deleted when the user logs out; others, after "
+    "`SESSION_LIFE_DAYS`.",
+)
+
+hash_keys: Final = Table(
+    "hash_keys",
+    metadata,
+    Column("name", Text, nullable=False, comment="`requests`: for `batches.request_hash`"),
+    Column("value", LargeBinary, nullable=False, comment="256 random bits"),
+    _primary_key("name", name="hash_keys_pkey"),
+    CheckConstraint("length(value) = 32", name="hash_keys_value_check"),
+    comment="The secret keys of keyed hashes, which all collectors share. If a row is deleted, a collector creates "
+    "another, and batches that were stored before are not recognized under another API key.",
 )
 
 jobs: Final = Table(

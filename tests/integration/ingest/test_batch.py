@@ -14,6 +14,7 @@ import pytest
 
 from brain_collector.api.batch import NDJSON_TYPES
 from brain_collector.ingest.decode import decode_ndjson
+from brain_collector.ingest.duplicates import KeyUse, fingerprint_of
 from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.submission import Submission
 from brain_collector.ingest.writer import Writer
@@ -517,7 +518,7 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
 
     def submission(key: UUID) -> Submission:
         rows = decode_ndjson(GOOD, Limits(10_000, 8), datetime.now(UTC)).rows
-        return Submission(rows, lambda _rejected: b"{}", key=key, digest=1)
+        return Submission(rows, lambda _rejected: b"{}", key_use=KeyUse(key, "a caller", fingerprint_of(b"a body")))
 
     key = uuid4()
     writer = Writer(msgspec.structs.replace(settings, writers=2), IdleWatcher(), nothing, Metrics())

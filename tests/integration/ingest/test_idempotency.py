@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from brain_collector.api.idempotency import CLOCK_MARGIN, refuse_too_old
 from brain_collector.errors import BatchTooOld
 from brain_collector.ingest.decode import decode_ndjson
+from brain_collector.ingest.duplicates import KeyUse, fingerprint_of
 from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.submission import Stored, Submission
 from brain_collector.ingest.writer import Writer
@@ -209,6 +210,10 @@ class IdleWatcher:
     def database_down(self, reason: str, began_s: float) -> None: ...
 
 
+def used(key: UUID) -> KeyUse:
+    return KeyUse(key, "a caller", fingerprint_of(b"a body"))
+
+
 async def write_in_order(settings: Settings, keys: list[UUID], rows: int) -> list[Stored]:
     """Write one batch a key, in groups as large as may be, with a writer of its own."""
 
@@ -217,7 +222,7 @@ async def write_in_order(settings: Settings, keys: list[UUID], rows: int) -> lis
     decoded = decode_ndjson(ndjson(*[event()] * rows), Limits(10_000, 8), datetime.now(UTC)).rows
     writer = Writer(msgspec.structs.replace(settings, writers=1), IdleWatcher(), nothing, Metrics())
     sent = [
-        asyncio.create_task(writer.submit(Submission(decoded, lambda _rejected: b"{}", key=key, digest=1)))
+        asyncio.create_task(writer.submit(Submission(decoded, lambda _rejected: b"{}", key_use=used(key))))
         for key in keys
     ]
     await asyncio.sleep(0)  # all are in the queue now
