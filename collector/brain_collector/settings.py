@@ -61,6 +61,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help("Interval, in seconds, at which API keys are read from the database."),
     ] = 2.0
+    session_life_days: Annotated[
+        int,
+        _Positive,
+        _help("Time, in days, after which a browser session ends, and its user must log in again."),
+    ] = 30
     api_key_grace_s: Annotated[
         float,
         _Positive,

@@ -12,8 +12,14 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from brain_collector.access.keyring import SCOPES, Keyring
-from brain_collector.access.session_cookie import refuse_other_origins, session_key
+from brain_collector.access.session_cookie import (
+    refuse_other_origins,
+    refuse_other_scheme,
+    refuse_other_sites,
+    session_token,
+)
 from brain_collector.errors import Forbidden, HostRefused, Problem, Unauthorized, Unavailable
+from brain_collector.http.authority import host_name
 from brain_collector.http.problem import response
 from brain_collector.http.scope import Caller, RequestContext, context_of
 from brain_collector.schema import KeyScope
@@ -64,8 +70,11 @@ def authenticated_caller(scope: Scope) -> Caller | None:
 def refuse_if_revoked(connection: HTTPConnection) -> None:
     """Raise if access was revoked since the request began; called repeatedly during a long response.
 
+    `http.body.body_of` does the same when a body has arrived, so no endpoint that takes one can forget it.
+
     Raises:
         Unauthorized: the API key was revoked or has expired, or an API key is required by now.
+        Forbidden: the API key has lost the required scope.
         Unavailable: API keys cannot be checked any more.
     """
     context_of(connection.scope).check_again()
@@ -79,7 +88,8 @@ def is_trusted(connection: HTTPConnection) -> bool:
 class Guard:
     """ASGI middleware that refuses requests without access.
 
-    `rules` are in the order of the routes: the first match applies. `open_paths` can be read without an API key.
+    `rules` are in the order of the routes: the first path that matches applies, as for the router. `open_paths` can be
+    read without an API key.
     """
 
     def __init__(
@@ -93,13 +103,22 @@ class Guard:
     ) -> None:
         self._app = app
         self._keyring = keyring
-        self._rules = [(rule.method, compile_path(rule.path)[0], rule.scope) for rule in rules]
+        scopes: dict[str, dict[str, KeyScope | None]] = {}
+        for rule in rules:
+            scopes.setdefault(rule.path, {})[rule.method] = rule.scope
+        self._rules = [(compile_path(path)[0], by_method) for path, by_method in scopes.items()]
         self._open = [compile_path(path)[0] for path in open_paths]
         self._hosts = _hosts(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request; pass it on or refuse it."""
-        app = self._app if scope["type"] == "lifespan" else self._refusal(scope) or self._app
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if "authorization" not in headers and (token := session_token(headers)):
+            await self._keyring.learn(token)
+        app = self._refusal(scope) or self._app
         await app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
@@ -115,57 +134,74 @@ class Guard:
         return None
 
     def _check_host(self, host: str) -> None:
-        if self._hosts is not None and _host_name(host) not in self._hosts:
+        if self._hosts is not None and host_name(host) not in self._hosts:
             raise HostRefused(
                 f"the Host header names {host[:80]!r}; add the name to BRAIN_COLLECTOR_ALLOWED_HOSTS if it is yours"
             )
 
     def _check_caller(self, context: RequestContext, method: str, path: str, headers: Headers) -> None:
+        """Write the caller into the context. Without a required scope, a caller without access is served too."""
         is_operation, required = self._scope_for(method, path)
-        context.check_again = partial(self._caller, method, headers)
+        if required is not None:
+            challenge = CHALLENGE if is_operation else _CHALLENGE_BROWSER
+            context.check_again = partial(self._permitted, method, headers, required, challenge)
+            context.caller = context.check_again()
+            context.is_trusted = "read" in context.caller.scopes
+            return
         try:
-            context.caller = caller = self._caller(method, headers)
+            context.caller = self._caller(method, headers)
+            context.is_trusted = "read" in context.caller.scopes
         except Problem as problem:
-            if required is None:
-                context.refusal = problem
-                context.is_trusted = not self._keyring.requires_key
-                return
-            if isinstance(problem, Unauthorized):
-                challenge = CHALLENGE if is_operation else _CHALLENGE_BROWSER
-                raise Unauthorized(problem.detail + _REMEDY, headers=challenge) from None
-            raise
-        context.is_trusted = "read" in caller.scopes
-        if required is not None and required not in caller.scopes:
+            context.refusal = problem
+            context.is_trusted = not self._keyring.requires_key
+
+    def _permitted(self, method: str, headers: Headers, required: KeyScope, challenge: dict[str, str]) -> Caller:
+        """Return the caller if it has the required scope."""
+        try:
+            caller = self._caller(method, headers)
+        except Unauthorized as problem:
+            raise Unauthorized(problem.detail + _REMEDY, headers=challenge) from None
+        if required not in caller.scopes:
             scopes = ", ".join(scope for scope in SCOPES if scope in caller.scopes)
             raise Forbidden(f"this request requires an API key with the scope {required}; this one has {scopes}")
+        return caller
 
     def _caller(self, method: str, headers: Headers) -> Caller:
         """Return the caller.
 
         A Bearer token excludes everything else. A session precedes Basic, which browsers may remember for longer.
         """
-        authorization, session = headers.get("authorization"), session_key(headers)
+        authorization, token = headers.get("authorization"), session_token(headers)
         api_key = None if authorization is None else _api_key(authorization, method)
-        if session is None or (authorization is not None and not _is_basic(authorization)):
+        is_session = token is not None and (authorization is None or _is_basic(authorization))
+        if token is None or not is_session or not self._keyring.requires_key:
             return self._keyring.caller(api_key)
-        if method not in _READS and self._keyring.requires_key:
+        if method not in _READS:
             refuse_other_origins(headers, allow_missing=False)
+            if method != SOCKET:  # browsers disagree on its Sec-Fetch-Site
+                refuse_other_sites(headers)
         try:
-            return self._keyring.caller(session)
+            session = self._keyring.session(token)
+            caller = self._keyring.caller_of(session)
         except Unauthorized:
             if api_key:
                 return self._keyring.caller(api_key)
             raise
+        if method not in _READS:
+            refuse_other_scheme(headers, session.scheme)
+        return caller
 
     def _scope_for(self, method: str, path: str) -> tuple[bool, KeyScope | None]:
         """Return whether a rule matches (in the same way as the router), and the required scope.
 
-        Without a matching rule, `read` is required, except for the open paths.
+        Without a matching rule, `read` is required, except for the open paths. So it is for a method that a path does
+        not support, unless all of its methods require no API key.
         """
         method = "GET" if method in {"HEAD", SOCKET} else method
-        for rule_method, pattern, required in self._rules:
-            if rule_method == method and pattern.match(path):
-                return True, required
+        for pattern, scopes in self._rules:
+            if pattern.match(path):
+                is_open = not any(scopes.values())
+                return method in scopes, scopes.get(method, None if is_open else "read")
         return False, None if method == "GET" and any(pattern.match(path) for pattern in self._open) else "read"
 
 
@@ -199,9 +235,3 @@ def _hosts(settings: Settings) -> frozenset[str] | None:
     if settings.hosts or not (settings.api_key or settings.require_api_key):
         return settings.hosts | LOOPBACK
     return None
-
-
-def _host_name(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if ":" in host else host.lower()

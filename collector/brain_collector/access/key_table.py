@@ -1,7 +1,8 @@
-"""The table of API keys: all of its SQL, over one connection, and the refresh of this collector's keyring."""
+"""The tables of API keys and sessions: all of their SQL, over one connection, and the refresh of the keyring."""
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -9,13 +10,18 @@ from typing import Any, Final
 import asyncpg
 
 from brain_collector.access.keyring import SCOPES, Key, Keyring, Secret
-from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unavailable
+from brain_collector.access.session import Session, new_token
+from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unauthorized, Unavailable
 from brain_collector.http.scope import Caller
 from brain_collector.schema import ApiKey, KeyCreate
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
 
 DEADLINE_S: Final = 3.0
+RELOAD_INTERVAL_S: Final = 0.5
+"""Minimum interval between two reads that unknown sessions cause."""
+MAX_SESSIONS: Final = 100
+"""Maximum number of browser sessions of one API key; the next one ends the oldest."""
 RETRY_INTERVAL_S: Final = 0.5
 
 logger: Final = logging.getLogger(__name__)
@@ -31,6 +37,9 @@ _EVER_CREATED: Final = "SELECT EXISTS (SELECT FROM api_keys)"
 
 _COLUMNS: Final = "id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at"
 
+# Excludes inserts by others, also by collectors that do not take it, until the end of the transaction.
+_LOCK: Final = "LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"
+
 _INSERT: Final = f"""
     INSERT INTO api_keys (name, prefix, sha256, scopes, expires_at)
     SELECT $1, $2, $3, $4::text[], now() + make_interval(secs => $5::double precision)
@@ -39,6 +48,20 @@ _INSERT: Final = f"""
     )
     RETURNING {_COLUMNS}
 """
+
+_SESSIONS: Final = """
+    SELECT sha256, api_key_id, scheme, began_at FROM sessions WHERE began_at > now() - make_interval(days => $1)
+"""
+
+_BEGIN_SESSION: Final = "INSERT INTO sessions (sha256, api_key_id, scheme, began_at) VALUES ($1, $2, $3, $4)"
+
+_FORGET_SESSIONS: Final = """
+    DELETE FROM sessions WHERE began_at <= now() - make_interval(days => $1) OR sha256 = ANY(ARRAY(
+        SELECT sha256 FROM sessions WHERE api_key_id = $2 ORDER BY began_at DESC OFFSET $3
+    ))
+"""
+
+_END_SESSION: Final = "DELETE FROM sessions WHERE sha256 = $1"
 
 _LIST: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
 
@@ -63,6 +86,9 @@ class KeyTable:
         self._link = Link(settings, deadline_s=DEADLINE_S)
         self._lock = asyncio.Lock()
         self._has_warned = False
+        self._reload_lock = asyncio.Lock()
+        self._reloaded_at_s = 0.0
+        keyring.reload = self._reload
 
     @property
     def is_unavailable(self) -> bool:
@@ -94,29 +120,32 @@ class KeyTable:
                 "API keys are required, and none exists: set BRAIN_COLLECTOR_API_KEY, and create the first one with it"
             )
 
-    async def create(self, description: KeyCreate, secret: Secret) -> ApiKey:
+    async def create(self, description: KeyCreate, secret: Secret, *, is_first: bool) -> ApiKey:
         """Store a new API key. When this returns, it is valid on this collector.
+
+        `is_first`: it is created without an API key, which is possible once.
 
         Raises:
             TooManyApiKeys: the maximum is reached.
+            Unauthorized: it is not the first one.
         """
         scopes = [scope for scope in SCOPES if scope in description.scopes]
+        values = (description.name, secret.prefix, secret.sha256, scopes, description.expires_in_s)
+        is_late, row = False, None
         async with self._connection() as connection:
-            row = await connection.fetchrow(
-                _INSERT,
-                description.name,
-                secret.prefix,
-                secret.sha256,
-                scopes,
-                description.expires_in_s,
-                self._settings.max_api_keys,
-            )
-            if row is None:
-                raise TooManyApiKeys(
-                    f"there are {self._settings.max_api_keys} live API keys, which is the maximum; revoke some, or "
-                    "raise BRAIN_COLLECTOR_MAX_API_KEYS"
-                )
+            async with connection.transaction():
+                await connection.execute(_LOCK)
+                is_late = is_first and await connection.fetchval(_EVER_CREATED)
+                if not is_late:
+                    row = await connection.fetchrow(_INSERT, *values, self._settings.max_api_keys)
             await self._fill(connection)
+        if is_late:
+            raise Unauthorized("an API key was created meanwhile, so this collector requires one")
+        if row is None:
+            raise TooManyApiKeys(
+                f"there are {self._settings.max_api_keys} live API keys, which is the maximum; revoke some, or "
+                "raise BRAIN_COLLECTOR_MAX_API_KEYS"
+            )
         return _api_key(row)
 
     async def all(self) -> list[ApiKey]:
@@ -137,6 +166,38 @@ class KeyTable:
             await self._fill(connection)
         return _api_key(row), row["is_newly_revoked"]
 
+    async def begin_session(self, caller: Caller, scheme: str) -> str:
+        """Begin a browser session of a caller that has just shown its API key; return its token."""
+        token = new_token()
+        session = self._keyring.new_session(caller, token, scheme)
+        async with self._connection() as connection:
+            await connection.execute(_BEGIN_SESSION, *session)
+            await connection.execute(
+                _FORGET_SESSIONS, self._settings.session_life_days, session.api_key_id, MAX_SESSIONS
+            )
+            await self._fill(connection)
+        return token
+
+    async def end_session(self, token: str) -> None:
+        """End a browser session, unless it has ended. When this returns, this collector refuses its token."""
+        try:
+            session = self._keyring.session(token)
+        except Unauthorized:
+            return
+        async with self._connection() as connection:
+            await connection.execute(_END_SESSION, session.sha256)
+            await self._fill(connection)
+
+    async def _reload(self) -> None:
+        """Refresh, once for all requests that wait for it."""
+        asked_at_s = time.monotonic()
+        async with self._reload_lock:
+            if self._reloaded_at_s > asked_at_s:
+                return  # it began after this request
+            await asyncio.sleep(max(0.0, self._reloaded_at_s + RELOAD_INTERVAL_S - time.monotonic()))
+            self._reloaded_at_s = time.monotonic()
+            await self.refresh()
+
     def abort(self) -> None:
         """Abort the statement that is running."""
         self._link.abort()
@@ -150,7 +211,10 @@ class KeyTable:
             Key(row["id"], row["prefix"], row["sha256"], frozenset(row["scopes"]), row["expires_at"])
             for row in await connection.fetch(_LIVE)
         ]
-        self._keyring.load(keys, ever_created=bool(keys) or await connection.fetchval(_EVER_CREATED))
+        ever_created = bool(keys) or await connection.fetchval(_EVER_CREATED)
+        sessions = await connection.fetch(_SESSIONS, self._settings.session_life_days)
+        self._keyring.load(keys, ever_created=ever_created)
+        self._keyring.load_sessions(Session(*row) for row in sessions)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:

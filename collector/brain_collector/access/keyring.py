@@ -1,4 +1,4 @@
-"""API keys in memory: a key's text in, the caller with its scopes out. Nothing here waits.
+"""API keys in memory: a key's text, or a session's token, in; the caller with its scopes out. Nothing here waits.
 
 Only the SHA-256 of a key is kept: 256 random bits need no slow hash. The keyring has all live keys of the table as it
 was last read, so that a wrong key causes no query.
@@ -10,12 +10,13 @@ import re
 import secrets
 import string
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, get_args
 
 import msgspec
 
+from brain_collector.access.session import Session, hash_of, is_token
 from brain_collector.errors import Unauthorized, Unavailable
 from brain_collector.http.scope import Caller
 from brain_collector.schema import KeyScope
@@ -26,6 +27,7 @@ USE_INTERVAL: Final = timedelta(minutes=1)
 """Minimum interval between two writes of the last use of a key."""
 
 _TEXT: Final = re.compile(r"be_([a-z][a-z0-9]{7})_[0-9a-f]{64}", re.ASCII)
+_KEY_CALLER: Final = "key:"
 _NO_KEY: Final = secrets.token_bytes(32)
 """The digest of no key: unknown keys are compared with it, so that they take the same time."""
 
@@ -33,6 +35,8 @@ _NO_KEY: Final = secrets.token_bytes(32)
 BOOTSTRAP: Final = Caller("bootstrap", frozenset(SCOPES))
 OPEN: Final = Caller("open", frozenset(SCOPES))
 """The caller of a collector that requires no API key."""
+BOOTSTRAP_ID: Final = 0
+"""Names the bootstrap key where API keys of the table are named by their ids, which begin at 1."""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -77,6 +81,10 @@ class Keyring:
         self._settings = settings
         self._bootstrap = None if settings.api_key is None else _digest(settings.api_key)
         self._keys: dict[str, Key] = {}
+        self._by_id: dict[int, Key] = {}
+        self._sessions: dict[bytes, Session] = {}
+        self.reload: Callable[[], Awaitable[None]] | None = None
+        """Reads the table again, at a bounded rate; set by the table."""
         self._ever_created = False
         self._table_unavailable = True
         self._read_at_s: float | None = None
@@ -86,11 +94,21 @@ class Keyring:
     def load(self, keys: Iterable[Key], *, ever_created: bool) -> None:
         """Replace the live keys; `ever_created`: the table has keys, even if all of them are revoked or expired."""
         self._keys = {key.prefix: key for key in keys}
+        self._by_id = {key.id: key for key in self._keys.values()}
         self._ever_created = ever_created
         self._table_unavailable = False
         self._read_at_s = time.monotonic()
-        live = {key.id for key in self._keys.values()}
-        self._written = {id: at for id, at in self._written.items() if id in live}
+        self._written = {id: at for id, at in self._written.items() if id in self._by_id}
+
+    def load_sessions(self, sessions: Iterable[Session]) -> None:
+        """Replace the browser sessions."""
+        self._sessions = {session.sha256: session for session in sessions}
+
+    async def learn(self, token: str) -> None:
+        """Read the table again if this token is unknown: its session may have begun at another collector just now."""
+        is_unknown = is_token(token) and self._session_with(token) is None
+        if is_unknown and self.requires_key and not self._table_unavailable and self.reload is not None:
+            await self.reload()
 
     def mark_table_unavailable(self) -> None:
         """Note that an attempt to read the table failed."""
@@ -142,7 +160,49 @@ class Keyring:
         if key.expires_at is not None and key.expires_at <= now:
             raise Unauthorized(f"the API key be_{key.prefix} expired at {key.expires_at.isoformat()}; create a new one")
         self._used[key.id] = now
-        return Caller(f"key:{key.prefix}", key.scopes)
+        return Caller(f"{_KEY_CALLER}{key.prefix}", key.scopes)
+
+    def new_session(self, caller: Caller, token: str, scheme: str) -> Session:
+        """Return a new session of a caller that has just shown its API key."""
+        now = datetime.now(UTC)
+        if caller is BOOTSTRAP:
+            return Session(hash_of(token, self._bootstrap or b""), BOOTSTRAP_ID, scheme, now)
+        return Session(hash_of(token), self._keys[caller.name.removeprefix(_KEY_CALLER)].id, scheme, now)
+
+    def session(self, token: str) -> Session:
+        """Return the live session with this token.
+
+        Raises:
+            Unauthorized: the token is wrong, or the session has ended or expired.
+            Unavailable: the token cannot be checked while the table cannot be read.
+        """
+        session = self._session_with(token)
+        if session is None and self._table_unavailable and is_token(token):
+            raise self._unavailable("the browser session is unknown, but may be new")
+        life = timedelta(days=self._settings.session_life_days)
+        if session is None or session.began_at + life <= datetime.now(UTC):
+            raise Unauthorized("the browser session has ended")
+        return session
+
+    def caller_of(self, session: Session) -> Caller:
+        """Return the caller with the API key of a session.
+
+        Raises:
+            Unauthorized: the API key was revoked or has expired.
+            Unavailable: see `caller`.
+        """
+        if session.api_key_id == BOOTSTRAP_ID:
+            return BOOTSTRAP
+        key = self._by_id.get(session.api_key_id)
+        if key is None:
+            raise Unauthorized("the API key of the browser session was revoked")
+        return self._caller_with(key)
+
+    def _session_with(self, token: str) -> Session | None:
+        session = self._sessions.get(hash_of(token))
+        if session is None and self._bootstrap is not None:
+            session = self._sessions.get(hash_of(token, self._bootstrap))
+        return session
 
     def unwritten_uses(self) -> dict[int, datetime]:
         """Return the time of the last use by key, for those that are due: each is written at most once a minute."""

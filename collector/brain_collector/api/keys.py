@@ -32,7 +32,7 @@ async def create(request: Request) -> Response:
     if by == keyring.OPEN.name and "admin" not in description.scopes:
         raise _invalid("scopes", "lack `admin`: once this key exists, a key with that scope is needed to create others")
     secret = keyring.generate()
-    api_key = await resources.keys.create(description, secret)
+    api_key = await resources.keys.create(description, secret, is_first=by == keyring.OPEN.name)
     message = f"The API key be_{api_key.prefix} ({api_key.name}) was created"
     resources.own_events.log(
         "api_key_created", "info", message, prefix=api_key.prefix, name=api_key.name, scopes=api_key.scopes, by=by

@@ -106,10 +106,9 @@ def _parameter(parameter: Parameter, schema_of: dict[str, Any]) -> dict[str, Any
 
 def _response(response: ResponseSpec, schema_of: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": response.description}
-    if response.type is not None:
-        described["content"] = {response.media_type: {"schema": schema_of[repr(response.type)]}} | {
-            media_type: {} for media_type in response.other_media
-        }
+    content = {} if response.type is None else {response.media_type: {"schema": schema_of[repr(response.type)]}}
+    if content := content | {media_type: {} for media_type in response.other_media}:
+        described["content"] = content
     if response.headers:
         described["headers"] = {
             name: {"description": description, "schema": {"type": "string"}}

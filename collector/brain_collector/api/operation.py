@@ -31,7 +31,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResponseSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A documented response. `type` is None if it has no body; `other_media` are further media types it may have."""
+    """A documented response. `type` is None if it has no JSON; `other_media` are (further) media types it may have."""
 
     description: str
     type: Any = None

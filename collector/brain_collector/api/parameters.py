@@ -28,7 +28,11 @@ KIND_PARAMETERS: Final = (
         description="Only events of this type; repeat the parameter for several types.",
     ),
     Parameter(name="severity", type=Severity, description="Only events of this severity."),
-    Parameter(name="severity_min", type=Severity, description="Only events of this severity or a higher one."),
+    Parameter(
+        name="severity_min",
+        type=Severity,
+        description="Only events of this severity or a higher one. Not together with `severity`.",
+    ),
 )
 TEXT_PARAMETERS: Final = (
     Parameter(name="source", type=str, description="Only events of this source."),
@@ -42,9 +46,12 @@ TEXT_PARAMETERS: Final = (
 FILTER_PARAMETERS: Final = (*KIND_PARAMETERS, *TEXT_PARAMETERS)
 """The filters of a stream, which has no time range."""
 
+Moment = Annotated[datetime, Meta(extra_json_schema={"minLength": 1})]
+"""The type of a timestamp; validators that ignore `format` would accept an empty one."""
+
 RANGE_PARAMETERS: Final = (
-    Parameter(name="from", type=datetime, description="Only events at or after this time (RFC 3339)."),
-    Parameter(name="to", type=datetime, description="Only events before this time (RFC 3339)."),
+    Parameter(name="from", type=Moment, description="Only events at or after this time (RFC 3339)."),
+    Parameter(name="to", type=Moment, description="Only events before this time (RFC 3339)."),
 )
 STATS_PARAMETERS: Final = (*KIND_PARAMETERS, *RANGE_PARAMETERS)
 

@@ -1,6 +1,5 @@
 """`/api/rejections`: list and purge the lines that were rejected."""
 
-from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -44,13 +43,13 @@ async def purge(request: Request) -> Response:
 _CODE: Final = Parameter(name="code", type=str, description="Only lines rejected with this code.")
 _LIST_PARAMETERS: Final = (
     _CODE,
-    Parameter(name="from", type=datetime, description="Only lines received at or after this time (RFC 3339)."),
-    Parameter(name="to", type=datetime, description="Only lines received before this time (RFC 3339)."),
+    Parameter(name="from", type=parameters.Moment, description="Only lines received at or after this time (RFC 3339)."),
+    Parameter(name="to", type=parameters.Moment, description="Only lines received before this time (RFC 3339)."),
     *paging.PAGE_PARAMETERS,
 )
 _PURGE_PARAMETERS: Final = (
     _CODE,
-    Parameter(name="before", type=datetime, description="Only lines received before this time (RFC 3339)."),
+    Parameter(name="before", type=parameters.Moment, description="Only lines received before this time (RFC 3339)."),
 )
 
 OPERATIONS: Final = (

@@ -1,7 +1,7 @@
-"""`/api/session`: a browser's session, which is an API key in a cookie that scripts cannot read.
+"""`/api/session`: a browser's session, which is a token in a cookie that scripts cannot read.
 
-The collector keeps no sessions: the key is checked on every request, and revoking it ends every session that uses it.
-Keys have 256 random bits, so attempts to guess one need no limit.
+The token stands for an API key, and is worth nothing once that key is revoked. API keys have 256 random bits, so
+attempts to guess one need no limit.
 """
 
 from typing import Final
@@ -13,12 +13,19 @@ from starlette.responses import Response
 from brain_collector import VERSION
 from brain_collector.access.guard import CHALLENGE, authenticated_caller
 from brain_collector.access.keyring import OPEN, SCOPES
-from brain_collector.access.session_cookie import cookie_of, expired_cookie, refuse_other_origins
+from brain_collector.access.session_cookie import (
+    cookies_with,
+    expired_cookies,
+    page_scheme,
+    refuse_other_origins,
+    refuse_other_sites,
+    session_token,
+)
 from brain_collector.api import parameters
 from brain_collector.api.keys import decode
 from brain_collector.api.operation import JSON, Operation, ResponseSpec
 from brain_collector.api.resources import resources_of
-from brain_collector.errors import Unauthorized
+from brain_collector.errors import Unauthorized, Unavailable
 from brain_collector.http.body import body_of, media_type
 from brain_collector.http.scope import Caller
 from brain_collector.schema import Session, SessionCreate
@@ -35,10 +42,10 @@ async def show(request: Request) -> Response:
 
 
 async def begin(request: Request) -> Response:
-    """Set the cookie to the API key in the body, if it is valid."""
+    """Set the cookie to a token for the API key in the body, if it is valid."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
-    refuse_other_origins(request.headers, allow_missing=True)
+    _refuse_other_pages(request)
     media_type(request, JSON)
     limits = msgspec.structs.replace(
         resources.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES
@@ -53,15 +60,35 @@ async def begin(request: Request) -> Response:
         raise
     response = _json(caller)
     if caller is not OPEN:  # without required API keys, the cookie would have no use
-        response.headers["Set-Cookie"] = cookie_of(key, request.headers)
+        token = await resources.keys.begin_session(caller, page_scheme(request.headers))
+        _set_cookies(response, cookies_with(token, request.headers))
     return response
 
 
 async def end(request: Request) -> Response:
-    """Delete the cookie."""
+    """End the session on every collector, and delete the cookie."""
     parameters.refuse_unknown(request)
+    _refuse_other_pages(request)
+    cookies = expired_cookies(request.headers)
+    if token := session_token(request.headers):
+        try:
+            await resources_of(request).keys.end_session(token)
+        except Unavailable as error:
+            error.headers["Set-Cookie"] = cookies[0]
+            raise
+    response = Response(status_code=204)
+    _set_cookies(response, cookies)
+    return response
+
+
+def _refuse_other_pages(request: Request) -> None:
     refuse_other_origins(request.headers, allow_missing=True)
-    return Response(status_code=204, headers={"Set-Cookie": expired_cookie()})
+    refuse_other_sites(request.headers)
+
+
+def _set_cookies(response: Response, cookies: list[str]) -> None:
+    for cookie in cookies:
+        response.headers.append("Set-Cookie", cookie)
 
 
 def _json(caller: Caller | None) -> Response:
@@ -87,8 +114,9 @@ OPERATIONS: Final = (
         path=PATH,
         endpoint=begin,
         summary="Start a browser session",
-        description="The response sets a cookie with the API key, which is then accepted like a Bearer token: for GET, "
-        "and for other methods if Origin is the collector's own. If no API key is required, no cookie is set.",
+        description="The response sets a cookie with a token that stands for the API key, for GET, and for other "
+        "methods if Origin is the collector's own. The session ends with its API key, or after `SESSION_LIFE_DAYS`. If "
+        "no API key is required, no cookie is set.",
         tag="session",
         scope=None,
         body={JSON: SessionCreate},
@@ -100,10 +128,11 @@ OPERATIONS: Final = (
         path=PATH,
         endpoint=end,
         summary="End a browser session",
-        description="Deletes the cookie; the API key remains valid.",
+        description="Deletes the cookie; its token is refused from now on, by other collectors within 5 s. The API key "
+        "remains valid.",
         tag="session",
         scope=None,
-        responses={204: ResponseSpec(description="The cookie is deleted.")},
-        errors=(403, 422),
+        responses={204: ResponseSpec(description="The session has ended, and the cookie is deleted.")},
+        errors=(403, 422, 503),
     ),
 )

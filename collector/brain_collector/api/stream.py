@@ -193,7 +193,7 @@ OPERATIONS: Final = (
                 description="The position at which an earlier stream ended; by default, the stream begins now.",
             ),
         ),
-        responses={200: ResponseSpec(description="The stream.", type=str, media_type=EVENT_STREAM)},
+        responses={200: ResponseSpec(description="The stream.", other_media=(EVENT_STREAM,))},
         errors=(422,),
     ),
 )

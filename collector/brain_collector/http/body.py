@@ -24,7 +24,10 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 async def body_of(request: Request, settings: Settings, reservation: Reservation) -> bytes:
     """Return the body, inflated. The reservation accounts for its memory.
 
+    Access is checked again once the body is complete: a slow request must not take effect after a revocation.
+
     Raises:
+        Unauthorized, Forbidden: access was revoked while the body was received.
         BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia: see these errors.
         Unavailable: the budget for requests in progress is exceeded.
     """
@@ -38,6 +41,7 @@ async def body_of(request: Request, settings: Settings, reservation: Reservation
     if encoding == "gzip":
         body = await _inflate(body, settings.max_inflated_bytes, reservation)
     reservation.resize(MEMORY_FACTOR * len(body))
+    context_of(request.scope).check_again()
     return body
 
 

@@ -1,6 +1,7 @@
 """Limits of the head of a request (its request line and headers), counted and checked as the parser reports it."""
 
 from brain_collector.errors import HeadTooLarge, RequestMalformed
+from brain_collector.http.authority import check_authority
 from brain_collector.settings import Settings
 
 
@@ -40,19 +41,23 @@ class HeadLimits:
         """Note that the parser has reported the received bytes."""
         self._unfinished_bytes = 0
 
-    def check(self, version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    def check(self, version: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Refuse a head that a proxy may have interpreted differently (RFC 9112, sections 3.2 and 6.1).
 
         The parser has already refused a malformed or repeated Content-Length, and one with a Transfer-Encoding.
 
         Raises:
-            RequestMalformed: the version, Host or Transfer-Encoding is not acceptable.
+            RequestMalformed: the version, target, Host, Authorization or Transfer-Encoding is not acceptable.
         """
         if version not in {"1.0", "1.1"}:
             raise RequestMalformed(f"the version is HTTP/{version}; send HTTP/1.1")
-        hosts = sum(name == b"host" for name, _ in headers)
-        if hosts > 1 or (version == "1.1" and not hosts):
-            raise RequestMalformed(f"the request has {hosts} Host headers; send exactly one")
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) > 1 or (version == "1.1" and not hosts):
+            raise RequestMalformed(f"the request has {len(hosts)} Host headers; send exactly one")
+        check_authority(target, hosts[0].decode("latin-1") if hosts else "")
+        credentials = sum(name == b"authorization" for name, _ in headers)
+        if credentials > 1:
+            raise RequestMalformed(f"the request has {credentials} Authorization headers; send at most one")
         codings = b", ".join(value for name, value in headers if name == b"transfer-encoding")
         if codings and (version == "1.0" or codings.strip().lower() != b"chunked"):
             raise RequestMalformed(

@@ -162,7 +162,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._parser_made_progress = True
-        self._head.check(self.parser.get_http_version(), self.headers)
+        self._head.check(self.parser.get_http_version(), self.url, self.headers)
         self._timer.stop()
         self._limit.mark_active(self)
         begin_request(cast("Scope", self.scope), self)

@@ -46,7 +46,7 @@ class RequestContext(msgspec.Struct, kw_only=True):
         caller: The caller (by the guard).
         refusal: Why the caller has no access; the request is served because its path requires none (by the guard).
         is_trusted: The caller has the scope `read`, or no API key is required (by the guard).
-        check_again: Returns the caller again, or raises if access was revoked meanwhile (by the guard).
+        check_again: Raises if access was revoked meanwhile; nothing is checked where no key is required (by the guard).
     """
 
     connection: ClientConnection = NO_CONNECTION

@@ -11,6 +11,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Access": (
         *("api_key", "api_key_file", "require_api_key", "insecure", "allowed_hosts"),
         *("max_api_keys", "api_key_refresh_s", "api_key_grace_s"),
+        "session_life_days",
     ),
     "Storage": (
         *("data_dir", "database_url", "pg_bin", "pg_user", "writers", "group_rows", "read_connections"),

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from brain_collector.access.guard import LOOPBACK, Guard, Rule
@@ -98,7 +98,7 @@ def create_app(
         async with opened(settings, engines, keyring, metrics) as resources:
             yield {"resources": resources}
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *_routes(),
             *openapi.routes(OPERATIONS),
@@ -120,6 +120,8 @@ def create_app(
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception, Exception: on_crash},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a redirect would name the scheme and Host as this collector sees them
+    return app
 
 
 def refuse_to_be_open(settings: Settings) -> None:
@@ -144,8 +146,16 @@ def _routes() -> list[BaseRoute]:
     ]
     for path, operations in groupby(sorted(OPERATIONS, key=_order), key=lambda operation: operation.path):
         by_method = {operation.method: operation.endpoint for operation in operations}
-        routes.append(Route(path, _Dispatch(by_method), methods=list(by_method)))
+        routes.append(_PathRoute(path, _Dispatch(by_method), methods=list(by_method)))
     return routes
+
+
+class _PathRoute(Route):
+    """The route of a path for every method: 405 for those that it does not support, whatever routes follow."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return Match.FULL if match is Match.PARTIAL else match, child_scope
 
 
 class _Dispatch:

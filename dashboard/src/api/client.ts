@@ -92,6 +92,9 @@ export async function beginSession(apiKey: string): Promise<void> {
 }
 
 export async function endSession(): Promise<void> {
-  await request("api/session", { method: "DELETE" });
-  await refreshSession();
+  try {
+    await request("api/session", { method: "DELETE" });
+  } finally {
+    await refreshSession(); // the browser forgets its cookie in any case
+  }
 }

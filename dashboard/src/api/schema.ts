@@ -19,7 +19,7 @@ export interface paths {
         put?: never;
         /**
          * Store one event
-         * @description The response is sent when the event is committed.
+         * @description The response is sent when the event is committed. A repeated request gets the event as it is now; without the scope `read`, as it was sent. If the event was deleted since, the response is 410 `event_deleted`.
          */
         post: operations["post_api_events"];
         delete?: never;
@@ -347,12 +347,12 @@ export interface paths {
         put?: never;
         /**
          * Start a browser session
-         * @description The response sets a cookie with the API key, which is then accepted like a Bearer token: for GET, and for other methods if Origin is the collector's own. If no API key is required, no cookie is set.
+         * @description The response sets a cookie with a token that stands for the API key, for GET, and for other methods if Origin is the collector's own. The session ends with its API key, or after `SESSION_LIFE_DAYS`. If no API key is required, no cookie is set.
          */
         post: operations["post_api_session"];
         /**
          * End a browser session
-         * @description Deletes the cookie; the API key remains valid.
+         * @description Deletes the cookie; its token is refused from now on, by other collectors within 5 s. The API key remains valid.
          */
         delete: operations["delete_api_session"];
         options?: never;
@@ -772,7 +772,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. */
+                /** @description Only events of this severity or a higher one. Not together with `severity`. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
@@ -861,7 +861,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to retry: a request with a known idempotency key stores nothing and gets the first response. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is refused (`batch_too_old`) instead of stored twice. */
+                /** @description Makes the request safe to retry: with the same idempotency key and the same body it is stored once. With another body, it is refused (`idempotency_key_reused`) if the caller used the key before. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is refused (`batch_too_old`) instead of stored twice. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -917,6 +917,15 @@ export interface operations {
             };
             /** @description Request Timeout */
             408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Gone */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1283,7 +1292,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes the request safe to retry: a request with a known idempotency key stores nothing and gets the first response. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is refused (`batch_too_old`) instead of stored twice. */
+                /** @description Makes the request safe to retry: with the same idempotency key and the same body it is stored once. With another body, it is refused (`idempotency_key_reused`) if the caller used the key before. Prefer a UUIDv7: it contains its age, so a request whose idempotency key may have been forgotten is refused (`batch_too_old`) instead of stored twice. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -1408,7 +1417,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. */
+                /** @description Only events of this severity or a higher one. Not together with `severity`. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
@@ -1486,7 +1495,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. */
+                /** @description Only events of this severity or a higher one. Not together with `severity`. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1574,7 +1583,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. */
+                /** @description Only events of this severity or a higher one. Not together with `severity`. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1658,7 +1667,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. */
+                /** @description Only events of this severity or a higher one. Not together with `severity`. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1750,7 +1759,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. */
+                /** @description Only events of this severity or a higher one. Not together with `severity`. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1772,7 +1781,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description Bad Request */
@@ -1831,7 +1840,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. */
+                /** @description Only events of this severity or a higher one. Not together with `severity`. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -2604,7 +2613,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The cookie is deleted. */
+            /** @description The session has ended, and the cookie is deleted. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2632,6 +2641,17 @@ export interface operations {
             /** @description Unprocessable Entity */
             422: {
                 headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next attempt. */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {

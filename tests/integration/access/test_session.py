@@ -1,25 +1,31 @@
-"""Browser sessions: an API key in a cookie, of no use to the pages of other sites."""
+"""Browser sessions: a token in a cookie, of no use to the pages of other sites, and worthless once it has ended."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from brain_collector import VERSION
+from brain_collector.access import key_table, session
+from brain_collector.access.session_cookie import COOKIE, FORMER_COOKIE
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import create, event, outcome
+from tests.integration.ingest.test_idempotency import have_left
+from tests.support.collector import create, event, outcome, sql
+from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 KEY = 's3cret;,key="%41'
 SESSION = "/api/session"
-NAME = "brain_events_key"
+NAME = COOKIE
 NOBODY: dict[str, Any] = {"caller": None, "scopes": [], "needs_key": True, "version": VERSION}
 FOREIGN = [
     "https://evil.example",
@@ -45,6 +51,10 @@ def foreign(client: httpx.AsyncClient) -> list[dict[str, str]]:
 
 async def log_in(client: httpx.AsyncClient, key: str) -> httpx.Response:
     return await client.post(SESSION, json={"key": key}, headers=own(client))
+
+
+def cookie_of(client: httpx.AsyncClient) -> dict[str, str]:
+    return {"Cookie": f"{NAME}={client.cookies[NAME]}"}
 
 
 async def made(client: httpx.AsyncClient, *scopes: str, **fields: Any) -> dict[str, Any]:
@@ -126,6 +136,146 @@ async def test_a_page_that_came_by_tls_gets_a_cookie_for_tls_alone(locked: httpx
     believed = {"X-Forwarded-Proto": "https", "Forwarded": "proto=https"}
     begun = await locked.post(SESSION, json={"key": KEY}, headers=own(locked) | believed)
     assert "Secure" not in begun.headers["set-cookie"]
+
+
+async def test_the_cookie_does_not_contain_the_key_and_is_no_bearer_token(logged_in: httpx.AsyncClient) -> None:
+    key = await made(logged_in, "read")
+    for text in (KEY, key["key"]):
+        await log_in(logged_in, text)
+        token = logged_in.cookies[NAME]
+        logged_in.cookies.clear()
+
+        assert text not in token
+        assert quote(text, safe="") not in token
+        for headers in ({"Authorization": f"Bearer {token}"}, basic(token), {"Cookie": f"{NAME}={text}"}):
+            assert outcome(await logged_in.get("/api/events", headers=headers)) == (401, "unauthorized")
+        assert (await logged_in.get("/api/events", headers={"Cookie": f"{NAME}={token}"})).status_code == 200
+        await log_in(logged_in, KEY)
+
+
+def basic(password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"u:{password}".encode()).decode()}
+
+
+async def test_a_session_that_was_ended_is_refused_on_every_collector_and_no_other_is(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings, api_key=KEY) as client, serve(settings, api_key=KEY) as other:
+        tokens = []
+        for _ in range(2):
+            await log_in(client, KEY)
+            tokens.append(cookie_of(client))
+            client.cookies.clear()
+        for at in (client, other):
+            assert [(await at.get("/api/events", headers=token)).status_code for token in tokens] == [200, 200]
+
+        assert (await client.delete(SESSION, headers=tokens[0])).status_code == 204
+        assert [(await client.get("/api/events", headers=token)).status_code for token in tokens] == [401, 200]
+
+        async def refused() -> bool:
+            return (await other.get("/api/events", headers=tokens[0])).status_code == 401
+
+        await eventually(refused, "the other collector knows that the session has ended")
+        assert (await other.get("/api/events", headers=tokens[1])).status_code == 200
+    async with serve(settings, api_key=KEY) as again:
+        assert [(await again.get("/api/events", headers=token)).status_code for token in tokens] == [401, 200]
+    async with serve(settings, api_key="another") as changed:
+        assert [(await changed.get("/api/events", headers=token)).status_code for token in tokens] == [401, 401]
+
+
+async def test_a_session_ends_after_its_life(settings: Settings, serve: Serve) -> None:
+    began_at = "UPDATE sessions SET began_at = now() - make_interval(hours => $1)"
+    async with serve(settings, api_key=KEY, session_life_days=1) as client:
+        await log_in(client, KEY)
+        headers = cookie_of(client)
+    for hours, status in ((23, 200), (25, 401)):
+        await sql(settings.dsn, began_at, hours)
+        async with serve(settings, api_key=KEY, session_life_days=1) as again:
+            assert (await again.get("/api/events", headers=headers)).status_code == status
+
+
+async def test_a_session_begun_at_another_collector_is_known_at_once(settings: Settings, serve: Serve) -> None:
+    async with (
+        serve(settings, api_key=KEY) as client,
+        serve(settings, api_key=KEY, api_key_refresh_s=3600) as other,
+    ):
+        for _ in range(3):
+            await log_in(client, KEY)
+            assert (await other.get("/api/events", headers=cookie_of(client))).status_code == 200
+
+
+async def test_a_flood_of_wrong_tokens_is_no_flood_of_queries(settings: Settings, serve: Serve) -> None:
+    async def scans() -> int:
+        statement = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'sessions'"
+        return int((await sql(settings.dsn, statement))[0][0])
+
+    async with serve(settings, api_key=KEY, api_key_refresh_s=3600) as client:
+        tokens = [session.new_token() for _ in range(300)]
+        answers = await asyncio.gather(
+            *(client.get("/openapi.json", headers={"Cookie": f"{NAME}={token}"}) for token in tokens)
+        )
+        for text in ("x", "x" * 43 + "=", "x" * 42 + "%"):
+            assert (await client.get("/openapi.json", headers={"Cookie": f"{NAME}={text}"})).status_code == 401
+    assert {answer.status_code for answer in answers} == {401}
+    await eventually(lambda: have_left(settings.dsn), "what the server counted is written down")
+    assert await scans() < 30
+
+
+async def test_of_one_key_only_so_many_sessions_are_kept_and_none_for_longer_than_they_live(
+    locked: httpx.AsyncClient, settings: Settings
+) -> None:
+    began = (
+        "INSERT INTO sessions (sha256, api_key_id, scheme, began_at) SELECT sha256(n::text::bytea), $1, '', "
+        "now() - make_interval(days => $2, secs => n) FROM generate_series($3::int, $4::int) AS n"
+    )
+    await sql(settings.dsn, began, 0, 1, 1, key_table.MAX_SESSIONS)
+    await sql(settings.dsn, began, 7, 31, 1_001, 1_005)
+    await sql(settings.dsn, began, 8, 1, 2_001, 2_005)
+
+    assert (await log_in(locked, KEY)).status_code == 200
+    kept = await sql(settings.dsn, "SELECT api_key_id, count(*) FROM sessions GROUP BY 1 ORDER BY 1")
+    assert kept == [(0, key_table.MAX_SESSIONS), (8, 5)]
+    oldest = "SELECT FROM sessions WHERE sha256 = sha256($1::text::bytea)"
+    assert await sql(settings.dsn, oldest, str(key_table.MAX_SESSIONS)) == []
+
+
+async def test_the_database_has_no_token(logged_in: httpx.AsyncClient, settings: Settings) -> None:
+    """Nor anything from which one can be made, as from a signing key."""
+    token = logged_in.cookies[NAME]
+    rows = await sql(settings.dsn, "SELECT sessions::text FROM sessions")
+
+    assert len(rows) == 1
+    assert token not in rows[0][0]
+    assert token.encode().hex() not in rows[0][0]
+    names = await sql(settings.dsn, "SELECT name FROM hash_keys WHERE name <> 'requests'")
+    assert names == []
+
+
+async def test_the_cookie_of_the_release_before_is_not_accepted_and_is_deleted(locked: httpx.AsyncClient) -> None:
+    former = {"Cookie": f"{FORMER_COOKIE}={quote(KEY, safe='')}"}
+
+    assert outcome(await locked.get("/api/events", headers=former)) == (401, "unauthorized")
+    for answer in (
+        await locked.post(SESSION, json={"key": KEY}, headers=former),
+        await locked.delete(SESSION, headers=former),
+    ):
+        deleted = [each for each in answer.headers.get_list("set-cookie") if each.startswith(f"{FORMER_COOKIE}=;")]
+        assert [each.rpartition("; ")[2] for each in deleted] == ["Max-Age=0"]
+
+
+async def test_while_the_database_is_away_a_browser_still_forgets_its_session(
+    settings: Settings, serve: Serve, database_url: str
+) -> None:
+    with proxied(database_url) as proxy:
+        async with serve(settings, database_url=proxy.url, api_key=KEY) as client:
+            assert (await log_in(client, KEY)).status_code == 200
+            proxy.freeze()
+            proxy.cut()
+            answer = await client.delete(SESSION, headers=own(client))
+
+            assert outcome(answer) == (503, "unavailable")
+            assert not client.cookies
+            proxy.restore()
 
 
 async def test_where_no_key_is_needed_no_session_is(settings: Settings, serve: Serve) -> None:
@@ -247,6 +397,34 @@ async def test_no_page_of_others_begins_or_ends_a_session(locked: httpx.AsyncCli
         answer = await locked.delete(SESSION, headers=origin)
         assert outcome(answer) == (403, "origin_refused"), origin
         assert "set-cookie" not in answer.headers
+
+
+async def test_what_the_browser_says_is_of_another_site_is_refused(logged_in: httpx.AsyncClient) -> None:
+    for site, status in (("cross-site", 403), ("same-site", 403), ("", 403), ("same-origin", 201), ("none", 201)):
+        headers = own(logged_in) | {"Sec-Fetch-Site": site}
+        answers = [
+            await logged_in.post("/api/events", json=event(), headers=headers),
+            await logged_in.post(SESSION, json={"key": KEY}, headers=headers),
+        ]
+        assert [answer.status_code for answer in answers] == [status, 200 if status == 201 else 403], site
+        bearer = headers | {"Authorization": f"Bearer {KEY}"}
+        assert (await logged_in.post("/api/events", json=event(), headers=bearer)).status_code == 201
+        assert (await logged_in.get("/api/events", headers=headers)).status_code == 200
+    assert outcome(await logged_in.delete(SESSION, headers={"Sec-Fetch-Site": "cross-site"})) == (403, "origin_refused")
+
+
+@pytest.mark.parametrize(("began", "other"), [("http", "https"), ("https", "http")])
+async def test_a_page_of_another_scheme_does_not_use_a_session(
+    locked: httpx.AsyncClient, began: str, other: str
+) -> None:
+    headers = {"Host": "events.example", "Origin": f"{began}://events.example"}
+    begun = await locked.post(SESSION, json={"key": KEY}, headers=headers)
+    headers["Cookie"] = begun.headers["set-cookie"].partition(";")[0]
+
+    assert (await locked.post("/api/events", json=event(), headers=headers)).status_code == 201
+    answer = await locked.post("/api/events", json=event(), headers=headers | {"Origin": f"{other}://events.example"})
+    assert outcome(answer) == (403, "origin_refused")
+    assert f"the session began on a page of {began}" in answer.json()["detail"]
 
 
 async def test_reading_by_a_session_needs_no_origin(logged_in: httpx.AsyncClient) -> None:

@@ -30,7 +30,6 @@ pytestmark = pytest.mark.anyio
 PATH = "/api/events/ws"
 KEY = "s3cret-key"
 BEARER = {"Authorization": f"Bearer {KEY}"}
-SESSION = {"Cookie": f"{COOKIE}={KEY}"}
 
 
 @asynccontextmanager
@@ -200,14 +199,16 @@ async def test_a_websocket_needs_a_key_that_may_read(
 
 async def test_no_page_of_another_site_opens_one(locked: httpx.AsyncClient) -> None:
     own = f"http://127.0.0.1:{locked.base_url.port}"
+    await locked.post("/api/session", json={"key": KEY}, headers={"Origin": own})
+    session = {"Cookie": f"{COOKIE}={locked.cookies[COOKIE]}"}
     for origin in FOREIGN:
-        for key in (SESSION, BEARER):
+        for key in (session, BEARER):
             headers = key | {"Origin": origin.format(port=locked.base_url.port)}
             assert await refused(locked, headers=headers) == (403, "origin_refused"), headers
-    for key in (SESSION, BEARER):
+    for key in (session, BEARER):
         async with opened(locked, headers=key | {"Origin": own}) as socket:
             await ready(socket)
-    assert await refused(locked, headers=SESSION) == (403, "origin_refused")  # a browser would have said
+    assert await refused(locked, headers=session) == (403, "origin_refused")  # a browser would have said
     async with opened(locked, headers=BEARER) as socket:
         await ready(socket)
 

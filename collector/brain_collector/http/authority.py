@@ -1,0 +1,45 @@
+"""The authority that a request is for: the Host header, and the target in absolute form (RFC 9112, section 3.2)."""
+
+import re
+from ipaddress import IPv6Address
+from typing import Final
+
+from brain_collector.errors import RequestMalformed
+
+# Names as DNS and container networks have them. Nothing else is percent-decoded or trimmed into a name.
+_AUTHORITY: Final = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(?:[/?].*)?", re.ASCII | re.IGNORECASE)
+
+
+def host_name(authority: str) -> str | None:
+    """Return the name or address in `host[:port]` in lower case; None if it does not have this form."""
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        return None
+    name, address = match.groups()
+    if address is None:
+        return str(name).lower()
+    try:
+        IPv6Address(address)
+    except ValueError:
+        return None
+    return str(address).lower()
+
+
+def check_authority(target: bytes, host: str) -> None:
+    """Refuse a Host header that is not `host[:port]`, and a target in absolute form that names another host.
+
+    An empty Host is accepted: it names no host, and the guard decides.
+
+    Raises:
+        RequestMalformed: see above.
+    """
+    if host and host_name(host) is None:
+        raise RequestMalformed(
+            f"the Host header is {host[:80]!r}; send the host name or address, and optionally a port: host[:port]"
+        )
+    if target.startswith(b"/"):
+        return
+    absolute = _ABSOLUTE.fullmatch(target.decode("latin-1"))
+    if absolute is not None and absolute[1].lower() != host.lower():
+        raise RequestMalformed(f"the request is for {absolute[1][:80]!r}, but the Host header is {host[:80]!r}")
