@@ -189,8 +189,8 @@ OPERATIONS: Final = (
             Parameter(
                 name=LAST_ID,
                 location="header",
-                type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")],
-                description="The position at which an earlier stream ended; by default, the stream begins now.",
+                type=Annotated[str, Meta(pattern=r"^([0-9]{1,19}-[0-9]{1,19})?$")],
+                description="The position at which an earlier stream ended; by default, or if empty, it begins now.",
             ),
         ),
         responses={200: ResponseSpec(description="The stream.", other_media=(EVENT_STREAM,))},

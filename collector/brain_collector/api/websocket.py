@@ -83,7 +83,7 @@ _PARAMETERS: Final = (
     *FILTER_PARAMETERS,
     Parameter(
         name=LAST_ID,
-        type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")],
+        type=Annotated[str, Meta(pattern=r"^([0-9]{1,19}-[0-9]{1,19})?$")],
         description="The position at which an earlier stream ended; by default, the stream begins now.",
     ),
 )

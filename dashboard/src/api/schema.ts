@@ -1767,7 +1767,7 @@ export interface operations {
                 q?: string;
             };
             header?: {
-                /** @description The position at which an earlier stream ended; by default, the stream begins now. */
+                /** @description The position at which an earlier stream ended; by default, or if empty, it begins now. */
                 "Last-Event-ID"?: string;
             };
             path?: never;
@@ -1846,7 +1846,7 @@ export interface operations {
                 source?: string;
                 /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
-                /** @description The position at which an earlier stream ended; by default, the stream begins now. */
+                /** @description The position at which an earlier stream ended; by default, or if empty, it begins now. */
                 last_event_id?: string;
             };
             header?: never;
