@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from brain_collector.addresses.database_url import connect_arguments
+
 MIGRATION_LOCK = 0x6272_6169  # "brai": two processes that start at the same time run one after the other
 LOCK_POLL_S = 0.2
 
@@ -69,4 +71,4 @@ if context.is_offline_mode():
     run_offline()
 else:
     dsn = context.config.attributes["dsn"]
-    asyncio.run(run_online(lambda: asyncpg.connect(dsn, timeout=10)))
+    asyncio.run(run_online(lambda: asyncpg.connect(**connect_arguments(dsn), timeout=10)))

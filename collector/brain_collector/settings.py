@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from brain_collector.addresses import database_url, redis_url
 from brain_collector.errors import SettingsError
 from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_DEPTH, DETAILS_MAX_KEYS, DETAILS_MAX_VALUES
 
@@ -525,16 +526,9 @@ def _valid_values(field: str) -> str:
 
 def _check_urls(settings: Settings) -> None:
     if settings.database_url is not None:
-        _check_scheme("--database-url", settings.database_url, ("postgresql", "postgres"))
+        database_url.connect_arguments(settings.database_url)
     if settings.redis_url not in {None, "none"}:
-        _check_scheme("--redis-url", str(settings.redis_url), ("redis", "rediss", "unix"))
-
-
-def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme.partition("+")[0] not in schemes:
-        prefixes = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise SettingsError(f"{name} begins with {scheme[:20]!r}, must begin with {prefixes}")
+        redis_url.connection_url(str(settings.redis_url))
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ A generation is a random token. A value is stored under the token that was read 
 new token makes every older value unreachable at once, including those that are being computed. (A counter instead of a
 random token would serve old values again after a FLUSHALL or an eviction.)
 
-May import the shared files only, and redis. Must not know what the bytes mean.
+May import the shared files, `addresses` and redis. Must not know what the bytes mean.
 """
 
 from brain_collector.cache.memory import MemoryCache
@@ -23,7 +23,7 @@ def open_cache(redis_url: str | None, metrics: Metrics, *, patience_s: float = P
     Connects to nothing yet.
 
     Raises:
-        ValueError: The scheme of the URL is not one of redis://, rediss:// and unix://.
+        SettingsError: the URL is malformed.
     """
     if redis_url is None:
         return MemoryCache(metrics)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import re
 import secrets
 import time
@@ -14,6 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
+from brain_collector.addresses.redis_url import connection_url
+from brain_collector.cache.failure_reason import reason_of
 from brain_collector.cache.protocol import MAX_VALUE_BYTES, CacheScope, Fill
 from brain_collector.cache.single_flight import SingleFlight
 from brain_collector.metrics import CACHE_REQUESTS, Metrics
@@ -23,6 +26,10 @@ logger: Final = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 0.04
 MAX_CONNECTIONS: Final = 16
+LOST_AFTER_S: Final = 1.0
+"""Time for which a cache must fail until it counts as lost, and then work until it is back. A hiccup is neither."""
+REFUSAL_LOG_INTERVAL_S: Final = 60.0
+PROBE_TTL_MS: Final = 60_000
 
 
 class RedisCache:
@@ -31,6 +38,10 @@ class RedisCache:
     `brain:gen:<scope>` has the token, `brain:<scope>:<token>:<key>` the values. An invalidation is *pending* until its
     token is written. One also becomes pending when a different server responds, since that may have been restored to
     an older state. While an invalidation is pending, nothing cached is used.
+
+    After a failure, callers do without the cache until a retry succeeds. The state changes more slowly: `check`, with a
+    longer deadline than callers have, finds out whether the server only hiccuped, and writes, since a server that is
+    full or read-only responds, but cannot be used.
     """
 
     def __init__(
@@ -41,10 +52,14 @@ class RedisCache:
         namespace: str = "brain",
         retry_interval_s: float = 1.0,
         patience_s: float = PATIENCE_S,
+        lost_after_s: float = LOST_AFTER_S,
     ) -> None:
-        """`patience_s` is the deadline of a command: a hanging server delays one caller, then none until a retry."""
+        """Connect to nothing yet.
+
+        `patience_s` is the deadline of a command: a hanging server delays one caller, then none until a retry.
+        """
         pool = redis.asyncio.ConnectionPool.from_url(
-            url,
+            connection_url(url),
             max_connections=MAX_CONNECTIONS,
             socket_timeout=None,  # `_deadline` does it; that of redis-py swallows cancellations (gh-86296, Python 3.11)
             socket_connect_timeout=None,
@@ -57,6 +72,7 @@ class RedisCache:
         self._metrics = metrics
         self._retry_interval_s = retry_interval_s
         self._patience_s = patience_s
+        self._lost_after_s = lost_after_s
         self._flights = SingleFlight()
         self._pending = dict.fromkeys(CacheScope, 1)
         self._done = dict.fromkeys(CacheScope, 0)
@@ -65,10 +81,13 @@ class RedisCache:
         self._run_id: bytes | None = None
         self._retry_at: float | None = None
         self._scripts_refused = False
+        self._is_lost = False
+        self._failing_since_s: float | None = None
+        self._failed_at_s = self._refusal_logged_at_s = -math.inf
 
     @property
     def state(self) -> State:
-        return "up" if self._retry_at is None else "down"
+        return "down" if self._is_lost else "up"
 
     async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
         n_before = self._flights.n_started
@@ -90,7 +109,8 @@ class RedisCache:
         await self._renew(scope)
 
     async def check(self) -> State:
-        await self._send("PING")
+        probe = ("SET", f"{self._namespace}:probe", b"", "PX", PROBE_TTL_MS)
+        await self._send(*probe, patience_s=max(self._patience_s, self._lost_after_s), always=True)
         for scope in CacheScope:  # retries a pending invalidation: until then other collectors serve old values
             await self._is_settled(scope)
         return self.state
@@ -144,17 +164,21 @@ class RedisCache:
         reply = await self._send("MGET", *names)
         return reply if isinstance(reply, list) and len(reply) == len(names) else [None] * len(names)
 
-    async def _send(self, *command: Any) -> Any:
-        """Send one command; return None if the server is unavailable, hangs or returns an error."""
+    async def _send(self, *command: Any, patience_s: float | None = None, always: bool = False) -> Any:
+        """Send one command; return None if the server is unavailable, hangs or returns an error.
+
+        With `always`, send it even if the next attempt is not due.
+        """
         async with self._connections:
-            if not self._may_send():
+            if not always and not self._may_send():
                 return None
+            began_s = time.monotonic()
             try:
-                async with _deadline(self._patience_s):
+                async with _deadline(patience_s or self._patience_s):
                     reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
             except ResponseError as error:
                 if command[0] != "EVAL":
-                    return self._lost(error)
+                    return self._failed(error, began_s)
                 if not self._scripts_refused:  # it denies scripts or is out of memory, but responds
                     logger.warning(
                         "the cache refuses to run scripts (%s); each collector applies rate limits by itself", error
@@ -162,16 +186,35 @@ class RedisCache:
                     self._scripts_refused = True
                 return None
             except Exception as error:  # noqa: BLE001 - for malformed responses redis-py raises ValueError, IndexError and more
-                return self._lost(error)
-            if self._retry_at is not None:
-                logger.warning("the cache is available again")
-                self._retry_at = None
+                return self._failed(error, began_s)
+            self._retry_at = None
+            if command[0] == "SET":
+                self._worked()
             return reply
 
-    def _lost(self, error: Exception) -> None:
-        if self._retry_at is None:
-            logger.warning("the cache does not respond (%r); reads go to the database", error)
-        self._retry_at = time.monotonic() + self._retry_interval_s
+    def _failed(self, error: Exception, began_s: float) -> None:
+        """Note a failure of a command that was sent at `began_s`; log the loss, or one refusal a minute."""
+        now_s = self._failed_at_s = time.monotonic()
+        self._retry_at = now_s + self._retry_interval_s
+        if self._failing_since_s is None:
+            self._failing_since_s = began_s
+        if self._is_lost:
+            return
+        if now_s - self._failing_since_s >= self._lost_after_s:
+            self._is_lost = True
+            logger.warning("the cache is not available (%s); reads go to the database", reason_of(error))
+        elif isinstance(error, ResponseError) and now_s - self._refusal_logged_at_s >= REFUSAL_LOG_INTERVAL_S:
+            self._refusal_logged_at_s = now_s
+            logger.warning("the cache refuses a command (%s); reads go to the database", reason_of(error))
+
+    def _worked(self) -> None:
+        """Note a write that succeeded; a lost cache is back once nothing has failed for a while."""
+        if self._is_lost and time.monotonic() - self._failed_at_s < self._lost_after_s:
+            return
+        self._failing_since_s = None
+        if self._is_lost:
+            self._is_lost = False
+            logger.warning("the cache is available again")
 
     def _may_send(self) -> bool:
         if self._retry_at is not None:

@@ -6,12 +6,15 @@ import time
 from typing import Any, Final
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from brain_collector.addresses.masking import masked
+from brain_collector.addresses.redis_url import connection_url
+from brain_collector.cache import failure_reason
 from brain_collector.doctor.check import Check, Examination, Status, judged
 from brain_collector.settings import Settings
-from brain_collector.storage.connection import reason_of
-from brain_collector.storage.migrate import without_password
 
 LOW_BYTES: Final = 4 * 2**30
 """Free disk below which the doctor warns: twice the `max_wal_size` of the embedded server."""
@@ -147,8 +150,8 @@ async def cache(settings: Settings) -> Check:
         return Check(
             "cache", "ok", "none is configured: each collector has its own; share one among several with --redis-url"
         )
-    address = without_password(str(settings.redis_url))
-    client = redis.asyncio.Redis.from_url(str(settings.redis_url))
+    address = masked(str(settings.redis_url))
+    client = redis.asyncio.Redis.from_url(connection_url(str(settings.redis_url)), retry=Retry(NoBackoff(), 0))
     try:
         async with asyncio.timeout(CACHE_PATIENCE_S):
             await client.ping()
@@ -157,7 +160,7 @@ async def cache(settings: Settings) -> Check:
             elapsed_s = time.monotonic() - started_s
     except (RedisError, OSError) as error:
         advice = "start it, or correct the address and the password; until then, reads go to the database"
-        return Check("cache", "warning", f"{address}: {reason_of(error)}", advice)
+        return Check("cache", "warning", f"{address}: {failure_reason.reason_of(error)}", advice)
     finally:
         await client.aclose()
     policy, max_memory = info.get("maxmemory_policy", "unknown"), int(info.get("maxmemory", 0))

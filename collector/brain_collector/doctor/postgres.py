@@ -6,6 +6,7 @@ from typing import Final
 
 import asyncpg
 
+from brain_collector.addresses.masking import masked
 from brain_collector.doctor.check import Check, Examination, Status, judged
 from brain_collector.storage import migrate
 from brain_collector.storage.migrate import schema_problem
@@ -37,7 +38,7 @@ async def server(examination: Examination) -> list[Check]:
     """Report the server's version, whether it accepts writes, its latency and its clock."""
     row = await examination.connection.fetchrow(_SERVER)
     assert row is not None
-    detail = f"PostgreSQL {row['version']} at {migrate.without_password(examination.settings.dsn)}"
+    detail = f"PostgreSQL {row['version']} at {masked(examination.settings.dsn)}"
     if row["read_only"]:
         advice = "name all hosts and target_session_attrs=read-write in the address; until then, collectors return 503"
         check = Check("postgres", "problem", f"{detail} is a standby, or read-only", advice)

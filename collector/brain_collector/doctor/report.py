@@ -7,11 +7,11 @@ from typing import Final, TextIO
 import asyncpg
 import msgspec
 
+from brain_collector.addresses.masking import masked
 from brain_collector.doctor import capacity, data, postgres
 from brain_collector.doctor.check import Bounds, Check, Examination
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, connect, deadline, reason_of
-from brain_collector.storage.migrate import without_password
 
 Checker = Callable[[Examination], Awaitable[list[Check]]]
 
@@ -67,7 +67,7 @@ async def examine(settings: Settings, bounds: Bounds) -> AsyncIterator[Check]:
         advice = "check that the server runs, the address, the password, and firewalls"
         if data_dir is not None:
             advice = f"start the collector on {data_dir}, or use --data-dir or --database-url to name another database"
-        yield Check("postgres", "problem", f"{without_password(settings.dsn)}: {reason_of(error)}", advice)
+        yield Check("postgres", "problem", f"{masked(settings.dsn)}: {reason_of(error)}", advice)
     else:
         try:
             async for check in _database(connection, settings, bounds, data_dir):

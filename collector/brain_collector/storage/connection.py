@@ -7,6 +7,7 @@ from typing import Final
 
 import asyncpg
 
+from brain_collector.addresses.database_url import connect_arguments
 from brain_collector.settings import Settings
 
 GONE: Final = (
@@ -45,16 +46,15 @@ def reason_of(error: BaseException) -> str:
 
 async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.Connection:
     """Open a connection whose session has time-outs: for locks, for statements, for an idle transaction."""
+    server_settings = {
+        "application_name": "brain-events",
+        "timezone": "UTC",
+        "lock_timeout": _ms(settings.lock_deadline_s),
+        "statement_timeout": _ms(statement_timeout_s),
+        "idle_in_transaction_session_timeout": _ms(2 * statement_timeout_s),
+    }
     connection = await asyncpg.connect(
-        settings.dsn,
-        timeout=settings.connect_deadline_s,
-        server_settings={
-            "application_name": "brain-events",
-            "timezone": "UTC",
-            "lock_timeout": _ms(settings.lock_deadline_s),
-            "statement_timeout": _ms(statement_timeout_s),
-            "idle_in_transaction_session_timeout": _ms(2 * statement_timeout_s),
-        },
+        **connect_arguments(settings.dsn, server_settings), timeout=settings.connect_deadline_s
     )
     try:
         await connection.execute(_RAISE_SYNCHRONOUS_COMMIT)

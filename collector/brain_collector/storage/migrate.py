@@ -2,7 +2,6 @@
 
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
+from brain_collector.addresses.database_url import connect_arguments
+from brain_collector.addresses.masking import masked
 from brain_collector.errors import CollectorError
 from brain_collector.storage.connection import GONE, reason_of
 
@@ -79,7 +80,7 @@ def sql(output: TextIO, revision: str = "head") -> None:
 async def current(dsn: str) -> str | None:
     """Return the revision of the database, or None if it was never migrated."""
     with _named_errors(dsn):
-        connection = await asyncpg.connect(dsn, timeout=10)
+        connection = await asyncpg.connect(**connect_arguments(dsn), timeout=10)
         try:
             return await revision_of(connection)
         finally:
@@ -114,13 +115,8 @@ def _named_errors(dsn: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, DBAPIError) and error.__cause__ else error
         cause = cause.__cause__ or cause  # SQLAlchemy puts an error of its own between its outer one and the driver's
         if isinstance(cause, asyncpg.LockNotAvailableError | asyncpg.DeadlockDetectedError):
-            raise LocksBusy(f"cannot migrate {without_password(dsn)}: could not acquire the lock") from None
-        raise MigrationError(f"cannot migrate {without_password(dsn)}: {reason_of(cause)}") from None
-
-
-def without_password(dsn: str) -> str:
-    """Return the address of a database without its password."""
-    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1@", dsn)
+            raise LocksBusy(f"cannot migrate {masked(dsn)}: could not acquire the lock") from None
+        raise MigrationError(f"cannot migrate {masked(dsn)}: {reason_of(cause)}") from None
 
 
 def _config(dsn: str, patience: Patience | None = None) -> Config:

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,8 +20,10 @@ from hypothesis import strategies as st
 
 from brain_collector.cache import Cache, CacheScope, MemoryCache, RedisCache, open_cache
 from brain_collector.cache.memory import ENTRY_BYTES
+from brain_collector.cache.redis import LOST_AFTER_S
 from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
+from brain_collector.errors import SettingsError
 from brain_collector.metrics import Metrics
 from tests.support.effort import times
 from tests.support.engines import scratch_dir
@@ -118,8 +123,8 @@ async def opened(cache: Cache) -> AsyncIterator[Cache]:
         await cache.close()
 
 
-def connect(server: Server) -> RedisCache:
-    return RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=0.5)
+def connect(server: Server, lost_after_s: float = LOST_AFTER_S) -> RedisCache:
+    return RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=0.5, lost_after_s=lost_after_s)
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -293,7 +298,7 @@ async def test_the_memory_cache_holds_no_more_bytes_than_it_may_and_drops_the_le
 
 
 def test_a_url_of_another_scheme_is_refused() -> None:
-    with pytest.raises(ValueError, match="scheme"):
+    with pytest.raises(SettingsError, match="must begin with redis://"):
         open_cache("http://localhost", Metrics())
 
 
@@ -352,7 +357,7 @@ async def test_a_hung_server_costs_nothing_but_the_cache_and_is_used_again_by_it
             await truth.read(cache)
             await truth.write(cache)
             assert await truth.read(cache) == b"version 1"
-            assert cache.state == "down"
+            assert await cache.check() == "down"
         finally:
             server.signal(signal.SIGCONT)
 
@@ -362,7 +367,7 @@ async def test_a_hung_server_costs_nothing_but_the_cache_and_is_used_again_by_it
             return truth.asked == asked
 
         await eventually(is_used_again)
-        assert await cache.check() == "up"
+        await eventually(partial(has_state, cache, "up"))
 
 
 async def test_one_caller_at_a_time_looks_whether_a_hung_server_is_back() -> None:
@@ -377,12 +382,13 @@ async def test_one_caller_at_a_time_looks_whether_a_hung_server_is_back() -> Non
     with scratch_dir() as directory:
         listener = await asyncio.start_unix_server(hang, directory / "s")
         async with listener, opened(RedisCache(f"unix://{directory}/s", Metrics(), retry_interval_s=0.2)) as cache:
+            truth = Truth()
 
             async def a_second_connection_is_made() -> bool:
-                await asyncio.gather(*(cache.check() for _ in range(10)))
+                await asyncio.gather(*(truth.read(cache, scope) for scope in CacheScope for _ in range(5)))
                 return connections > 1
 
-            await cache.check()
+            await truth.read(cache)
             assert connections == 1
             await eventually(a_second_connection_is_made)
             assert connections == 2
@@ -395,14 +401,84 @@ async def test_a_killed_server_is_used_again_when_it_is_back(server: Server) -> 
         server.kill()
         await truth.write(cache)
         assert await truth.read(cache) == b"version 1"
-        assert cache.state == "down"
+        await eventually(partial(has_state, cache, "down"))
         server.start()
-
-        async def is_up() -> bool:
-            return await cache.check() == "up"
-
-        await eventually(is_up)
+        await eventually(partial(has_state, cache, "up"))
         assert await truth.read(cache) == b"version 1"
+
+
+async def has_state(cache: Cache, state: str) -> bool:
+    return await cache.check() == state
+
+
+async def test_a_hiccup_sends_requests_to_the_database_and_is_no_loss(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    hasty = RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=0.02, lost_after_s=PATIENCE_S)
+    async with opened(hasty) as cache:
+        truth = Truth()
+        await cache.check()
+        server.signal(signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                assert await truth.read(cache) == b"version 0"
+            assert truth.asked == 3
+            assert cache.state == "up"
+        finally:
+            server.signal(signal.SIGCONT)
+        assert await cache.check() == "up"
+
+    assert caplog.messages == []
+
+
+async def test_a_full_cache_is_logged_when_it_is_lost_and_when_it_is_back_and_not_in_between(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It responds to every PING and every read, so each of them looked as if it were back."""
+    async with opened(connect(server, lost_after_s=0.2)) as cache:
+        await warm(cache)
+        server.tell("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1")
+        try:
+            await eventually(partial(has_state, cache, "down"))
+            truth = Truth()
+            for version in range(30):
+                await truth.write(cache)
+                assert await truth.read(cache) == f"version {version + 1}".encode()
+                assert await cache.check() == "down"
+        finally:
+            server.tell("CONFIG", "SET", "maxmemory-policy", "allkeys-lru", "maxmemory", "64mb")
+        await eventually(partial(has_state, cache, "up"))
+
+    refused, lost, back = caplog.messages
+    assert "refuses a command (OOM" in refused or "refuses a command (command not allowed" in refused
+    assert "is not available" in lost
+    assert "available again" in back
+
+
+async def test_a_wrong_password_is_named_as_the_cause(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    url = f"{server.url}?username=nobody&password=wrong"
+    async with opened(RedisCache(url, Metrics(), patience_s=PATIENCE_S, lost_after_s=0)) as cache:
+        assert await cache.check() == "down"
+
+    assert "it refuses the user or the password" in caplog.text
+    assert "wrong" not in caplog.text
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="a certificate is made by openssl")
+async def test_a_certificate_that_is_not_trusted_is_named_as_the_cause(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", *files]
+    await asyncio.to_thread(subprocess.run, new, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    listener = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    url = f"rediss://localhost:{listener.sockets[0].getsockname()[1]}"
+    async with listener, opened(RedisCache(url, Metrics(), patience_s=PATIENCE_S, lost_after_s=0)) as cache:
+        assert await cache.check() == "down"
+
+    assert "its TLS certificate is not trusted: self-signed certificate" in caplog.text
 
 
 async def test_after_an_invalidation_that_did_not_arrive_nothing_cached_is_trusted(server: Server) -> None:

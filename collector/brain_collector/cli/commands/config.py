@@ -1,21 +1,17 @@
 """`brain-events config show`: the collector's settings in this environment and their origins; secrets are masked."""
 
 import os
-import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 
 from brain_collector import printable
+from brain_collector.addresses.masking import MASK, masked
 from brain_collector.cli.help_layout import CONTEXT, Group, option
 from brain_collector.cli.setting_flags import EPILOG, SERVE, setting
 from brain_collector.settings import ENV_PREFIX, Settings, load
-
-MASK: Final = "***"
-_USER_INFO: Final = re.compile(r"(?<=://)([^:/?#@]*):.*@(?=[^@]*$)")
-_SECRET_PARAMETER: Final = re.compile(r"([?&][^=&]*(?:pass|secret|key|token)[^=&]*)=[^&]*", re.IGNORECASE)
 
 
 class ShownSetting(NamedTuple):
@@ -73,7 +69,7 @@ def _text(name: str, value: Any) -> str:
     if name == "api_key":
         return MASK
     if name.endswith("_url"):
-        return _SECRET_PARAMETER.sub(rf"\1={MASK}", _USER_INFO.sub(rf"\1:{MASK}@", value))
+        return value if value == "none" else masked(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

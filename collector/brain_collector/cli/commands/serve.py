@@ -9,13 +9,13 @@ import click
 import msgspec
 
 from brain_collector import VERSION, logs
+from brain_collector.addresses.masking import masked
 from brain_collector.cli.help_layout import CONTEXT, command, option
 from brain_collector.cli.setting_flags import EPILOG, SERVE, setting
 from brain_collector.demo import running
 from brain_collector.server import serve as server
 from brain_collector.server.engines import Backend, open_backend
 from brain_collector.settings import load
-from brain_collector.storage import migrate
 
 
 @command(epilog=EPILOG)
@@ -34,7 +34,7 @@ def serve(**flags: Any) -> None:
 
 def _announce(url: str, engines: Backend) -> None:
     settings = engines.settings
-    data = settings.data_dir if engines.embedded else migrate.without_password(settings.dsn)
+    data = settings.data_dir if engines.embedded else masked(settings.dsn)
     header = " -H 'Authorization: Bearer <API key>'" if settings.api_key or settings.require_api_key else ""
     event = '{"event_type": "hello", "severity": "info", "message": "It works"}'
     click.echo(

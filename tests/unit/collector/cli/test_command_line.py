@@ -94,8 +94,8 @@ def test_bash_completes_commands_and_options(tmp_path: Path, typed: str, offered
 @pytest.mark.parametrize(
     ("name", "given", "shown"),
     [
-        ("database_url", "postgresql://u:s3:c@r/t@h/db", "postgresql://u:***@h/db"),
-        ("database_url", "postgresql://u@h/db?password=s3cret&x=1", "postgresql://u@h/db?password=***&x=1"),
+        ("database_url", "postgresql://u:s3:cr%2Ft@h/db", "postgresql://u:***@h/db"),
+        ("database_url", "postgresql://u@h/db?password=s3cret&jit=off", "postgresql://***@h/db?password=***&jit=***"),
         ("redis_url", "redis://:s3cret@h:1/2", "redis://:***@h:1/2"),
         ("redis_url", "none", "none"),
         ("api_key", "s3cret", "***"),
