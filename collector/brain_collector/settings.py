@@ -83,7 +83,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     database_url: Annotated[
         str | None,
-        _help("URL of your own PostgreSQL database. By default the collector runs an embedded PostgreSQL."),
+        _help(
+            "URL of your own PostgreSQL database, as libpq accepts it; percent-encode the password.",
+            "By default the collector runs an embedded PostgreSQL.",
+        ),
     ] = None
     pg_bin: Annotated[
         str | None,
@@ -114,7 +117,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: Annotated[
         str | None,
         _help(
-            "URL of your own Redis or Valkey; `none` caches in the memory of this process.",
+            "URL of your own Redis or Valkey (redis, rediss, valkey, valkeys or unix);",
+            "`none` caches in the memory of this process.",
             "By default an embedded Valkey runs beside the embedded PostgreSQL.",
         ),
     ] = None

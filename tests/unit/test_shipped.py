@@ -76,6 +76,43 @@ def test_the_data_of_compose_does_not_hang_on_its_directory() -> None:
     assert [volume.partition(":")[0] for volume in SERVICES["postgres"]["volumes"]] == list(COMPOSE["volumes"])
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_container_has_a_memory_limit_and_no_privilege(name: str) -> None:
+    service = SERVICES[name]
+
+    assert re.fullmatch(r"\d+[gm]", service["mem_limit"])
+    assert service["pids_limit"] > 0
+    assert (service["cap_drop"], service.get("cap_add")) == (["ALL"], None)
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+
+
+def test_the_memory_limits_leave_room_for_what_the_engines_are_told_to_use() -> None:
+    command = SERVICES["valkey"]["command"]
+    max_memory = int(command[command.index("--maxmemory") + 1].removesuffix("mb"))
+
+    assert int(SERVICES["valkey"]["mem_limit"].removesuffix("m")) >= 2 * max_memory
+    for name in COLLECTORS:
+        assert int(SERVICES[name]["mem_limit"].removesuffix("g")) * 2**30 >= 4 * settings_of(name).max_pending_bytes
+
+
+def test_no_container_of_a_server_runs_as_root() -> None:
+    """The image of the collector has its own user; those of the engines begin as root unless they are told not to."""
+    assert re.search(r"^USER brain-events$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {name: service["user"] for name, service in SERVICES.items() if "user" in service} == {
+        "postgres": "postgres",
+        "valkey": "valkey",
+    }
+
+
+def test_the_service_has_a_memory_limit_and_no_capability() -> None:
+    service = unit()
+
+    assert (service["MemoryMax"], service["OOMPolicy"]) == ("75%", "continue")
+    assert int(service["TasksMax"]) > 0
+    assert (service["NoNewPrivileges"], service["CapabilityBoundingSet"]) == ("yes", "")
+
+
 def test_what_stops_a_collector_waits_for_its_drain() -> None:
     own = Settings()
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
+from brain_collector import printable
 from brain_collector.errors import CollectorError, FieldError, ProblemBody
 
 Query = Iterable[tuple[str, str]]
@@ -21,6 +22,8 @@ _API_KEY_REFUSED: Final = frozenset({401, 403})
 _ATTEMPT_TIMEOUT_S: Final = 15.0
 MAX_CONNECTIONS: Final = 64
 """Maximum number of connections that a client keeps open for further requests."""
+MAX_RETRY_AFTER_S: Final = 60.0
+"""Maximum pause that a server may ask a command to make."""
 
 
 class ClientError(CollectorError):
@@ -191,12 +194,11 @@ class Client:
         text = response.data.decode(errors="replace")
         problem = _problem(text)
         detail = problem.detail if problem else text[:200]
-        message = f"{self.url}{path} returned {response.status}: {detail}"
+        message = printable.one_line(f"{self.url}{path} returned {response.status}: {detail}")
         if response.status in _API_KEY_REFUSED:
             raise ApiKeyRefused(f"{message}; set the API key with BRAIN_EVENTS_API_KEY or --api-key-file")
-        after = response.headers.get("Retry-After", "")
         raise Refused(
-            message, response.status, problem.errors if problem else [], float(after) if after.isdecimal() else 0.0
+            message, response.status, problem.errors if problem else [], _seconds(response.headers.get("Retry-After"))
         )
 
 
@@ -218,6 +220,11 @@ def check_address(url: str, api_key: str | None) -> None:
         raise ClientError("the API key contains a space, a line break or another invalid character; copy the key again")
 
 
+def _seconds(retry_after: str | None) -> float:
+    """Return the seconds of a Retry-After header, within bounds; 0 if there are none."""
+    return min(float(retry_after), MAX_RETRY_AFTER_S) if retry_after and retry_after.isdecimal() else 0.0
+
+
 def _problem(text: str) -> ProblemBody | None:
     try:
         return msgspec.json.decode(text, type=ProblemBody)
@@ -227,4 +234,4 @@ def _problem(text: str) -> ProblemBody | None:
 
 def _reason(error: Exception) -> str:
     """Return the message of an error without the library's names of its objects."""
-    return re.sub(r"^\w+\([^)]*\): ", "", str(error))
+    return printable.one_line(re.sub(r"^\w+\([^)]*\): ", "", str(error)))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from brain_collector import printable
 from brain_collector.errors import CollectorError
 
 ENV_PREFIX: Final = "BRAIN_CLI_"
@@ -100,8 +101,10 @@ def _variable(*parts: str) -> str:
 
 
 class _Failure(click.ClickException):
+    """A failure as one message; control characters are escaped, since it may quote another machine."""
+
     def __init__(self, error: CollectorError) -> None:
-        super().__init__(str(error))
+        super().__init__(printable.lines(str(error)))
         self.exit_code = error.exit_code  # type: ignore[misc] # click declares it on the class
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+import msgspec
 
 from brain_collector.cli.help_layout import CONNECTION, DISPLAY, FILTERS, option
 from brain_collector.cli.times import MOMENT
@@ -34,10 +35,13 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)  # with the parameters that click has noted on it
     def run(*, url: str, api_key: str | None, api_key_file: str | None, timeout_s: float, **arguments: Any) -> Any:
-        from brain_collector.cli.client import Client  # noqa: PLC0415 - --help does not need it
+        from brain_collector.cli.client import Client, ClientError  # noqa: PLC0415 - --help does not need it
 
         with Client(url, _api_key(api_key, api_key_file), timeout_s) as client:
-            return command(client, **arguments)
+            try:
+                return command(client, **arguments)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise ClientError(f"{client.url}: the response is not a collector's; check --url") from None
 
     return _CONNECTION_OPTIONS(run)
 

@@ -1,6 +1,10 @@
-"""Writes a file atomically: data goes to FILE.part, which can be resumed, and is renamed to FILE when complete."""
+"""Writes a file atomically: data goes to FILE.part, which can be resumed, and is renamed to FILE when complete.
+
+The directory may be one that others write to, such as /tmp: no link is followed there, and nobody else reads a part.
+"""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,23 +29,53 @@ def open_part(path: Path, *, resume: bool) -> Iterator[BinaryIO]:
     Raises:
         click.FileError: the file cannot be written.
     """
+    _refuse_link_of_others(path)
     path = path.resolve()
     is_regular = path.is_file() or not path.exists()
     part = part_of(path) if is_regular else path
-    resumed = resume and is_regular and part.exists()
+    resumed = resume and is_regular and os.path.lexists(part)
     try:
-        with part.open("r+b" if resumed else "w+b" if is_regular else "wb") as file:
+        if is_regular and not resumed:
+            part.unlink(missing_ok=True)
+        mode = "r+b" if resumed else "x+b" if is_regular else "wb"
+        with open(part, mode, opener=_open_own if is_regular else None) as file:
             if resumed:
                 file.seek(_end_of_lines(file))
                 file.truncate()
             yield file
             file.flush()
             if is_regular:
+                os.fchmod(file.fileno(), _final_mode(path))
                 os.fsync(file.fileno())
         if is_regular:
             part.replace(path)
     except OSError as error:
         raise click.FileError(str(part), error.strerror) from None
+
+
+def _refuse_link_of_others(path: Path) -> None:
+    """Refuse a link that another user may have planted to have some other file overwritten."""
+    if path.is_symlink() and path.lstat().st_uid not in {os.geteuid(), 0}:
+        raise click.FileError(str(path), "it is a symbolic link of another user; name another file")
+
+
+def _open_own(part: str, flags: int) -> int:
+    """Open a part without following a link; only this user may read it, and must own one that exists."""
+    descriptor = os.open(part, flags | os.O_NOFOLLOW, 0o600)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise click.FileError(part, "it is not a file of this user; move it away, or export to another file")
+
+
+def _final_mode(path: Path) -> int:
+    """Return the mode of the finished file: that of the file it replaces, else as the umask says."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def last_line(file: BinaryIO) -> bytes:

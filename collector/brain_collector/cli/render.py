@@ -44,8 +44,7 @@ class StoredEvent(msgspec.Struct, gc=False):
     @property
     def decoded_details(self) -> dict[str, Any]:
         """The details as Python objects."""
-        details: dict[str, Any] | None = msgspec.json.decode(self.details)
-        return details or {}
+        return msgspec.json.decode(self.details, type=dict[str, Any] | None) or {}
 
 
 _decode: Final = msgspec.json.Decoder(StoredEvent).decode
@@ -87,7 +86,11 @@ class TextStyle:
         )
         parts = (
             self.styled(self.time(event.timestamp), dim=True),
-            self.styled(f"{event.severity:<8}", fg=COLOURS.get(event.severity), bold=event.severity == "critical"),
+            self.styled(
+                f"{printable.one_line(event.severity):<8}",
+                fg=COLOURS.get(event.severity),
+                bold=event.severity == "critical",
+            ),
             self.styled(printable.one_line(event.event_type), bold=True),
             self.styled(f"[{printable.one_line(event.source)}]", fg="cyan") if event.source else "",
             self._highlighted_message(event),
@@ -114,7 +117,7 @@ class TextStyle:
         fields = {
             "id": str(event.id),
             "timestamp": self.time(event.timestamp),
-            "severity": self.styled(event.severity, fg=COLOURS.get(event.severity)),
+            "severity": self.styled(printable.one_line(event.severity), fg=COLOURS.get(event.severity)),
             "type": printable.one_line(event.event_type),
             "source": printable.one_line(event.source or "none"),
             "message": printable.lines(event.message).replace("\n", "\n           "),

@@ -7,6 +7,7 @@ from typing import Final, TextIO
 import asyncpg
 import msgspec
 
+from brain_collector import printable
 from brain_collector.addresses.masking import masked
 from brain_collector.doctor import capacity, data, postgres
 from brain_collector.doctor.check import Bounds, Check, Examination
@@ -46,13 +47,14 @@ async def run(settings: Settings, bounds: Bounds, out: TextIO, *, as_json: bool)
     async for check in examine(settings, bounds):
         checks.append(check)
         if not as_json:
-            out.write(f"{check.status:<8} {check.name:<16} {check.detail}\n")
-            out.write(f"{'':<25} -> {check.advice}\n" if check.advice else "")
+            out.write(f"{check.status:<8} {check.name:<16} {printable.one_line(check.detail)}\n")
+            out.write(f"{'':<25} -> {printable.one_line(check.advice)}\n" if check.advice else "")
             out.flush()
     problems = sum(check.status == "problem" for check in checks)
     warnings = sum(check.status == "warning" for check in checks)
     if as_json:
-        out.write(msgspec.json.format(msgspec.json.encode({"ok": not problems, "checks": checks})).decode() + "\n")
+        report = msgspec.json.format(msgspec.json.encode({"ok": not problems, "checks": checks})).decode()
+        out.write(printable.json_text(report) + "\n")
     else:
         out.write(f"\n{len(checks)} checks, {problems} problems, {warnings} warnings\n")
     return 1 if problems else 0

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brain_collector.embedded.errors import DataDirError
+from brain_collector.embedded.private_file import check_directory, open_private
 from brain_collector.embedded.supervisor import Owner
 
 MAX_SOCKET_PATH_BYTES = 107 if sys.platform == "linux" else 103
@@ -34,13 +35,14 @@ def opened(data_dir: Path) -> Iterator[Path]:
     """Create the directory, acquire its lock and yield its real path.
 
     Raises:
-        DataDirError: the directory cannot be used, or another process holds the lock.
+        DataDirError: the directory cannot be used, others may write to it, or another process holds the lock.
     """
     data_dir = data_dir.expanduser().resolve()
     try:
         # Engines of root run as another user, which must be able to enter the directory, but not to list it.
         data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        lock = (data_dir / "lock").open("a+")
+        check_directory(data_dir)
+        lock = open(data_dir / "lock", "a+", opener=open_private)  # noqa: SIM115 - closed below
     except OSError as error:
         raise DataDirError(
             f"The data directory {data_dir} cannot be used: {error.strerror} ({error.filename}). "

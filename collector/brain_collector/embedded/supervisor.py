@@ -19,6 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from brain_collector.embedded.private_file import open_private
+
 logger = logging.getLogger(__name__)
 
 MAX_LOG_BYTES = 8 * 1024 * 1024
@@ -74,7 +76,7 @@ def spawn(argv: tuple[str, ...], log: Path, owner: Owner, stop_signal: signal.Si
         raise RuntimeError("engines must be started from the main thread: they end with the thread that starts them")
     launch = (sys.executable, "-I", "-S", str(_LAUNCH))
     identity = (str(os.getpid()), str(int(stop_signal)), str(owner.uid), str(owner.gid))
-    with open(log, "ab", opener=_open_private) as output:
+    with open(log, "ab", opener=open_private) as output:
         return subprocess.Popen(  # noqa: S603 - a fixed argv, no shell
             (*launch, *identity, *argv),
             stdin=subprocess.DEVNULL,
@@ -200,7 +202,3 @@ def last_lines(log: Path, count: int = 8) -> str:
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

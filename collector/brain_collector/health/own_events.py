@@ -42,7 +42,7 @@ OWN_EVENTS: Final = {
     "db_health_check": "`GET /health/db` was requested; `count` is the number of requests.",
     "database_lost": "The database stopped accepting writes; `reason` says why.",
     "database_back": "The database accepts writes again; `away_s` is how long it did not, in seconds.",
-    "cache_lost": "Redis stopped responding; requests are served from Postgres.",
+    "cache_lost": "Redis has failed for a second, or accepts no writes; requests are served from Postgres.",
     "cache_back": "Redis responds again; `away_s` is how long it did not, in seconds.",
     "engine_restarted": "An embedded engine died and was restarted.",
     "events_dropped": "Own events were dropped because the database was unavailable for too long.",

@@ -1,9 +1,10 @@
 // The columns of the list: the fields of every event, and any value of the details by its path.
 import type { Event } from "../api/types";
-import { at } from "./json";
+import { asText, at, type Json } from "./json";
+import { table } from "./table";
 import { shown, type Zone } from "./time";
 
-export const COLUMNS: Readonly<Record<string, { title: string; width: string }>> = {
+export const COLUMNS = table({
   time: { title: "Time", width: "23ch" },
   severity: { title: "Severity", width: "10ch" },
   type: { title: "Type", width: "minmax(15ch, 0.3fr)" },
@@ -11,7 +12,7 @@ export const COLUMNS: Readonly<Record<string, { title: string; width: string }>>
   message: { title: "Message", width: "minmax(20ch, 2fr)" },
   created: { title: "Stored", width: "23ch" },
   id: { title: "ID", width: "10ch" },
-};
+});
 
 export function titleOf(column: string): string {
   return COLUMNS[column]?.title ?? column.replace(/^details\./, "");
@@ -47,5 +48,5 @@ function detail(event: Event, column: string): string {
   const path = [...column.slice("details.".length).matchAll(/((?:\\.|[^.\\])+)/gs)];
   const value = at(event.details, path.map(([key]) => key.replaceAll(/\\(.)/gs, "$1")));
   if (value === undefined) return "";
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return asText(value as Json) ?? JSON.stringify(value);
 }

@@ -41,7 +41,8 @@ export function pretty(value: Json, indent = ""): string {
 export function at(value: unknown, path: readonly string[]): unknown {
   let current = value;
   for (const key of path) {
-    if (current === null || typeof current !== "object" || !Object.hasOwn(current, key)) return undefined;
+    if (current === null || typeof current !== "object" || current instanceof Exact) return undefined;
+    if (!Object.hasOwn(current, key) || (Array.isArray(current) && key === "length")) return undefined;
     current = (current as Record<string, unknown>)[key];
   }
   return current;

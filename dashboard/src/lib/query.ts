@@ -2,20 +2,21 @@
 // of the filter: the API parameters are derived from it, and a click on a value changes it.
 import type { Params } from "../api/client";
 import { SEVERITIES } from "../api/types";
+import { table } from "./table";
 
 /** The fields of the search text, and the API parameter of each. */
-const FIELDS: Readonly<Record<string, string>> = {
+const FIELDS = table({
   severity: "severity",
   severity_min: "severity_min",
   type: "event_type",
   source: "source",
-};
-const EXAMPLES: Readonly<Record<string, string>> = {
+});
+const EXAMPLES = table({
   severity: "error",
   severity_min: "warning",
   type: "payment_failed",
   source: "shop",
-};
+});
 const DETAILS = "details.";
 const MAX_WORDS_CHARS = 256;
 const REPEATABLE = new Set(["type"]);

@@ -2,6 +2,7 @@
 import { memo } from "./memo";
 import type { Event } from "../api/types";
 import { cell } from "../lib/columns";
+import { table } from "../lib/table";
 import type { Zone } from "../lib/time";
 import { Marked } from "./marked";
 
@@ -16,7 +17,7 @@ interface Props {
   onOpen: (event: Event) => void;
 }
 
-const POINTERS: Readonly<Record<string, string>> = { message: "/message", type: "/event_type", source: "/source" };
+const POINTERS = table({ message: "/message", type: "/event_type", source: "/source" });
 
 export const Row = memo(function Row({ event, index, top, columns, zone, isCurrent, isOpen, onOpen }: Props) {
   return (

@@ -7,6 +7,9 @@ import logging
 import time
 from collections import deque
 from contextlib import suppress
+from pathlib import PurePath
+
+from brain_events._printable import one_line
 
 INTERVAL_S = 60.0
 
@@ -39,6 +42,10 @@ class Notices:
 
 
 def log(level: int, text: str, *args: object, exc_info: bool = False) -> None:
-    """Log a message; a filter or a handler of the application that raises must not end the thread that delivers."""
+    """Log a message on one line, since its arguments may quote another machine.
+
+    A filter or a handler of the application that raises must not end the thread that delivers.
+    """
+    safe = [one_line(str(arg)) if isinstance(arg, str | BaseException | PurePath) else arg for arg in args]
     with suppress(Exception):
-        logger.log(level, text, *args, exc_info=exc_info)
+        logger.log(level, text, *safe, exc_info=exc_info)

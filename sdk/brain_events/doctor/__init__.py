@@ -9,6 +9,7 @@ from typing import TextIO
 
 import msgspec
 
+from brain_events._printable import json_text, one_line
 from brain_events.doctor import network, outbox
 from brain_events.doctor.finding import Finding
 from brain_events.doctor.settings import Settings, read
@@ -42,7 +43,7 @@ def run(
     wrong = sum(finding.level == "wrong" for finding in findings)
     if as_json:
         report = {"ok": not wrong, "settings": settings.shown, "findings": findings}
-        out.write(msgspec.json.format(msgspec.json.encode(report, order="sorted")).decode() + "\n")
+        out.write(json_text(msgspec.json.format(msgspec.json.encode(report, order="sorted")).decode()) + "\n")
     else:
         out.write(f"\n{'all is well' if not wrong else f'{wrong} of {len(findings)} findings are wrong'}\n")
     return 1 if wrong else 0
@@ -61,12 +62,12 @@ def _write_settings(settings: Settings, out: TextIO) -> None:
     out.write("settings (arguments that an application passes to init() are not known here)\n")
     for name, setting in settings.shown.items():
         value = "" if setting.value is None else str(setting.value)
-        out.write(f"  {name:<18} {value:<40} {setting.origin}\n")
+        out.write(f"  {name:<18} {one_line(value):<40} {setting.origin}\n")
     out.write("\nfindings\n")
 
 
 def _write(finding: Finding, out: TextIO) -> None:
-    out.write(f"  {_SIGNS[finding.level]} {finding.check:<12} {finding.what}\n")
+    out.write(f"  {_SIGNS[finding.level]} {finding.check:<12} {one_line(finding.what)}\n")
     if finding.do:
-        out.write(f"        {'':<12} -> {finding.do}\n")
+        out.write(f"        {'':<12} -> {one_line(finding.do)}\n")
     out.flush()

@@ -51,6 +51,25 @@ def test_hostile_events_are_text(live: Tab, collector: CollectorProcess) -> None
     live.has_no_complaints()
 
 
+def test_names_of_what_javascript_objects_inherit_are_ordinary_names(live: Tab, collector: CollectorProcess) -> None:
+    inherited = ("toString", "constructor", "__proto__", "hasOwnProperty", "valueOf")
+    post(
+        collector, [made(1, message="plain", details={"list": [1], "n": 12345678901234567890123, "constructor": "own"})]
+    )
+    names = [*(f"details.{name}" for name in inherited), *inherited, "details.list.length", "details.list.push"]
+    columns = "&".join(f"column={name}" for name in ["message", "details.n", *names])
+    page = live.open(f"#events?{columns}")
+    row = rows(page).filter(has_text="plain")
+
+    expect(row).to_have_text("plain12345678901234567890123own")
+    page.get_by_role("button", name="Columns").click()
+    for name in inherited:
+        page.get_by_role("searchbox").fill(f"{name}:x")
+        page.get_by_role("searchbox").press("Enter")
+        expect(page.locator("main")).to_contain_text(f"Unknown field {name}" if name[0] != "_" else "Unknown field")
+    live.has_no_complaints()
+
+
 def test_the_api_describes_itself_without_another_server(view: Tab) -> None:
     view.page.goto(f"{view.url}/docs")
     expect(view.page.locator(".opblock-summary-path").first).to_be_visible()

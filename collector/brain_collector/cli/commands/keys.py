@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from brain_collector import printable
 from brain_collector.access.keyring import SCOPES, prefix_of
 from brain_collector.cli.client import Client, ClientError, NoResponse
 from brain_collector.cli.help_layout import CONTEXT, Group, option
@@ -60,13 +61,11 @@ def create(client: Client, *, name: str, scopes: tuple[str, ...], expires_in: in
         raise NoResponse(f"{error}; the key may have been created nevertheless: see `brain-events keys list`") from None
     key = _decoded(response, KeyCreated)
     if as_json:
-        click.echo(response)
+        click.echo(printable.json_text(response.decode()))
         return
-    click.echo(
-        f"{key.name}: key {key.id}, {', '.join(key.scopes)}, {_state(key)}. Store it now, it is shown only once:",
-        err=True,
-    )
-    click.echo(key.key)
+    attributes = f"{key.name}: key {key.id}, {', '.join(key.scopes)}, {_state(key)}"
+    click.echo(f"{printable.one_line(attributes)}. Store it now, it is shown only once:", err=True)
+    click.echo(printable.one_line(key.key))
 
 
 @keys.command(name="list", context_settings=CONTEXT)
@@ -80,13 +79,14 @@ def list_(client: Client, *, as_json: bool) -> None:
     response = client.get(PATH)
     api_keys = _decoded(response, list[ApiKey])
     if as_json:
-        click.echo(response)
+        click.echo(printable.json_text(response.decode()))
         return
     rows = [("ID", "PREFIX", "SCOPES", "STATE", "LAST USED", "NAME")]
     rows += [
         (str(key.id), key.prefix, ",".join(key.scopes), _state(key), _minute(key.last_used_at) or "never", key.name)
         for key in api_keys
     ]
+    rows = [tuple(map(printable.one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

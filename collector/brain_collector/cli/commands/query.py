@@ -1,5 +1,6 @@
 """`brain-events query`, `get` and `stats`: stored events and their counts, as text or as JSON."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -101,6 +102,16 @@ def get(client: Client, *, ids: tuple[int, ...], as_json: bool, color: str, tz: 
             click.echo(("\n" if n else "") + style.in_full(decode_event(response)), color=True)
 
 
+class Counts(msgspec.Struct):
+    """The members of a collector's statistics that are printed."""
+
+    total_events: int
+    recent_events: int
+    last_event_timestamp: str | None
+    events_by_severity: dict[str, int]
+    events_by_type: dict[str, int]
+
+
 @command()
 @time_options
 @kind_options
@@ -115,12 +126,12 @@ def stats(client: Client, *, as_json: bool, **filters: Any) -> None:
     if as_json:
         click.echo(printable.json_text(response.decode()))
         return
-    counts = msgspec.json.decode(response)
-    click.echo(f"events          {counts['total_events']:>12,}\nlast 24 hours   {counts['recent_events']:>12,}")
-    click.echo(f"newest          {counts['last_event_timestamp'] or 'none':>12}")
-    for title, field in (("severity", "events_by_severity"), ("type", "events_by_type")):
+    counts = msgspec.json.decode(response, type=Counts)
+    click.echo(f"events          {counts.total_events:>12,}\nlast 24 hours   {counts.recent_events:>12,}")
+    click.echo(f"newest          {printable.one_line(counts.last_event_timestamp or 'none'):>12}")
+    for title, numbers in (("severity", counts.events_by_severity), ("type", counts.events_by_type)):
         click.echo(f"\nby {title}")
-        for value, n in sorted(counts[field].items(), key=lambda item: (-item[1], item[0])):
+        for value, n in sorted(numbers.items(), key=lambda item: (-item[1], item[0])):
             click.echo(f"  {printable.one_line(value):<50} {n:>12,}", color=True)
     if others := counts.get("events_of_other_types"):
         click.echo(f"  {'(other types)':<50} {others:>12,}")
@@ -138,10 +149,10 @@ def list_events(client: Client, parameters: list[tuple[str, str]], limit: int) -
             limit -= 1
             if not limit:
                 return
-        link = response.headers.get("Link", "")
-        if not link:
+        link = re.match("<([^>]*)>", response.headers.get("Link", ""))
+        if link is None:
             return
-        parameters = parse_qsl(urlsplit(link[1 : link.index(">")]).query, keep_blank_values=True)
+        parameters = parse_qsl(urlsplit(link[1]).query, keep_blank_values=True)
 
 
 def rendered(events: Iterable[StoredEvent], output: str, style: TextStyle) -> Iterator[str]:
