@@ -490,18 +490,23 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
         SettingsError: a value has the wrong type or is out of range, or a variable is not a setting.
     """
     values: dict[str, Any] = {"data_dir": _default_data_dir(environ)}
+    origins: dict[str, str] = {}
     for name, text in environ.items():
         if name.startswith(ENV_PREFIX) and text:
             field = name.removeprefix(ENV_PREFIX).lower()
             if field not in Settings.__struct_fields__:
                 raise SettingsError(f"{name} is not a setting{_suggestion(field)}; {_LIST}")
-            values[field] = _convert(field, text, name)
+            values[field], origins[field] = _convert(field, text, name), name
     for field, value in flags.items():
         if value is not None:
-            values[field] = _convert(field, value, f"--{field.replace('_', '-')}")
+            name = f"--{field.replace('_', '-')}"
+            values[field], origins[field] = _convert(field, value, name), name
     values["data_dir"] = str(Path(values["data_dir"]).expanduser().absolute())
     settings = Settings(**values)
-    _check_urls(settings)
+    if settings.database_url is not None:
+        database_url.connect_arguments(settings.database_url, name=origins["database_url"])
+    if settings.redis_url not in {None, "none"}:
+        redis_url.connection_url(str(settings.redis_url), name=origins["redis_url"])
     return _with_api_key(settings)
 
 
@@ -526,13 +531,6 @@ def _valid_values(field: str) -> str:
     limits = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "up to {}"}
     bounds = [text.format(schema[name]) for name, text in limits.items() if name in schema]
     return " ".join([kinds.get(schema.get("type", "string"), "text"), *bounds])
-
-
-def _check_urls(settings: Settings) -> None:
-    if settings.database_url is not None:
-        database_url.connect_arguments(settings.database_url)
-    if settings.redis_url not in {None, "none"}:
-        redis_url.connection_url(str(settings.redis_url))
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> str:

@@ -1,7 +1,6 @@
 """Settings: make one frozen `Config` of arguments and environment variables."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -186,8 +185,7 @@ def _check_url(url: str) -> None:
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable:
-        shown = re.sub(r"//[^/@]*@", "//", url)  # without a password
-        raise ConfigError(f"url is {shown!r}; use the collector's address, such as http://127.0.0.1:8001")
-    if "@" in parts.netloc:
+    if "@" in (parts.netloc if usable else url):  # not quoted: it may be a secret
         raise ConfigError("url contains a user name or password; pass the API key as api_key")
+    if not usable:
+        raise ConfigError(f"url is {url!r}; use the collector's address, such as http://127.0.0.1:8001")

@@ -83,6 +83,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.answer(*(script or answer))
 
+    def do_GET(self) -> None:
+        if isinstance(self.server.always, tuple):
+            self.answer(*self.server.always)
+        else:
+            self.send_error(501)
+
     def take(self, request: Request) -> Script:
         if request.path != BATCH_PATH:
             return problem(404, "not_found")

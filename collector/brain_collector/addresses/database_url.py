@@ -50,7 +50,9 @@ _REFUSED: Final = {
 _HARMLESS: Final = {"channel_binding": {"prefer", "disable"}, "gssencmode": {"prefer", "disable"}}
 
 
-def connect_arguments(url: str, server_settings: Mapping[str, str] | None = None, *, name: str = "") -> dict[str, Any]:
+def connect_arguments(
+    url: str, server_settings: Mapping[str, str] | None = None, *, name: str = "--database-url"
+) -> dict[str, Any]:
     """Return the keyword arguments of `asyncpg.connect` for a URL; `server_settings` override those of the URL.
 
     `name` is the setting that has the URL, for errors.
@@ -61,7 +63,7 @@ def connect_arguments(url: str, server_settings: Mapping[str, str] | None = None
     try:
         return _arguments(url, dict(server_settings or {}))
     except _Malformed as error:
-        raise SettingsError(f"{name or '--database-url'} {error}") from None
+        raise SettingsError(f"{name} {error}") from None
 
 
 class _Malformed(Exception):  # noqa: N818 - an outcome
@@ -110,7 +112,7 @@ def _parts(url: str) -> tuple[str, str, str, dict[str, str]]:
 
 
 def _hosts(text: str, parameters: dict[str, str]) -> dict[str, Any]:
-    """Return hosts and ports; neither, if the environment is to name them (PGHOST, PGPORT)."""
+    """Return hosts, and a port for each; without them the driver uses PGHOST and PGPORT, or its defaults."""
     given = parameters.pop("host", "")
     specs = [unquote(spec) for spec in text.split(",")] if text else given.split(",") if given else []
     pairs = [_host_and_port(spec) for spec in specs]
@@ -119,10 +121,9 @@ def _hosts(text: str, parameters: dict[str, str]) -> dict[str, Any]:
         raise _Malformed(f"names {len(pairs)} hosts and {len(ports)} ports; name one port, or one for each host")
     if not ports and any(port for _, port in pairs):
         ports = [port or DEFAULT_PORT for _, port in pairs]
-    arguments: dict[str, Any] = {"host": [host for host, _ in pairs]} if pairs else {}
-    if ports:
-        arguments["port"] = ports if len(ports) > 1 else ports[0]
-    return arguments
+    if len(ports) == 1:
+        ports *= len(pairs) or 1
+    return ({"host": [host for host, _ in pairs]} if pairs else {}) | ({"port": ports} if ports else {})
 
 
 def _host_and_port(spec: str) -> tuple[str, int | None]:
@@ -148,7 +149,7 @@ def _port(text: str) -> int:
 
 def _tls(parameters: dict[str, str]) -> dict[str, Any]:
     """Return the arguments for TLS. The driver takes most of them by a URL only."""
-    tls = {name: parameters.pop(name) for name in _TLS & parameters.keys()}
+    tls = {name: parameters.pop(name) for name in sorted(_TLS & parameters.keys())}
     mode = tls.get("sslmode")
     if mode is not None and mode not in _SSL_MODES:
         raise _Malformed(f"has an sslmode that is not one of {', '.join(_SSL_MODES)}")

@@ -214,6 +214,8 @@ def check_address(url: str, api_key: str | None) -> None:
     Raises:
         ClientError: one of the two is malformed.
     """
+    if "@" in url.partition("?")[0]:  # not quoted: it may be a secret
+        raise ClientError("the url contains a user name or password; give an API key instead, with --api-key-file")
     if not re.match(r"https?://[^/]", url):
         raise ClientError(f"url is {url!r}; give the collector's address, for example http://127.0.0.1:8001")
     if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):

@@ -63,6 +63,16 @@ def decode_event(line: bytes) -> StoredEvent:
     return event
 
 
+def json_document(response: bytes) -> str:
+    """Return a response for output as JSON.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON.
+    """
+    msgspec.json.decode(response)
+    return printable.json_text(response.decode())
+
+
 class TextStyle:
     """The look of text output: with or without colours, times in local time or in UTC."""
 

@@ -16,6 +16,7 @@ FROM_ENVIRONMENT: Final = ("url", "api_key", "source", "ca_bundle", "spool_dir",
 """The settings that `BRAIN_EVENTS_<NAME>` can set."""
 
 UNKNOWN_URL: Final = "http://unknown.invalid"
+_URL_USER_INFO = re.compile(r"://.*@", re.DOTALL)
 _USER_INFO = re.compile(r"[^\s/'\"]+@")
 
 
@@ -91,7 +92,7 @@ def _safe(name: str, value: Any, config: Config) -> Any:
         return str(config.outbox_dir())
     if isinstance(value, frozenset):
         return sorted(value)
-    return without_secrets(str(value))
+    return without_secrets(_URL_USER_INFO.sub("://[scrubbed]@", str(value)))
 
 
 def _origin(name: str, environ: Mapping[str, str], arguments: Mapping[str, str], value: Any) -> str:

@@ -107,5 +107,5 @@ def test_a_collector_that_does_not_start_shows_no_piece_of_a_password(url: str) 
     )  # fmt: skip
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: --database-url has ")
+    assert done.stderr.startswith("Error: BRAIN_COLLECTOR_DATABASE_URL has ")
     assert not [piece for piece in PIECES if piece in done.stderr]

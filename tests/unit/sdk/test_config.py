@@ -21,6 +21,8 @@ def test_an_http_address_is_accepted(url: str) -> None:
         ("url", "http://", "use the collector's address"),
         ("url", "http://host:port", "use the collector's address"),
         ("url", "http://user:password@host", "pass the API key as api_key"),
+        ("url", "http://user:a/password@host", "pass the API key as api_key"),
+        ("url", "user:a@password@host", "pass the API key as api_key"),
         ("api_key", "key\n", "line break"),
         ("max_event_bytes", 100, "use 1024 or more"),
         ("max_buffer_bytes", 2000, "use max_event_bytes or more"),

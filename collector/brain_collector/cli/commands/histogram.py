@@ -10,7 +10,7 @@ from brain_collector import printable
 from brain_collector.cli.client import Client
 from brain_collector.cli.help_layout import command, option
 from brain_collector.cli.options import connected, display_options, filter_options, filter_parameters, use_colour
-from brain_collector.cli.render import COLOURS, TextStyle
+from brain_collector.cli.render import COLOURS, TextStyle, json_document
 from brain_collector.schema import Histogram, Series
 
 WIDTH: Final = 60
@@ -51,7 +51,7 @@ def histogram(client: Client, *, step: str, by: str, as_json: bool, color: str, 
         [*filter_parameters(**filters), ("step", step), ("by", by), ("by_limit", _MAX_SERIES[by])],
     )
     if as_json:
-        click.echo(printable.json_text(response.decode()))
+        click.echo(json_document(response))
         return
     style = TextStyle(colour=use_colour(color, is_terminal=sys.stdout.isatty()), local=tz == "local")
     counts = msgspec.json.decode(response, type=Histogram)

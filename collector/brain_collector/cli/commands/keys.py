@@ -11,6 +11,7 @@ from brain_collector.access.keyring import SCOPES, prefix_of
 from brain_collector.cli.client import Client, ClientError, NoResponse
 from brain_collector.cli.help_layout import CONTEXT, Group, option
 from brain_collector.cli.options import connected
+from brain_collector.cli.render import json_document
 from brain_collector.cli.times import DURATION
 from brain_collector.schema import ApiKey, KeyCreated
 
@@ -61,7 +62,7 @@ def create(client: Client, *, name: str, scopes: tuple[str, ...], expires_in: in
         raise NoResponse(f"{error}; the key may have been created nevertheless: see `brain-events keys list`") from None
     key = _decoded(response, KeyCreated)
     if as_json:
-        click.echo(printable.json_text(response.decode()))
+        click.echo(json_document(response))
         return
     attributes = f"{key.name}: key {key.id}, {', '.join(key.scopes)}, {_state(key)}"
     click.echo(f"{printable.one_line(attributes)}. Store it now, it is shown only once:", err=True)
@@ -79,7 +80,7 @@ def list_(client: Client, *, as_json: bool) -> None:
     response = client.get(PATH)
     api_keys = _decoded(response, list[ApiKey])
     if as_json:
-        click.echo(printable.json_text(response.decode()))
+        click.echo(json_document(response))
         return
     rows = [("ID", "PREFIX", "SCOPES", "STATE", "LAST USED", "NAME")]
     rows += [

@@ -22,7 +22,7 @@ from brain_collector.cli.options import (
     time_options,
     use_colour,
 )
-from brain_collector.cli.render import StoredEvent, TextStyle, csv_rows, decode_event, decode_events
+from brain_collector.cli.render import StoredEvent, TextStyle, csv_rows, decode_event, decode_events, json_document
 from brain_collector.errors import CollectorError
 
 EVENTS: Final = "/api/events"
@@ -97,7 +97,7 @@ def get(client: Client, *, ids: tuple[int, ...], as_json: bool, color: str, tz: 
                 raise NothingFound(f"there is no event {id}") from None
             raise
         if as_json:
-            click.echo(printable.json_text(response.decode()))
+            click.echo(json_document(response))
         else:
             click.echo(("\n" if n else "") + style.in_full(decode_event(response)), color=True)
 
@@ -124,7 +124,7 @@ def stats(client: Client, *, as_json: bool, **filters: Any) -> None:
     """
     response = client.get(f"{EVENTS}/stats", filter_parameters(**filters))
     if as_json:
-        click.echo(printable.json_text(response.decode()))
+        click.echo(json_document(response))
         return
     counts = msgspec.json.decode(response, type=Counts)
     click.echo(f"events          {counts.total_events:>12,}\nlast 24 hours   {counts.recent_events:>12,}")

@@ -6,10 +6,10 @@ from typing import Any
 import click
 import msgspec
 
-from brain_collector import printable
 from brain_collector.cli.client import Client
 from brain_collector.cli.help_layout import command, option
 from brain_collector.cli.options import SEVERITIES, connected
+from brain_collector.cli.render import json_document
 from brain_events.wire import KEY_HEADER, Event, new_key
 
 
@@ -39,7 +39,7 @@ def send(client: Client, *, details: str | None, **event: Any) -> None:
     body = msgspec.json.encode(Event(details=_object(details), **event))
     headers = {"Content-Type": "application/json", KEY_HEADER: str(new_key())}  # a retry stores nothing twice
     response = client.post_with_retries("/api/events", body, headers).data
-    click.echo(printable.json_text(response.decode(errors="replace")))
+    click.echo(json_document(response))
 
 
 def _object(details: str | None) -> dict[str, Any] | None:

@@ -24,10 +24,10 @@ def refusal(url: str) -> str:
     ("url", "arguments"),
     [
         ("postgresql://h/d", {"host": ["h"], "database": "d"}),
-        ("postgres://u:p%40%2F%3A@h:1/d", {"user": "u", "password": "p@/:", "host": ["h"], "port": 1, "database": "d"}),
+        ("postgres://u:p%40%2F%3A@h:1", {"user": "u", "password": "p@/:", "host": ["h"], "port": [1]}),
         ("postgresql+asyncpg://u:a:b@h", {"user": "u", "password": "a:b", "host": ["h"]}),
         ("postgresql://[::1]:5433,h/d", {"host": ["::1", "h"], "port": [5433, 5432], "database": "d"}),
-        ("postgresql://u@/d?host=/run/x&port=5432", {"user": "u", "host": ["/run/x"], "port": 5432, "database": "d"}),
+        ("postgresql://u@/d?host=/run/x&port=5432", {"user": "u", "host": ["/run/x"], "port": [5432], "database": "d"}),
         ("postgresql://%2Frun%2Fx/d", {"host": ["/run/x"], "database": "d"}),
         ("postgresql:///?host=a,b&port=1,2&dbname=d", {"host": ["a", "b"], "port": [1, 2], "database": "d"}),
         ("postgresql://", {}),

@@ -61,6 +61,14 @@ def test_each_failure_has_its_exit_code(arguments: list[str], code: int) -> None
     assert CliRunner().invoke(cli, arguments).exit_code == code
 
 
+@pytest.mark.parametrize("url", ["http://u:s3cret@h", "http://u:a/s3cret@h", "u:s3cret@h", "http://s3cret@h:x"])
+def test_an_address_with_a_password_is_refused_without_quoting_it(url: str) -> None:
+    done = CliRunner().invoke(cli, ["keys", "list", "--url", url])
+
+    assert (done.exit_code, "s3cret" in done.output) == (1, False)
+    assert "--api-key-file" in done.output
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_has_its_completion(shell: str) -> None:
     done = CliRunner().invoke(cli, ["completion", shell])
