@@ -123,13 +123,16 @@ async def opened(cache: Cache) -> AsyncIterator[Cache]:
         await cache.close()
 
 
-def connect(server: Server, lost_after_s: float = LOST_AFTER_S) -> RedisCache:
-    return RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=0.5, lost_after_s=lost_after_s)
+def connect(server: Server, lost_after_s: float = LOST_AFTER_S, patience_s: float = 0.5) -> RedisCache:
+    return RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=patience_s, lost_after_s=lost_after_s)
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
-    cache = MemoryCache(Metrics()) if request.param == "memory" else connect(request.getfixturevalue("server"))
+    if request.param == "memory":
+        cache: Cache = MemoryCache(Metrics())
+    else:
+        cache = connect(request.getfixturevalue("server"), patience_s=PATIENCE_S)  # a busy machine is not a failure
     async with opened(cache):
         await warm(cache)
         yield cache
