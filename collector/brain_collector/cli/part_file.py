@@ -37,8 +37,8 @@ def open_part(path: Path, *, resume: bool) -> Iterator[BinaryIO]:
     try:
         if is_regular and not resumed:
             part.unlink(missing_ok=True)
-        mode = "r+b" if resumed else "x+b" if is_regular else "wb"
-        with open(part, mode, opener=_open_own if is_regular else None) as file:
+        opener = _open_own if is_regular else None
+        with open(part, "r+b" if resumed else "x+b" if is_regular else "wb", opener=opener) as file:
             if resumed:
                 file.seek(_end_of_lines(file))
                 file.truncate()

@@ -44,7 +44,8 @@ class StoredEvent(msgspec.Struct, gc=False):
     @property
     def decoded_details(self) -> dict[str, Any]:
         """The details as Python objects."""
-        return msgspec.json.decode(self.details, type=dict[str, Any] | None) or {}
+        details: dict[str, Any] | None = msgspec.json.decode(self.details, type=dict[str, Any] | None)
+        return details or {}
 
 
 _decode: Final = msgspec.json.Decoder(StoredEvent).decode

@@ -41,7 +41,7 @@ BATCH = {
     "received": 1, "accepted": 0, "rejected": 1, "duplicate": False, "errors_truncated": False,
     "errors": [{"index": 0, "code": ATTACK, "detail": ATTACK}],
 }  # fmt: skip
-PROBLEM = {"title": ATTACK, "status": 422, "code": ATTACK, "detail": ATTACK, "request_id": ATTACK}
+PROBLEM: dict[str, Any] = {"title": ATTACK, "status": 422, "code": ATTACK, "detail": ATTACK, "request_id": ATTACK}
 PROBLEM["errors"] = [{"pointer": ATTACK, "code": ATTACK, "detail": ATTACK}]
 
 COMMAND_LINES = {

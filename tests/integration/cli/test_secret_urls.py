@@ -69,7 +69,7 @@ def shown() -> list[tuple[str, list[str], str, str]]:
         capture_output=True, text=True, timeout=PATIENCE_S, check=True, env={**os.environ, "HOME": "/nonexistent"},
     )  # fmt: skip
     assert not [piece for piece in PIECES if piece in done.stderr]
-    return [tuple(each) for each in json.loads(done.stdout)]  # type: ignore[misc]
+    return [(url, command, output, exception) for url, command, output, exception in json.loads(done.stdout)]
 
 
 @pytest.mark.parametrize("url", [*DATABASES, *CACHES])

@@ -35,5 +35,6 @@ async def test_a_connection_opens_with_the_parameters_of_providers(settings: Set
     finally:
         await connection.close()
 
+    assert found is not None
     assert (found["name"], found["patience"]) == ("brain-events", f"{PATIENCE_S / 60:.0f}min")
     assert found["memory"] == ("5MB" if "work_mem" in parameters else "4MB")

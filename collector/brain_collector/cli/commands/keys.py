@@ -87,9 +87,9 @@ def list_(client: Client, *, as_json: bool) -> None:
         (str(key.id), key.prefix, ",".join(key.scopes), _state(key), _minute(key.last_used_at) or "never", key.name)
         for key in api_keys
     ]
-    rows = [tuple(map(printable.one_line, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    cells = [list(map(printable.one_line, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
