@@ -53,7 +53,7 @@ async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.
         "statement_timeout": _ms(statement_timeout_s),
         "idle_in_transaction_session_timeout": _ms(2 * statement_timeout_s),
     }
-    connection = await asyncpg.connect(
+    connection: asyncpg.Connection = await asyncpg.connect(
         **connect_arguments(settings.dsn, server_settings), timeout=settings.connect_deadline_s
     )
     try:
