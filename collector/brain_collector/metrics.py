@@ -86,6 +86,13 @@ PENDING_BYTES_LIMIT: Final = _gauge(
 WAITING_REQUESTS: Final = _gauge(
     "waiting_requests", "Requests that wait for admission, until enough pending bytes are free."
 )
+ANSWER_BYTES: Final = _gauge(
+    "answer_bytes", "Bytes held for responses to reads that are being made, or that clients have not read yet."
+)
+ANSWER_BYTES_LIMIT: Final = _gauge(
+    "answer_bytes_limit", "Maximum of `brain_collector_answer_bytes` (the setting `max_answer_bytes`)."
+)
+WAITING_READS: Final = _gauge("waiting_reads", "Reads that wait until enough answer bytes are free.")
 WRITER_QUEUE: Final = _gauge("writer_queue", "Requests whose events no writer has taken yet.")
 GROUP_ROWS: Final = _histogram("group_rows", "Number of events in a committed transaction.", _ROWS)
 COMMIT_SECONDS: Final = _histogram(
@@ -175,6 +182,9 @@ METRICS: Final = (
     PENDING_BYTES,
     PENDING_BYTES_LIMIT,
     WAITING_REQUESTS,
+    ANSWER_BYTES,
+    ANSWER_BYTES_LIMIT,
+    WAITING_READS,
     WRITER_QUEUE,
     GROUP_ROWS,
     COMMIT_SECONDS,

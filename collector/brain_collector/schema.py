@@ -78,8 +78,8 @@ class EventCreate(msgspec.Struct):
 class EventUpdate(msgspec.Struct, forbid_unknown_fields=True):
     """A partial update of an event: absent fields are left unchanged.
 
-    An event can be sent back as it was received: `id`, `created_at` and `matches` are ignored, and `timestamp`, if it
-    is present, must equal the event's.
+    An event can be sent back as it was received: `id`, `created_at`, `matches` and `matches_cut` are ignored, and
+    `timestamp`, if it is present, must equal the event's.
     """
 
     event_type: EventType | msgspec.UnsetType = msgspec.UNSET
@@ -91,6 +91,7 @@ class EventUpdate(msgspec.Struct, forbid_unknown_fields=True):
     id: int | msgspec.UnsetType = msgspec.UNSET
     created_at: datetime | msgspec.UnsetType = msgspec.UNSET
     matches: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    matches_cut: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Match(msgspec.Struct, gc=False):
@@ -102,7 +103,10 @@ class Match(msgspec.Struct, gc=False):
 
 
 class Event(msgspec.Struct, gc=False):
-    """A stored event. `created_at` is the time of the transaction that stored it; `matches` is present with `q`."""
+    """A stored event. `created_at` is the time of the transaction that stored it; `matches` is present with `q`.
+
+    `matches_cut` is true if the event may have more matches than are listed; otherwise it is absent.
+    """
 
     id: int
     event_type: str
@@ -113,6 +117,7 @@ class Event(msgspec.Struct, gc=False):
     timestamp: datetime
     created_at: datetime
     matches: list[Match] | msgspec.UnsetType = msgspec.UNSET
+    matches_cut: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Stats(msgspec.Struct, frozen=True):

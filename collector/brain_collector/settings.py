@@ -211,6 +211,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help("Maximum `offset` of a list; larger values are refused with 422: use the cursor instead."),
     ] = 10_000
+    max_page_bytes: Annotated[
+        int,
+        _Positive,
+        _help(
+            "Maximum size of a page of a list, in bytes; a page ends there even if it has fewer events than `limit`."
+        ),
+    ] = 4 * 2**20
+    max_answer_bytes: Annotated[
+        int,
+        _Positive,
+        _help(
+            "Maximum total size of the responses to reads in progress, in bytes; a page counts four times while it is",
+            "made, and once until its client has read it. Further reads wait.",
+        ),
+    ] = 128 * 2**20
     max_filter_values: Annotated[
         int,
         _Positive,

@@ -10,9 +10,10 @@ from starlette.responses import Response
 from brain_collector.api import paging, parameters
 from brain_collector.api.operation import JSON, PATH, Operation, Parameter, ResponseSpec
 from brain_collector.api.parameters import STATS_PARAMETERS, TEXT_PARAMETERS
-from brain_collector.api.resources import Resources, resources_of
+from brain_collector.api.resources import resources_of
 from brain_collector.cache import CacheScope
 from brain_collector.errors import ParameterInvalid
+from brain_collector.http.answer_budget import reserve
 from brain_collector.query import cursor
 from brain_collector.query.filter import Filter
 from brain_collector.read import pages
@@ -42,10 +43,14 @@ async def list_events(request: Request) -> Response:
         raise ParameterInvalid("offset cannot be used with `q`; follow the Link header")
     key = _encode([filter, page]).decode()
     cached = await resources.cache.get_or_fill(
-        CacheScope.LIST, f"list:{key}", resources.settings.list_ttl_s, lambda: _fill(resources, filter, page)
+        CacheScope.LIST, f"list:{key}", resources.settings.list_ttl_s, lambda: _fill(request, filter, page)
     )
-    token, _, body = cached.partition(b"\n")
-    return Response(body, headers=paging.link_header(request, token.decode()), media_type=JSON)
+    end = cached.index(b"\n")
+    return Response(
+        memoryview(cached)[end + 1 :],
+        headers=paging.link_header(request, cached[:end].decode()),
+        media_type=JSON,
+    )
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -54,11 +59,19 @@ class _Page(msgspec.Struct, frozen=True):
     after: cursor.Position | None
 
 
-async def _fill(resources: Resources, filter: Filter, page: _Page) -> bytes:
+async def _fill(request: Request, filter: Filter, page: _Page) -> bytes:
     """Return the next page's cursor (empty on the last page), a newline, and this page as JSON."""
-    result = await pages.page(resources.store, filter, limit=page.limit, offset=page.offset, after=page.after)
-    token = cursor.encode(result.after, filter) if result.after else ""
-    return token.encode() + b"\n" + _encode(result.events)
+    resources = resources_of(request)
+    max_bytes = resources.settings.max_page_bytes
+    await reserve(request, max_bytes)
+    events, after = await pages.page(
+        resources.store, filter, limit=page.limit, max_bytes=max_bytes, offset=page.offset, after=page.after
+    )
+    n, body = paging.encode_within(events, max_bytes)  # matches and escapes may make them larger
+    if n < len(events):
+        after = cursor.position_of(events[n - 1])
+    token = cursor.encode(after, filter) if after else ""
+    return b"\n".join([token.encode(), body])
 
 
 _PARAMETERS: Final = (
@@ -85,8 +98,9 @@ OPERATIONS: Final = (
         summary="List events",
         description="Newest first. Follow the Link header (`rel=next`) for the next page. Parameters that begin with "
         "`details.` filter by the details: `details.user.id=42` matches events whose value at that path of keys and "
-        "array indexes is 42, compared as text. With `q`, each event has `matches`. The time of a search is limited: a "
-        "page with `q` may be short, or even empty, although there is a next page.",
+        "array indexes is 42, compared as text. With `q`, each event has `matches`. Only a page without a Link header "
+        "is the last: the size of a page is limited, so one of large events has fewer than `limit`; and so is the time "
+        "of a search, so a page with `q` may even be empty.",
         tag="events",
         scope="read",
         parameters=_PARAMETERS,

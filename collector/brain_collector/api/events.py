@@ -18,6 +18,7 @@ from brain_collector.api.preconditions import IF_MATCH, IF_NONE_MATCH, etag, is_
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.cache import CacheScope
 from brain_collector.errors import EventDeleted, EventInvalid, EventNotFound, FieldError, ParameterInvalid
+from brain_collector.http.answer_budget import reserve
 from brain_collector.http.body import body_of, media_type
 from brain_collector.ingest.decode import OWN_SOURCE, decode_changes, decode_one
 from brain_collector.ingest.rejected_lines import RejectedLine
@@ -111,6 +112,7 @@ async def get(request: Request) -> Response:
     event_id = parameters.event_id(request)
 
     async def fill() -> bytes:
+        await reserve(request, resources.settings.max_event_bytes)
         event = await resources.store.get(event_id)
         if event is None:
             raise _not_found(event_id)

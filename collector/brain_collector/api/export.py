@@ -19,6 +19,7 @@ from brain_collector.api.operation import PATH, Operation, Parameter, ResponseSp
 from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import ParameterInvalid, Problem
+from brain_collector.http.answer_budget import reserve
 from brain_collector.http.body import accepts_gzip
 from brain_collector.http.draining import is_draining
 from brain_collector.query.cursor import Position
@@ -55,6 +56,7 @@ async def export_events(request: Request) -> Response:
     with ExitStack() as stack:
         stack.enter_context(resources.exports.one())
         pages = resources.exports.pages(filter, limit, after)
+        await reserve(request, export.PAGE_BYTES)  # until the end: one page at a time
         first = await anext(pages)  # errors of the query are raised here, while the status can still be set
         cleanup = stack.pop_all()
     content = _document(request, pages, first, format)

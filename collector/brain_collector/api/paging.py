@@ -1,6 +1,7 @@
 """Paging: `limit` and `cursor` in, a Link header with the next page's cursor out."""
 
-from typing import Annotated, Final
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 import msgspec
@@ -13,11 +14,17 @@ from brain_collector.query import cursor
 from brain_collector.settings import Settings
 
 DEFAULT_LIMIT: Final = 100
+_encoder: Final = msgspec.json.Encoder()
 
 LINK_HEADER: Final = {"Link": "The next page (`rel=next`), if there is one."}
 
 PAGE_PARAMETERS: Final = (
-    Parameter(name="limit", type=Annotated[int, Meta(ge=1)], description=f"Page size; {DEFAULT_LIMIT} by default."),
+    Parameter(
+        name="limit",
+        type=Annotated[int, Meta(ge=1)],
+        description=f"Maximum number of items of the page; {DEFAULT_LIMIT} by default. A page of large items may have "
+        "fewer, and still a next page.",
+    ),
     Parameter(
         name="cursor",
         type=str,
@@ -40,6 +47,23 @@ def position_of(request: Request, filter: msgspec.Struct) -> cursor.Position | N
     """
     token = request.query_params.get("cursor")
     return cursor.decode(token, filter) if token else None
+
+
+def encode_within(items: Iterable[Any], max_bytes: int) -> tuple[int, bytes]:
+    """Return the first items as a JSON array of at most `max_bytes`, but at least one item; and how many they are."""
+    array = bytearray(b"[")
+    n = 0
+    for item in items:
+        end = len(array)
+        if n:
+            array += b","
+        _encoder.encode_into(item, array, -1)
+        if n and len(array) >= max_bytes:
+            del array[end:]
+            break
+        n += 1
+    array += b"]"
+    return n, bytes(array)
 
 
 def link_header(request: Request, token: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from brain_collector.api import paging, parameters
 from brain_collector.api.operation import JSON, Operation, Parameter, ResponseSpec
 from brain_collector.api.resources import resources_of
+from brain_collector.http.answer_budget import reserve
 from brain_collector.query import cursor
 from brain_collector.read import rejected_lines
 from brain_collector.read.rejected_lines import RejectionFilter
@@ -24,12 +25,12 @@ async def list_rejections(request: Request) -> Response:
     filter = RejectionFilter(parameters.text(request, "code"), *parameters.time_range(request))
     limit = paging.page_limit(request, resources.settings)
     after = paging.position_of(request, filter)
-    rows = await rejected_lines.page(resources.store, filter, limit=limit + 1, after=after)
-    page = rows[:limit]
-    token = ""
-    if len(rows) > limit:
-        token = cursor.encode(cursor.Position(page[-1].received_at, page[-1].id), filter)
-    return Response(msgspec.json.encode(page), headers=paging.link_header(request, token), media_type=JSON)
+    max_bytes = resources.settings.max_page_bytes
+    await reserve(request, max_bytes)
+    rows = await rejected_lines.page(resources.store, filter, limit=limit + 1, max_bytes=max_bytes, after=after)
+    n, page = paging.encode_within(map(rejected_lines.rejection, rows[:limit]), max_bytes)
+    token = cursor.encode(rejected_lines.position_of(rows[n - 1]), filter) if n < len(rows) else ""
+    return Response(page, headers=paging.link_header(request, token), media_type=JSON)
 
 
 async def purge(request: Request) -> Response:

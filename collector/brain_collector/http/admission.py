@@ -15,10 +15,13 @@ from brain_collector.settings import Settings
 
 
 class Budget:
-    """The memory of all bodies from their first byte to their response: received, inflated, decoded, being written."""
+    """The memory of all bodies from their first byte to their response: received, inflated, decoded, being written.
 
-    def __init__(self, settings: Settings) -> None:
-        self.max_bytes = settings.max_pending_bytes
+    With `max_bytes` it bounds the memory of something else, such as that of answers.
+    """
+
+    def __init__(self, settings: Settings, *, max_bytes: int | None = None) -> None:
+        self.max_bytes = settings.max_pending_bytes if max_bytes is None else max_bytes
         self.reserved = 0
         self._settings = settings
         self._queue: dict[asyncio.Future[None], int] = {}  # in order of arrival, with the bytes that each request needs

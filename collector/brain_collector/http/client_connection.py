@@ -1,6 +1,7 @@
 """The client's connection, for what ASGI cannot express: detect a disconnect, decline a body, force a close."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 
@@ -17,6 +18,9 @@ class ClientConnection(Protocol):
     def abort_response(self) -> None:
         """Close the connection immediately, in the middle of the response."""
 
+    def when_sent(self, done: Callable[[], None]) -> None:
+        """Call `done` when the client has read the response up to a small rest, or has disconnected."""
+
 
 class _NoConnection:
     """The connection of a request from another server or a test: it never disconnects."""
@@ -30,6 +34,9 @@ class _NoConnection:
 
     def abort_response(self) -> None:
         pass
+
+    def when_sent(self, done: Callable[[], None]) -> None:
+        done()
 
 
 NO_CONNECTION: Final = _NoConnection()

@@ -7,6 +7,7 @@ not read: the connection is closed after that response, and the client sends the
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -75,6 +76,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.disconnected: asyncio.Future[None] = self.loop.create_future()
         self._timer = Timer(self.loop)
         self._unread_timer = Timer(self.loop)
+        self._when_sent: list[Callable[[], None]] = []
 
     # -- called by the transport
 
@@ -102,6 +104,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._timer.stop()
         self._unread_timer.stop()
         self._unset_keepalive_if_required()
+        self._tell_sent()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -135,6 +138,7 @@ class HttpProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._unread_timer.stop()
         super().resume_writing()
+        self._tell_sent()
 
     def timeout_keep_alive_handler(self) -> None:
         self.abort()  # even if the client is still reading: it had longer than the deadline for reading
@@ -242,6 +246,16 @@ class HttpProtocol(HttpToolsProtocol):
     def abort_response(self) -> None:
         self.cycle.disconnected = True  # otherwise uvicorn would log that the response is incomplete
         self.abort()
+
+    def when_sent(self, done: Callable[[], None]) -> None:
+        self._when_sent.append(done)
+        if not self.flow.write_paused or self.disconnected.done():
+            self._tell_sent()
+
+    def _tell_sent(self) -> None:
+        waiting, self._when_sent = self._when_sent, []
+        for done in waiting:
+            done()
 
     # -- refusing and closing
 

@@ -11,6 +11,7 @@ import msgspec
 from starlette.types import Scope
 
 from brain_collector.errors import Problem
+from brain_collector.http.admission import Reservation
 from brain_collector.http.client_connection import NO_CONNECTION, ClientConnection
 from brain_collector.schema import KeyScope
 
@@ -46,6 +47,7 @@ class RequestContext(msgspec.Struct, kw_only=True):
         caller: The caller (by the guard).
         refusal: Why the caller has no access; the request is served because its path requires none (by the guard).
         is_trusted: The caller has the scope `read`, or no API key is required (by the guard).
+        answer: The memory that is reserved for the answer to a read (by `answer_budget`).
         check_again: Raises if access was revoked meanwhile; nothing is checked where no key is required (by the guard).
     """
 
@@ -56,6 +58,7 @@ class RequestContext(msgspec.Struct, kw_only=True):
     caller: Caller = ANONYMOUS
     refusal: Problem | None = None
     is_trusted: bool = False
+    answer: Reservation | None = None
     check_again: Callable[[], Caller] = lambda: ANONYMOUS
 
 

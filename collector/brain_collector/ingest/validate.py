@@ -26,7 +26,7 @@ from brain_collector.ingest.storable import storable
 from brain_collector.ingest.timestamps import has_leap_second, timestamp_of
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SEVERITY_NAMES, SOURCE_MAX_CHARS
 
-READ_ONLY: Final = frozenset({"id", "created_at", "matches"})
+READ_ONLY: Final = frozenset({"id", "created_at", "matches", "matches_cut"})
 ADJUSTED_TEXT: Final = "_adjusted_text"
 ADJUSTED_TIMESTAMP: Final = "_adjusted_timestamp"
 ADJUSTED_SOURCE: Final = "_adjusted_source"

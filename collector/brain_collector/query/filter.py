@@ -11,10 +11,11 @@ from sqlalchemy import (
     Boolean,
     Select,
     Text,
-    and_,
+    all_,
     any_,
     bindparam,
     cast,
+    exists,
     func,
     literal_column,
     or_,
@@ -128,14 +129,30 @@ def _have_words(words: Words) -> list[ColumnElement[bool]]:
     if not all(words.required):
         return [exact]
     texts = func.concat_ws(" ", *columns[:-1], cast(_events.details, Text))
-    return [or_(*(and_(*(_may_hold(texts, term) for term in group)) for group in words.required)), exact]
+    return [_may_have(texts, words.required), exact]
 
 
-def _may_hold(texts: Any, term: Term) -> ColumnElement[bool]:
-    """Compare with the longest part of the term that is one word in every locale; it contains no wildcard."""
+def _may_have(texts: ColumnElement[str], groups: tuple[tuple[Term, ...], ...]) -> ColumnElement[bool]:
+    """Return the condition that the texts of an event have every pattern of a group.
+
+    The texts are made once for each event, not once for each term: ALL evaluates its left side once, and OFFSET 0 keeps
+    the subquery from being replaced by its expression. They are not cut, so that no match is missed.
+    """
+    if len(groups) == 1:
+        return _has_all(texts, groups[0])
+    made = select(texts.label("texts")).correlate(system_events).offset(literal_column("0")).subquery("made")
+    return exists().where(or_(*(_has_all(made.c.texts, group) for group in groups)))
+
+
+def _has_all(texts: ColumnElement[str], group: tuple[Term, ...]) -> ColumnElement[bool]:
+    patterns = bindparam(None, list(map(_pattern, group)), type_=ARRAY(Text))
+    return texts.op("ILIKE", return_type=Boolean())(all_(patterns))
+
+
+def _pattern(term: Term) -> str:
+    """Return the pattern of the longest part of the term that is one word in every locale; it has no other wildcard."""
     parts = [part for word in term.words for part in _WORD_IN_EVERY_LOCALE.findall(word)]
-    condition: ColumnElement[bool] = texts.ilike(f"%{max(parts, key=len, default='')}%")
-    return condition
+    return f"%{max(parts, key=len, default='')}%"
 
 
 def _legs(filter: Filter) -> list[Filter]:

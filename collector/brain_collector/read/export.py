@@ -24,9 +24,10 @@ from brain_collector.settings import Settings
 Format = Literal["ndjson", "json", "csv"]
 
 FIRST_PAGE: Final = 100
+"""Number of events of the first page, so that the response begins soon."""
 LARGEST_PAGE: Final = 2_000
 PAGE_BYTES: Final = 2 * 2**20
-"""Approximate size of a page, estimated from the events of the previous one."""
+"""Maximum size of the events of a page; a larger event is a page by itself."""
 COLUMNS: Final = ("id", "timestamp", "severity", "event_type", "source", "message", "details", "created_at")
 
 _encode: Final = msgspec.json.encode
@@ -68,17 +69,14 @@ class Exports:
         """
         size = FIRST_PAGE
         while True:
-            events, after = await pages.page(self._store, filter, limit=min(size, limit), after=after)
+            events, after = await pages.page(
+                self._store, filter, limit=min(size, limit), max_bytes=PAGE_BYTES, after=after
+            )
             yield events
             limit -= len(events)
             if after is None or not limit:
                 return
-            if events:
-                size = max(1, min(LARGEST_PAGE, PAGE_BYTES * len(events) // sum(map(_estimated_bytes, events))))
-
-
-def _estimated_bytes(event: Event) -> int:
-    return 200 + len(event.message) + memoryview(event.details).nbytes
+            size = LARGEST_PAGE
 
 
 def lines(events: list[Event], form: Format, *, first: bool) -> bytes:

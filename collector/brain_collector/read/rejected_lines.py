@@ -1,7 +1,7 @@
 """Lists and deletes rejected lines, by a filter."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import delete, func, select, tuple_
@@ -23,13 +23,33 @@ class RejectionFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     until: datetime | None = None
 
 
-async def page(store: Store, filter: RejectionFilter, *, limit: int, after: Position | None) -> list[Rejection]:
-    """Return up to `limit` rejected lines, newest first, after a position."""
-    query = select(rejected_lines).where(*_conditions(filter))
+async def page(
+    store: Store, filter: RejectionFilter, *, limit: int, max_bytes: int, after: Position | None
+) -> list[Any]:
+    """Return the rows of the newest rejected lines after a position: at most `limit`.
+
+    They end at the one that exceeds `max_bytes`, so that there is a next page if and only if they do not fit.
+    """
+    newest = _columns.received_at.desc(), _columns.id.desc()
+    query = select(rejected_lines).where(*_conditions(filter)).order_by(*newest).limit(limit)
     if after is not None:
         query = query.where(tuple_(_columns.received_at, _columns.id) < (after.timestamp, after.id))
-    query = query.order_by(_columns.received_at.desc(), _columns.id.desc()).limit(limit)
-    return [_rejection(*row) for row in await store.fetch(query)]
+    lines = query.subquery("lines")
+    size = func.octet_length(lines.c.line) + func.octet_length(lines.c.detail)
+    before = func.sum(size).over(order_by=(lines.c.received_at.desc(), lines.c.id.desc()), rows=(None, -1))
+    summed = select(lines, func.coalesce(before, 0).label("bytes_before")).subquery("summed").c
+    shown = select(*(summed[column.name] for column in _columns)).where(summed.bytes_before <= max_bytes)
+    return await store.fetch(shown.order_by(summed.received_at.desc(), summed.id.desc()))
+
+
+def position_of(row: Any) -> Position:
+    """Return the position of a row."""
+    return Position(row.received_at, row.id)
+
+
+def rejection(row: Any) -> Rejection:
+    """Return the rejected line of a row."""
+    return _rejection(*row)
 
 
 async def purge(store: Store, filter: RejectionFilter) -> int:

@@ -6,7 +6,6 @@ page costs a few ranges however many events there are. When its time budget is s
 from which the next page resumes.
 """
 
-import asyncio
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -17,10 +16,13 @@ from sqlalchemy import BigInteger, DateTime, Text, TextClause, bindparam, text
 from brain_collector.errors import QueryTooBroad, Unavailable
 from brain_collector.query.cursor import Page, Position, position_of
 from brain_collector.query.filter import Filter, in_order, matching
-from brain_collector.query.search_terms import Words, mark
-from brain_collector.read.store import Store, to_event
+from brain_collector.query.matches import marked
+from brain_collector.query.page_bytes import cut
+from brain_collector.query.search_terms import Words
+from brain_collector.read.store import NARROW, Store
 from brain_collector.schema import Event
-from brain_collector.storage.id_ranges import MAX_RANGES, IdRange, among, cut, joined
+from brain_collector.storage import id_ranges
+from brain_collector.storage.id_ranges import MAX_RANGES, IdRange, among, joined
 from brain_collector.storage.search_index import EVERY_WORD
 
 BUDGET_S: Final = 2.0
@@ -40,7 +42,6 @@ FEW_RANGES: Final = 64
 """Maximum number of ranges that are counted with one statement; beyond it, events are counted by time."""
 _LATEST: Final = Position(datetime.max.replace(tzinfo=UTC), 2**63 - 1)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
-_REMEDY: Final = "narrow it with `from` and `to`"
 
 # One statement, so one snapshot: an event is in a block, or in a batch that is not indexed yet.
 _WITHIN: Final = "max_ts >= :since AND min_ts <= :until AND (min_ts, first_id) < (:after_ts, :after_id)"
@@ -73,7 +74,7 @@ class Candidates(NamedTuple):
 
 async def candidates(store: Store, filter: Filter, words: Words, after: Position | None = None) -> Candidates:
     """Return the ranges that may hold the words, in the descending order of their newest event."""
-    rows = await store.search(_query(filter, words, after or _LATEST), _REMEDY)
+    rows = await store.search(_query(filter, words, after or _LATEST), NARROW)
     found = [row for row in rows if row.first_id]  # without any, there is one row with the progress alone
     blocks = [_range_of(row) for row in found if row.is_block]
     batches = [_range_of(row) for row in found if not row.is_block]
@@ -83,7 +84,7 @@ async def candidates(store: Store, filter: Filter, words: Words, after: Position
         edges.append(building)
     edge = max(edges, default=None)
     runs = joined(batches, max_ids=MAX_BATCH_IDS, max_gap=MAX_GAP, max_span=MAX_SPAN)
-    ranges = blocks + [part for run in runs for part in cut(run, MAX_BATCH_IDS)]
+    ranges = blocks + [part for run in runs for part in id_ranges.cut(run, MAX_BATCH_IDS)]
     return Candidates(sorted(ranges, key=_behind, reverse=True), edge, edge is not None and edge == building)
 
 
@@ -97,8 +98,12 @@ async def all_candidates(store: Store, filter: Filter, words: Words) -> list[IdR
     return ranges if edge is None and len(ranges) <= FEW_RANGES else None
 
 
-async def search(store: Store, filter: Filter, words: Words, limit: int, after: Position | None) -> Page:
+async def search(
+    store: Store, filter: Filter, words: Words, *, limit: int, max_bytes: int, after: Position | None
+) -> Page:
     """Read ranges until the page is full or its time is spent; then all matches down to `edge` are known.
+
+    Of events that exceed `max_bytes` together only the newest are kept, down to `cut_at`.
 
     Raises:
         QueryTooBroad: a page that makes no progress spent all its time.
@@ -107,32 +112,30 @@ async def search(store: Store, filter: Filter, words: Words, limit: int, after: 
     ranges, last_edge, is_building = await candidates(store, filter, words, after)
     began_s = time.monotonic()
     events: list[Event] = []
-    start, size, edge = 0, FIRST_RANGES, last_edge
+    start, size, edge, cut_at = 0, FIRST_RANGES, last_edge, None
     while start < len(ranges):
         query = in_order(matching(filter, after).where(among(ranges[start : start + size]))).limit(limit + 1)
         query_began_s = time.monotonic()
         try:
-            rows = await store.search(query, _REMEDY)
+            found = await store.first(query, max_bytes)
         except QueryTooBroad:
             if size == 1:
                 raise
             size = 1
             continue
-        events = _merged(events, map(to_event, rows))[: limit + 1]
+        events, rest = cut(_merged(events, found.events)[: limit + 1], max_bytes)
+        cut_at = _latest(cut_at, found.after, rest)
         start, is_slow = start + size, time.monotonic() - query_began_s > BUDGET_S / 4
         size = max(1, size // 2) if is_slow else min(MAX_RANGES, 4 * size)
         unread = ranges[start] if start < len(ranges) else None
-        edge = max((each for each in (last_edge, unread and _behind(unread)) if each), default=None)
-        if edge == last_edge or len(_before(events, edge)) > limit or _is_time_spent(began_s, edge, after):
+        edge = _latest(last_edge, cut_at, unread and _behind(unread))
+        if edge in {last_edge, cut_at} or len(_before(events, edge)) > limit or _is_time_spent(began_s, edge, after):
             break
     known = _before(events, edge)
-    marked = []
-    for event in known[:limit]:
-        marked.append(mark(event, words))
-        await asyncio.sleep(0)  # large events with many words: let other tasks run
+    events = await marked(known[:limit], words)
     if len(known) > limit:
-        return Page(marked, position_of(marked[-1]))
-    if edge is not None and not marked and edge == last_edge and is_building:
+        return Page(events, position_of(events[-1]))
+    if edge is not None and not events and edge == last_edge and is_building:
         raise Unavailable(
             f"events before {edge.timestamp.isoformat()} cannot be searched yet: they are still being indexed; "
             "try again later, or limit the search with `from`",
@@ -140,7 +143,7 @@ async def search(store: Store, filter: Filter, words: Words, limit: int, after: 
         )
     if edge is not None and after is not None and edge >= after:
         raise _too_broad()
-    return Page(marked, edge)
+    return Page(events, edge)
 
 
 def _is_time_spent(began_s: float, edge: Position | None, after: Position | None) -> bool:
@@ -154,8 +157,12 @@ def _is_time_spent(began_s: float, edge: Position | None, after: Position | None
 
 def _too_broad() -> QueryTooBroad:
     return QueryTooBroad(
-        f"too many events with the same timestamp may hold these words; {_REMEDY}, or by type, severity or source"
+        f"too many events with the same timestamp may hold these words; {NARROW}, or by type, severity or source"
     )
+
+
+def _latest(*positions: Position | None) -> Position | None:
+    return max((each for each in positions if each), default=None)
 
 
 def _merged(events: list[Event], more: Iterable[Event]) -> list[Event]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 import msgspec
-from sqlalchemy import and_, delete, insert, select, text, update
+from sqlalchemy import Select, Text, and_, cast, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -21,8 +21,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from brain_collector.counts.journal import hour
 from brain_collector.errors import ParameterInvalid, QueryTooBroad, Unavailable
-from brain_collector.query.cursor import Position
+from brain_collector.query.cursor import Page, Position, position_of
 from brain_collector.query.filter import Filter, newest_first
+from brain_collector.query.page_bytes import within_bytes
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, connect, deadline, reason_of
@@ -32,10 +33,14 @@ from brain_collector.storage.tables import event_deltas, system_events
 _columns: Final = system_events.c
 INDEXED: Final = frozenset({"event_type", "message", "source", "details"})
 """The columns that the search index covers."""
+NARROW: Final = "narrow it with `from` and `to`"
+"""What a client can do about a query that is too broad."""
 PAGE_SPAN: Final = timedelta(days=1)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 CLOSE_S: Final = 1.0
 _NULL: Final = msgspec.Raw(b"null")
+_EVENT: Final = select(*(cast(each, Text).label(each.name) if each.name == "details" else each for each in _columns))
+"""Selects events with their details as text, which the driver copies less often than JSON."""
 
 Check = Callable[[Event], None]
 
@@ -72,18 +77,31 @@ class Store:
         """Wait for a response from Postgres."""
         await self.fetch(text("SELECT 1"))
 
-    async def page(self, filter: Filter, *, limit: int, offset: int = 0, after: Position | None = None) -> list[Event]:
-        """Return up to `limit` events, newest first, after `offset` events or after a position."""
+    async def page(
+        self, filter: Filter, *, limit: int, max_bytes: int, offset: int = 0, after: Position | None = None
+    ) -> Page:
+        """Return the newest events, after `offset` events or after a position.
+
+        They are at most `limit`, and at most `max_bytes` together, but at least one.
+        """
         for narrowed in _last_day_first(filter, after):  # the last one is the filter itself
-            query = newest_first(narrowed, limit=limit, offset=offset, after=after)
-            rows = await self.search(query, "narrow it with `from` and `to`")
-            if len(rows) == limit:
+            query = newest_first(narrowed, limit=limit + 1, offset=offset, after=after)
+            page = await self.first(query, max_bytes)
+            if page.after or len(page.events) > limit:
                 break
-        return [to_event(row) for row in rows]
+        if len(page.events) <= limit:
+            return page
+        return Page(page.events[:limit], position_of(page.events[limit - 1]))
+
+    async def first(self, query: Select[Any], max_bytes: int) -> Page:
+        """Return the first events of a query in order, of at most `max_bytes`; and their end if that is not all."""
+        rows = await self.search(within_bytes(query, max_bytes), NARROW)
+        events = [_event(*columns) for *columns, fits in rows if fits]
+        return Page(events, position_of(events[-1]) if len(events) < len(rows) else None)
 
     async def get(self, event_id: int) -> Event | None:
         """Return an event, or None if there is none with this id."""
-        rows = await self.fetch(select(system_events).where(_columns.id == event_id))
+        rows = await self.fetch(_EVENT.where(_columns.id == event_id))
         return to_event(rows[0]) if rows else None
 
     async def update(self, event_id: int, changes: dict[str, Any], check: Check | None = None) -> Event | None:
@@ -236,5 +254,19 @@ def _last_day_first(filter: Filter, after: Position | None) -> list[Filter]:
 
 
 def to_event(row: Any) -> Event:
-    details = _NULL if row.details is None else msgspec.Raw(row.details)
-    return Event(row.id, row.event_type, row.severity, row.message, details, row.source, row.timestamp, row.created_at)
+    """Return the event of a row with the columns of `system_events`."""
+    return _event(*row)
+
+
+def _event(
+    id: int,
+    event_type: str,
+    severity: str,
+    message: str,
+    details: str | None,
+    source: str | None,
+    timestamp: datetime,
+    created_at: datetime,
+) -> Event:
+    raw = _NULL if details is None else msgspec.Raw(details)
+    return Event(id, event_type, severity, message, raw, source, timestamp, created_at)

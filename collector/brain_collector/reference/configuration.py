@@ -30,7 +30,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Limits on queries and streams": (
         *("read_deadline_s", "max_list_limit", "max_list_offset", "max_filter_values", "max_histogram_buckets"),
-        *("max_stats_types", "max_export_events", "max_exports"),
+        *("max_stats_types", "max_page_bytes", "max_answer_bytes", "max_export_events", "max_exports"),
         *("max_streams", "max_stream_bytes", "max_stream_lag", "stream_poll_s", "stream_heartbeat_s"),
     ),
     "Background work": (

@@ -1,7 +1,7 @@
 """The collector as one ASGI application: operations, middleware, error handlers, resources."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Final, TypedDict
@@ -9,7 +9,7 @@ from typing import Final, TypedDict
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
@@ -34,12 +34,13 @@ from brain_collector.api import (
 from brain_collector.api import export as export_api
 from brain_collector.api import metrics as metrics_api
 from brain_collector.api.operation import Endpoint, Operation
-from brain_collector.api.resources import Resources
+from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import Problem, SettingsError
+from brain_collector.http.answer_budget import answering, hold
 from brain_collector.http.draining import Draining
 from brain_collector.http.problem import on_crash, on_http_exception, on_problem
 from brain_collector.http.request_log import RequestLog
-from brain_collector.http.scope import Stopping
+from brain_collector.http.scope import Stopping, context_of
 from brain_collector.http.security_headers import SecurityHeaders
 from brain_collector.metrics import Metrics
 from brain_collector.server.lifespan import Engines, opened
@@ -165,9 +166,15 @@ class _Dispatch:
         self._by_method = by_method
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = scope["method"]
-        response = await self._by_method["GET" if method == "HEAD" else method](Request(scope, receive, send))
-        await response(scope, receive, send)
+        request, method = Request(scope, receive, send), scope["method"]
+        if method not in {"GET", "HEAD"}:
+            response = await self._by_method[method](request)
+            await response(scope, receive, send)
+            return
+        with answering(resources_of(request).answers, context_of(scope)), suppress(ClientDisconnect):
+            response = await self._by_method["GET"](request)
+            await hold(request, response)
+            await response(scope, receive, send)
 
 
 def _order(operation: Operation) -> tuple[bool, str]:

@@ -99,6 +99,7 @@ def _open(
         settings=settings,
         limits=_limits(settings),
         budget=Budget(settings),
+        answers=Budget(settings, max_bytes=settings.max_answer_bytes),
         rate_limit=RateLimit(settings, cache.evaluate),
         store=store,
         writer=Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics),

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, BindParameter, Text, bindparam, select, text
 
 from brain_collector.errors import ParameterInvalid
 from brain_collector.query.filter import Filter, conditions
-from brain_collector.query.search_terms import mark
+from brain_collector.query.matches import marked
 from brain_collector.read.store import Store, to_event
 from brain_collector.schema import Event
 from brain_collector.storage.id_ranges import MAX_RANGES, IdRange, among, joined
@@ -146,7 +146,7 @@ async def events(store: Store, filter: Filter, arrived: list[Piece]) -> list[Eve
         by_id |= {row.id: to_event(row) for row in await store.fetch(query)}
     ids = (id for piece in arrived for id in range(piece.first_id, piece.last_id + 1))
     events = [by_id[id] for id in ids if id in by_id]
-    return [mark(event, filter.words) for event in events] if filter.words else events
+    return await marked(events, filter.words) if filter.words else events
 
 
 def _bounds(after: Arrival, until: Arrival) -> list[BindParameter[Any]]:

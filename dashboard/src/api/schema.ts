@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * List events
-         * @description Newest first. Follow the Link header (`rel=next`) for the next page. Parameters that begin with `details.` filter by the details: `details.user.id=42` matches events whose value at that path of keys and array indexes is 42, compared as text. With `q`, each event has `matches`. The time of a search is limited: a page with `q` may be short, or even empty, although there is a next page.
+         * @description Newest first. Follow the Link header (`rel=next`) for the next page. Parameters that begin with `details.` filter by the details: `details.user.id=42` matches events whose value at that path of keys and array indexes is 42, compared as text. With `q`, each event has `matches`. Only a page without a Link header is the last: the size of a page is limited, so one of large events has fewer than `limit`; and so is the time of a search, so a page with `q` may even be empty.
          */
         get: operations["get_api_events"];
         put?: never;
@@ -408,6 +408,8 @@ export interface components {
         /**
          * Event
          * @description A stored event. `created_at` is the time of the transaction that stored it; `matches` is present with `q`.
+         *
+         *     `matches_cut` is true if the event may have more matches than are listed; otherwise it is absent.
          */
         Event: {
             id: number;
@@ -420,6 +422,7 @@ export interface components {
             timestamp: string;
             created_at: string;
             matches?: components["schemas"]["Match"][];
+            matches_cut?: boolean;
         };
         /**
          * Match
@@ -434,8 +437,8 @@ export interface components {
          * EventUpdate
          * @description A partial update of an event: absent fields are left unchanged.
          *
-         *     An event can be sent back as it was received: `id`, `created_at` and `matches` are ignored, and `timestamp`, if it
-         *     is present, must equal the event's.
+         *     An event can be sent back as it was received: `id`, `created_at`, `matches` and `matches_cut` are ignored, and
+         *     `timestamp`, if it is present, must equal the event's.
          */
         EventUpdate: {
             event_type?: string;
@@ -453,6 +456,7 @@ export interface components {
             id?: number;
             created_at?: string;
             matches?: unknown;
+            matches_cut?: unknown;
         };
         /**
          * BatchAnswer
@@ -786,7 +790,7 @@ export interface operations {
                 id?: string;
                 /** @description Number of events to skip; for more than a few pages, use the cursor. */
                 offset?: number;
-                /** @description Page size; 100 by default. */
+                /** @description Maximum number of items of the page; 100 by default. A page of large items may have fewer, and still a next page. */
                 limit?: number;
                 /** @description The position at which the previous page ended, taken from its Link header. */
                 cursor?: string;
@@ -1929,7 +1933,7 @@ export interface operations {
                 from?: string;
                 /** @description Only lines received before this time (RFC 3339). */
                 to?: string;
-                /** @description Page size; 100 by default. */
+                /** @description Maximum number of items of the page; 100 by default. A page of large items may have fewer, and still a next page. */
                 limit?: number;
                 /** @description The position at which the previous page ended, taken from its Link header. */
                 cursor?: string;

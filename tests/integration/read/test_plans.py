@@ -12,10 +12,12 @@ import msgspec
 import pytest
 from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql import asyncpg as dialect
+from sqlalchemy.sql.selectable import TextualSelect
 
 from brain_collector.counts.totals import totals
 from brain_collector.query.cursor import Position
 from brain_collector.query.filter import DetailsMatch, Filter, newest_first
+from brain_collector.query.page_bytes import within_bytes
 from brain_collector.settings import Settings
 from brain_collector.storage import partitions
 from tests.support.collector import connected, new_database, sql
@@ -72,7 +74,12 @@ class Node(msgspec.Struct, frozen=True):
     filters: str
 
 
-async def plan(dsn: str, query: Select[Any], mode: str) -> tuple[list[Node], set[str]]:
+def page(wanted: Filter, *, limit: int, after: Position | None = None) -> TextualSelect:
+    """Return the query for a page, as the store makes it."""
+    return within_bytes(newest_first(wanted, limit=limit, after=after), 2**22)
+
+
+async def plan(dsn: str, query: Select[Any] | TextualSelect, mode: str) -> tuple[list[Node], set[str]]:
     """Return the scans of the events, and the types of all nodes."""
     compiled = query.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
     values = [compiled.params[name] for name in compiled.positiontup or []]
@@ -140,7 +147,7 @@ WALKS = {
 async def test_a_page_walks_its_index_in_order(
     filled: str, wanted: Filter, index: str, after: Position | None, mode: str
 ) -> None:
-    scans, kinds = await plan(filled, newest_first(wanted, limit=101, after=after), mode)
+    scans, kinds = await plan(filled, page(wanted, limit=101, after=after), mode)
 
     full = [node for node in scans if not empty(node.day)]
     edge = f"p{DEEP.timestamp:%Y%m%d}"  # of its day half is left to walk, by whatever index
@@ -166,7 +173,7 @@ async def test_a_time_range_opens_its_days_only(filled: str, mode: str) -> None:
         msgspec.structs.replace(WINDOW, event_types=("a", "b")),
         msgspec.structs.replace(WINDOW, severities=("error", "critical")),
     ):
-        scans, _ = await plan(filled, newest_first(wanted, limit=101), mode)
+        scans, _ = await plan(filled, page(wanted, limit=101), mode)
         assert {node.day for node in scans} == days, wanted
 
 
@@ -174,7 +181,7 @@ async def test_a_time_range_opens_its_days_only(filled: str, mode: str) -> None:
 @pytest.mark.parametrize("n", [1, 3, 1_000])
 async def test_events_of_a_list_of_ids_are_found_by_their_ids(filled: str, n: int, mode: str) -> None:
     wanted = Filter(ids=tuple(range(100_000, 100_000 + n)))
-    scans, _ = await plan(filled, newest_first(wanted, limit=min(n, 100) + 1), mode)
+    scans, _ = await plan(filled, page(wanted, limit=min(n, 100) + 1), mode)
 
     full = [node for node in scans if not empty(node.day)]
     assert len(full) == DAYS
@@ -191,3 +198,15 @@ async def test_counts_read_the_events_of_the_partial_hours_only(filled: str, mod
 
     counted = [node for node in scans if node.kind != "Index Only Scan" and not empty(node.day)]
     assert all(node.kind in {"Index Scan", "Bitmap Heap Scan"} for node in counted), scans
+
+
+async def test_no_event_beyond_the_size_of_a_page_is_read(filled: str) -> None:
+    """Postgres reads on for two events, one for each of the windows that add up the sizes."""
+    async with connected(filled) as connection:
+        compiled = within_bytes(newest_first(Filter(), limit=1_001), 10_000).compile(dialect=DIALECT)
+        values = [compiled.params[name] for name in compiled.positiontup or []]
+        explained = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}", *values)
+        (top,) = msgspec.json.decode(explained)
+        n_shown = len(await connection.fetch(str(compiled), *values))
+    n_read = max(node["Actual Rows"] for node in walk(top["Plan"]) if "Relation Name" in node)
+    assert 10 < n_shown <= n_read < n_shown + 5

@@ -1,0 +1,63 @@
+"""Answers to reads take from a memory budget of their own, until the clients have read them.
+
+A read reserves what its answer may take before it asks the database, and waits for that like a body does
+(`admission.py`). So clients that request much and read nothing hold a bounded part of the memory.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from brain_collector.http.admission import Budget, Reservation
+from brain_collector.http.scope import RequestContext, context_of
+
+MEMORY_FACTOR: Final = 4
+"""Memory of an answer while it is made (received from the database, decoded, encoded), per byte of it."""
+FREE_BYTES: Final = 64 * 2**10
+"""Size up to which an answer takes nothing: the sockets hold that much, and probes must never wait."""
+
+
+@contextmanager
+def answering(budget: Budget, context: RequestContext) -> Iterator[None]:
+    """Let a request reserve memory for its answer; it is released when the answer is sent after the block."""
+    context.answer = Reservation(budget)
+    try:
+        yield
+    finally:
+        context.connection.when_sent(partial(context.answer.resize, 0))
+
+
+async def reserve(request: Request, max_bytes: int) -> None:
+    """Reserve the memory for an answer of at most `max_bytes`, before it is made.
+
+    The request keeps its turn even if its client disconnects: others may wait for the same answer.
+
+    Raises:
+        Unavailable: the memory is not free in time.
+    """
+    answer = context_of(request.scope).answer
+    if answer is not None:
+        await answer.wait_for(MEMORY_FACTOR * max_bytes, asyncio.get_running_loop().create_future())
+
+
+async def hold(request: Request, response: Response) -> None:
+    """Hold the memory of the answer itself from now on; a streamed one keeps what it has reserved.
+
+    Raises:
+        Unavailable: the memory is not free in time.
+        ClientDisconnect: the client disconnected while the request waited.
+    """
+    context = context_of(request.scope)
+    answer, body = context.answer, getattr(response, "body", None)
+    if answer is None or body is None:
+        return
+    n_bytes = len(body) if len(body) > FREE_BYTES else 0
+    if n_bytes and not answer.held:  # from the cache, or made without a reservation
+        await answer.wait_for(n_bytes, context.connection.disconnected)
+    else:
+        answer.resize(n_bytes)
