@@ -61,17 +61,22 @@ class _Page(msgspec.Struct, frozen=True):
 
 async def _fill(request: Request, filter: Filter, page: _Page) -> bytes:
     """Return the next page's cursor (empty on the last page), a newline, and this page as JSON."""
+    token, page_parts = await _read(request, filter, page)
+    return b"".join([token.encode(), b"\n", *page_parts])
+
+
+async def _read(request: Request, filter: Filter, page: _Page) -> tuple[str, list[bytes]]:
+    """Return the next page's cursor, and this page in parts, without its events: both together take memory twice."""
     resources = resources_of(request)
     max_bytes = resources.settings.max_page_bytes
     await reserve(request, max_bytes)
     events, after = await pages.page(
         resources.store, filter, limit=page.limit, max_bytes=max_bytes, offset=page.offset, after=page.after
     )
-    n, body = paging.encode_within(events, max_bytes)  # matches and escapes may make them larger
+    n, parts = paging.encode_within(events, max_bytes)  # matches and escapes may make them larger
     if n < len(events):
         after = cursor.position_of(events[n - 1])
-    token = cursor.encode(after, filter) if after else ""
-    return b"\n".join([token.encode(), body])
+    return cursor.encode(after, filter) if after else "", parts
 
 
 _PARAMETERS: Final = (

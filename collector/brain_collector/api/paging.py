@@ -14,7 +14,7 @@ from brain_collector.query import cursor
 from brain_collector.settings import Settings
 
 DEFAULT_LIMIT: Final = 100
-_encoder: Final = msgspec.json.Encoder()
+_encode: Final = msgspec.json.encode
 
 LINK_HEADER: Final = {"Link": "The next page (`rel=next`), if there is one."}
 
@@ -49,21 +49,20 @@ def position_of(request: Request, filter: msgspec.Struct) -> cursor.Position | N
     return cursor.decode(token, filter) if token else None
 
 
-def encode_within(items: Iterable[Any], max_bytes: int) -> tuple[int, bytes]:
-    """Return the first items as a JSON array of at most `max_bytes`, but at least one item; and how many they are."""
-    array = bytearray(b"[")
-    n = 0
+def encode_within(items: Iterable[Any], max_bytes: int) -> tuple[int, list[bytes]]:
+    """Return a JSON array of the first items, of at most `max_bytes`, but at least one item; and how many they are.
+
+    The array is in parts, so that large ones are copied only once, by the caller.
+    """
+    parts, n, size = [b"["], 0, 2
     for item in items:
-        end = len(array)
-        if n:
-            array += b","
-        _encoder.encode_into(item, array, -1)
-        if n and len(array) >= max_bytes:
-            del array[end:]
+        encoded = _encode(item)
+        size += len(encoded) + (1 if n else 0)
+        if n and size > max_bytes:
             break
+        parts += [b",", encoded] if n else [encoded]
         n += 1
-    array += b"]"
-    return n, bytes(array)
+    return n, [*parts, b"]"]
 
 
 def link_header(request: Request, token: str) -> dict[str, str]:

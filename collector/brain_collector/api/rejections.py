@@ -28,9 +28,9 @@ async def list_rejections(request: Request) -> Response:
     max_bytes = resources.settings.max_page_bytes
     await reserve(request, max_bytes)
     rows = await rejected_lines.page(resources.store, filter, limit=limit + 1, max_bytes=max_bytes, after=after)
-    n, page = paging.encode_within(map(rejected_lines.rejection, rows[:limit]), max_bytes)
+    n, parts = paging.encode_within(map(rejected_lines.rejection, rows[:limit]), max_bytes)
     token = cursor.encode(rejected_lines.position_of(rows[n - 1]), filter) if n < len(rows) else ""
-    return Response(page, headers=paging.link_header(request, token), media_type=JSON)
+    return Response(b"".join(parts), headers=paging.link_header(request, token), media_type=JSON)
 
 
 async def purge(request: Request) -> Response:
