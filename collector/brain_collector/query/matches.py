@@ -26,10 +26,14 @@ TEXT_CHARS: Final = 8
 """Characters that a text counts in addition to its own."""
 MAX_PAGE_CHARS: Final = 2**20
 """The same for all events of a page together."""
+USUAL_WORDS: Final = 16
+"""Maximum number of words of a search for which these hold; with N times as many, an Nth of the text is searched."""
 MAX_DECODED_BYTES: Final = 2**20
 """Maximum size of details that are decoded in order to look for matches in them."""
 WINDOW: Final = 4_096
-"""Characters that are searched in one call, during which no other thread runs. No match is longer than this."""
+"""Characters that are searched in one call, during which no other thread runs."""
+MAX_MATCH_CHARS: Final = 1_024
+"""Maximum length of a match: the windows overlap by this."""
 
 _NOT_WORD: Final = f"[^{WORD_CHARS}]"
 _MATCH_BYTES: Final = len('{"at":"","start":12345,"end":12345},')
@@ -48,9 +52,11 @@ def mark(events: list[Event], words: Words) -> None:
     pattern = _pattern(words)
     if pattern is None:
         return
-    left = MAX_PAGE_CHARS
+    n_words = sum(len(term.words) for group in words.required for term in group)
+    share = min(1.0, USUAL_WORDS / n_words)  # each place may be compared with each word
+    left = int(MAX_PAGE_CHARS * share)
     for event in events:
-        left -= _mark(event, pattern, min(left, MAX_CHARS))
+        left -= _mark(event, pattern, min(left, int(MAX_CHARS * share)))
 
 
 def _mark(event: Event, pattern: re.Pattern[str], max_chars: int) -> int:
@@ -79,7 +85,7 @@ def _spans(pattern: re.Pattern[str], text: str, stop: int) -> Iterator[tuple[int
     """Yield the matches before `stop`, window by window: a call of `re` holds up all other threads."""
     start = 0
     while start < stop:
-        end = min(start + 2 * WINDOW, stop)
+        end = min(start + WINDOW + MAX_MATCH_CHARS, stop)
         next_start = start + WINDOW if end < stop else stop
         for match in pattern.finditer(text, start, end):
             if match.start() >= next_start:

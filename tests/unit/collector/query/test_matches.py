@@ -73,6 +73,13 @@ def test_the_text_of_a_whole_page_is_bounded() -> None:
     assert all(event.matches == [] and event.matches_cut is True for event in events[30:])
 
 
+def test_a_search_of_many_words_searches_less_text() -> None:
+    events = [stored("x " * 20_000 + "needle"), stored("x " * 20_000 + "needle")]
+    matches.mark(events[:1], parse("needle"))
+    matches.mark(events[1:], parse(f'needle or "{" ".join("x" * 100)} y"'))
+    assert [event.matches_cut for event in events] == [msgspec.UNSET, True]
+
+
 async def test_events_are_marked_in_a_thread() -> None:
     event = stored("a needle")
     assert await matches.marked([event], parse("needle")) == [event]
