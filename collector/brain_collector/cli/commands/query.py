@@ -110,6 +110,8 @@ class Counts(msgspec.Struct):
     last_event_timestamp: str | None
     events_by_severity: dict[str, int]
     events_by_type: dict[str, int]
+    events_of_other_types: int = 0
+    events_counted_without_type: int = 0
 
 
 @command()
@@ -133,10 +135,10 @@ def stats(client: Client, *, as_json: bool, **filters: Any) -> None:
         click.echo(f"\nby {title}")
         for value, n in sorted(numbers.items(), key=lambda item: (-item[1], item[0])):
             click.echo(f"  {printable.one_line(value):<50} {n:>12,}", color=True)
-    if others := counts.get("events_of_other_types"):
-        click.echo(f"  {'(other types)':<50} {others:>12,}")
-    if nameless := counts.get("events_counted_without_type"):
-        click.echo(f"\n{nameless:,} of these were counted without their type; use --type for an exact count of one")
+    if counts.events_of_other_types:
+        click.echo(f"  {'(other types)':<50} {counts.events_of_other_types:>12,}")
+    if counts.events_counted_without_type:
+        click.echo(f"\n{counts.events_counted_without_type:,} of these were counted without their type; use --type for an exact count of one")
 
 
 def list_events(client: Client, parameters: list[tuple[str, str]], limit: int) -> Iterator[StoredEvent]:
