@@ -16,6 +16,7 @@ from brain_collector.http.scope import Caller
 from brain_collector.schema import ApiKey, KeyCreate
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
+from brain_collector.storage.durability import DURABLE
 
 DEADLINE_S: Final = 3.0
 RELOAD_INTERVAL_S: Final = 0.5
@@ -45,7 +46,7 @@ _INSERT: Final = f"""
     SELECT $1, $2, $3, $4::text[], now() + make_interval(secs => $5::double precision)
     WHERE $6 > (
         SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-    )
+    ) AND {DURABLE}
     RETURNING {_COLUMNS}
 """
 
@@ -66,7 +67,7 @@ _END_SESSION: Final = "DELETE FROM sessions WHERE sha256 = $1"
 _LIST: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
 
 _REVOKE: Final = f"""
-    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 AND {DURABLE}
     RETURNING revoked_at = now() AS is_newly_revoked, {_COLUMNS}
 """
 

@@ -16,6 +16,7 @@ from asyncpg import Connection
 
 from brain_collector.counts.journal import Deltas
 from brain_collector.ingest.rows import Rows
+from brain_collector.storage.durability import DURABLE
 
 SMALL_GROUP_ROWS: Final = 200  # up to here, one statement is faster than COPY
 
@@ -29,7 +30,8 @@ _KEY_ARRAYS: Final = (
 )
 
 _INSERT_KEYS: Final = f"""
-    INSERT INTO batches {_KEY_COLUMNS} SELECT * FROM unnest({_KEY_ARRAYS}) ORDER BY 1
+    INSERT INTO batches {_KEY_COLUMNS}
+    SELECT * FROM unnest({_KEY_ARRAYS}) WHERE {DURABLE} ORDER BY 1
     ON CONFLICT DO NOTHING RETURNING key, received_at
 """
 
@@ -58,7 +60,7 @@ _SELECT_KEYS: Final = """
     WHERE request_hash = ANY($2::uuid[]) AND request_hash IS NOT NULL
 """
 
-_NEXT_ID_BLOCK: Final = "SELECT nextval('system_events_id_seq')"
+_NEXT_ID_BLOCK: Final = f"SELECT nextval('system_events_id_seq') WHERE {DURABLE}"
 
 _EVENT_COLUMNS: Final = ("id", "event_type", "severity", "message", "details", "source", "timestamp")
 _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")

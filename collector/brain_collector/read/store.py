@@ -27,6 +27,7 @@ from brain_collector.query.page_bytes import within_bytes
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, connect, deadline, reason_of
+from brain_collector.storage.durability import DURABLE
 from brain_collector.storage.search_index import ADD_CHANGED
 from brain_collector.storage.tables import event_deltas, system_events
 
@@ -208,9 +209,10 @@ class _StaleConnection(Unavailable):
 async def _lock(connection: AsyncConnection, event_id: int, check: Check | None) -> Any:
     """Lock an event and return the columns that the counts depend on, or None if there is no such event.
 
-    The partition is found first, so that only its lock is taken.
+    The partition is found first, so that only its lock is taken. The caller's COMMIT waits for the disk.
     """
-    timestamp = await connection.scalar(select(_columns.timestamp).where(_columns.id == event_id))
+    find = select(_columns.timestamp).where(_columns.id == event_id, text(DURABLE))
+    timestamp = await connection.scalar(find)
     if timestamp is None:
         return None
     counted_columns = select(_columns.id, _columns.timestamp, _columns.event_type, _columns.severity)
