@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
 from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from brain_collector.addresses.database_url import connect_arguments
+from brain_collector.storage.connection import open_session
+from brain_collector.storage.migrate import CONNECT_S
 
 MIGRATION_LOCK = 0x6272_6169  # "brai": two processes that start at the same time run one after the other
 LOCK_POLL_S = 0.2
@@ -38,6 +38,8 @@ def run_in(connection: Connection) -> None:
     acquire_lock(connection)
     lock_ms = int(context.config.attributes["lock_s"] * 1000)
     connection.execute(text(f"SET lock_timeout = {lock_ms}"))
+    connection.execute(text("SET statement_timeout = 0"))  # the role may have time-outs for collectors, and an index
+    connection.execute(text("SET idle_in_transaction_session_timeout = 0"))  # of a large table takes longer
     connection.commit()
     context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
@@ -71,4 +73,4 @@ if context.is_offline_mode():
     run_offline()
 else:
     dsn = context.config.attributes["dsn"]
-    asyncio.run(run_online(lambda: asyncpg.connect(**connect_arguments(dsn), timeout=10)))
+    asyncio.run(run_online(lambda: open_session(dsn, timeout_s=CONNECT_S)))

@@ -88,6 +88,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "By default the collector runs an embedded PostgreSQL.",
         ),
     ] = None
+    direct_url: Annotated[
+        str | None,
+        _help(
+            "URL of the same database that bypasses a connection pooler such as PgBouncer. `migrate` and",
+            "`doctor --deep` use it; they need a session of their own, which a pooler does not give.",
+        ),
+    ] = None
     pg_bin: Annotated[
         str | None,
         _help("Directory of the PostgreSQL programs to embed instead of those in the wheel."),
@@ -489,13 +496,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(
                 "no database is configured: set --database-url, or run `brain-events serve`, which embeds one"
             )
-        scheme, _, rest = self.database_url.partition("://")
-        return f"{scheme.partition('+')[0]}://{rest}"
+        return _for_driver(self.database_url)
+
+    @property
+    def session_dsn(self) -> str:
+        """The address of the database for tasks that need a session of their own: `direct_url`, or else `dsn`."""
+        return self.dsn if self.direct_url is None else _for_driver(self.direct_url)
 
     @property
     def hosts(self) -> frozenset[str]:
         """The allowed host names, in lower case."""
         return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
+
+
+def _for_driver(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme.partition('+')[0]}://{rest}"
 
 
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
@@ -520,6 +536,12 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     settings = Settings(**values)
     if settings.database_url is not None:
         database_url.connect_arguments(settings.database_url, name=origins["database_url"])
+    if settings.direct_url is not None:
+        if settings.database_url is None:
+            raise SettingsError(
+                f"{origins['direct_url']} bypasses the pooler of --database-url, which is not set: set both"
+            )
+        database_url.connect_arguments(settings.direct_url, name=origins["direct_url"])
     if settings.redis_url not in {None, "none"}:
         redis_url.connection_url(str(settings.redis_url), name=origins["redis_url"])
     return _with_api_key(settings)

@@ -44,13 +44,12 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """The input of the checks: a session like a collector's, its settings, and an embedded server's `data_dir`."""
+    """The input of the checks: a session of the doctor's, the settings, and an embedded server's `data_dir`."""
 
     connection: asyncpg.Connection
     settings: Settings
     bounds: Bounds
     data_dir: Path | None
-    session: dict[str, str]
 
 
 def judged(name: str, status: Status, detail: str, advice: str) -> Check:

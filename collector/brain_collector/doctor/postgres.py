@@ -1,4 +1,4 @@
-"""The checks of the Postgres server: version, durability, standbys, and the limits of a collector's session."""
+"""The checks of the Postgres server: version, schema, durability, and standbys."""
 
 import time
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ import asyncpg
 from brain_collector.addresses.masking import masked
 from brain_collector.doctor.check import Check, Examination, Status, judged
 from brain_collector.storage import migrate
+from brain_collector.storage.durability import DURABLE
 from brain_collector.storage.migrate import schema_problem
 
 OLDEST_MAJOR: Final = 15
@@ -28,6 +29,8 @@ _DURABILITY: Final = """
     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksums', 'synchronous_standby_names')
 """
 
+_RAISED: Final = f"SELECT current_setting('synchronous_commit') WHERE {DURABLE}"
+
 _STANDBYS: Final = """
     SELECT application_name AS name, state, sync_state, coalesce(extract(epoch FROM replay_lag), 0)::float8 AS lag_s
     FROM pg_stat_replication ORDER BY 1
@@ -38,7 +41,7 @@ async def server(examination: Examination) -> list[Check]:
     """Report the server's version, whether it accepts writes, its latency and its clock."""
     row = await examination.connection.fetchrow(_SERVER)
     assert row is not None
-    detail = f"PostgreSQL {row['version']} at {masked(examination.settings.dsn)}"
+    detail = f"PostgreSQL {row['version']} at {masked(examination.settings.session_dsn)}"
     if row["read_only"]:
         advice = "name all hosts and target_session_attrs=read-write in the address; until then, collectors return 503"
         check = Check("postgres", "problem", f"{detail} is a standby, or read-only", advice)
@@ -99,13 +102,13 @@ async def durability(examination: Examination) -> list[Check]:
         judged(name, "ok" if values[name] == "on" else "problem", f"{name} is {values[name]}", crash)
         for name in ("fsync", "full_page_writes")
     ]
-    server, session = values["synchronous_commit"], examination.session["synchronous_commit"]
-    status: Status = "problem" if session in WEAK else "warning" if server in WEAK else "ok"
+    server, raised = values["synchronous_commit"], await examination.connection.fetchval(_RAISED)
+    status: Status = "problem" if raised in WEAK else "warning" if server in WEAK else "ok"
     advice = (
-        "collectors raise it for their own sessions; other writers (psql, restores) use the server's value: "
-        "ALTER DATABASE and ALTER ROLE ... RESET synchronous_commit, or set it to on in postgresql.conf"
+        "collectors raise it in each transaction that they acknowledge; other writers (psql, restores) use the "
+        "server's value: ALTER DATABASE and ALTER ROLE ... RESET synchronous_commit, or set it to on in postgresql.conf"
     )
-    detail = f"synchronous_commit is {server} on the server, {session} in a collector's session"
+    detail = f"synchronous_commit is {server} on the server, {raised} in a collector's transactions"
     checks.append(judged("sync commit", status, detail, advice))
     checksums = values["data_checksums"]
     advice = (
@@ -144,23 +147,3 @@ async def replication(examination: Examination) -> list[Check]:
             "find out why the standby is behind: its disk, or the network",
         )
     ]
-
-
-async def session(examination: Examination) -> list[Check]:
-    """Check that a collector's session has the limits it requests: without them, one that hangs blocks all others."""
-    settings, values = examination.settings, examination.session
-    required = {
-        "lock_timeout": settings.lock_deadline_s,
-        "statement_timeout": settings.write_deadline_s,
-        "idle_in_transaction_session_timeout": 2 * settings.write_deadline_s,
-    }
-    wrong = [
-        f"{name} is {values[name]} ms instead of {int(s * 1000)} ms"
-        for name, s in required.items()
-        if values[name] != str(int(s * 1000))
-    ]
-    if wrong:
-        advice = "a pooler or a login trigger changes them: let these startup parameters pass"
-        return [Check("session", "problem", "; ".join(wrong), advice)]
-    limits = ", ".join(f"{name} {values[name]} ms" for name in required)
-    return [Check("session", "ok", f"a collector's session has {limits}")]

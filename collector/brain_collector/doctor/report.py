@@ -1,4 +1,4 @@
-"""Runs every check on a session like a collector's, and writes the results: a line a check, or JSON."""
+"""Runs every check on a session of the doctor's, and writes the results: a line a check, or JSON."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -9,21 +9,21 @@ import msgspec
 
 from brain_collector import printable
 from brain_collector.addresses.masking import masked
-from brain_collector.doctor import capacity, data, postgres
+from brain_collector.doctor import capacity, data, postgres, session
 from brain_collector.doctor.check import Bounds, Check, Examination
 from brain_collector.settings import Settings
-from brain_collector.storage.connection import GONE, connect, deadline, reason_of
+from brain_collector.storage.connection import GONE, deadline, open_session, reason_of
+from brain_collector.storage.pooler import SessionRequired
+
+NAME: Final = "brain-events doctor"
 
 Checker = Callable[[Examination], Awaitable[list[Check]]]
-
-_SESSION: Final = "SELECT name, setting FROM pg_settings WHERE name LIKE '%\\_timeout' OR name = 'synchronous_commit'"
-_READ_ONLY: Final = "SET default_transaction_read_only = on; SET application_name = 'brain-events doctor'"
 
 CHECKERS: Final[dict[str, Checker]] = {
     "postgres": postgres.server,
     "durability": postgres.durability,
     "replication": postgres.replication,
-    "session": postgres.session,
+    "session": session.session,
     "connections": capacity.connections,
     "transactions": capacity.transactions,
     "locks": capacity.locks,
@@ -64,12 +64,14 @@ async def examine(settings: Settings, bounds: Bounds) -> AsyncIterator[Check]:
     """Yield the results; a check that fails to run is a problem."""
     settings, data_dir = _with_addresses(settings)
     try:
-        connection = await connect(settings, statement_timeout_s=settings.write_deadline_s)
+        connection = await open_session(settings.session_dsn, timeout_s=settings.connect_deadline_s, name=NAME)
+    except SessionRequired as error:
+        yield Check("pooler", "problem", f"{masked(settings.session_dsn)}: cannot examine it", str(error))
     except (*GONE, asyncpg.PostgresError, ValueError) as error:
         advice = "check that the server runs, the address, the password, and firewalls"
         if data_dir is not None:
             advice = f"start the collector on {data_dir}, or use --data-dir or --database-url to name another database"
-        yield Check("postgres", "problem", f"{masked(settings.dsn)}: {reason_of(error)}", advice)
+        yield Check("postgres", "problem", f"{masked(settings.session_dsn)}: {reason_of(error)}", advice)
     else:
         try:
             async for check in _database(connection, settings, bounds, data_dir):
@@ -94,9 +96,7 @@ def _with_addresses(settings: Settings) -> tuple[Settings, Path | None]:
 async def _database(
     connection: asyncpg.Connection, settings: Settings, bounds: Bounds, data_dir: Path | None
 ) -> AsyncIterator[Check]:
-    session = {row["name"]: row["setting"] for row in await connection.fetch(_SESSION)}
-    await connection.execute(f"{_READ_ONLY}; SET statement_timeout = {int(bounds.timeout_s * 1000)}")
-    examination = Examination(connection, settings, bounds, data_dir, session)
+    examination = Examination(connection, settings, bounds, data_dir)
     for name, checker in CHECKERS.items():
         for check in await _run_check(name, checker, examination):
             yield check
@@ -110,10 +110,22 @@ async def _database(
 
 async def _run_check(name: str, checker: Checker, examination: Examination) -> list[Check]:
     try:
-        async with deadline(examination.connection.terminate, examination.bounds.timeout_s + 5):
+        async with (
+            deadline(examination.connection.terminate, examination.bounds.timeout_s + 5),
+            examination.connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await examination.connection.execute(_limits(examination))
             return await checker(examination)
     except (*GONE, asyncpg.PostgresError) as error:
         advice = "see the server's log; the role may lack the rights of pg_monitor"
         if isinstance(error, asyncpg.QueryCanceledError):
             advice = "recount fewer days with --days, or allow more time with --timeout-s"
         return [Check(name, "problem", f"the check failed: {reason_of(error)}", advice)]
+
+
+def _limits(examination: Examination) -> str:
+    """Return the statement that sets the time-outs of a check, for its transaction only."""
+    statement_ms, lock_ms = (
+        int(s * 1000) for s in (examination.bounds.timeout_s, examination.settings.lock_deadline_s)
+    )
+    return f"SET LOCAL statement_timeout = {statement_ms}; SET LOCAL lock_timeout = {lock_ms}"

@@ -86,7 +86,8 @@ class Availability:
             f"{engine.name} waits to be started: {engine.waits_for}" for engine in self.engines if engine.waits_for
         ]
         if not is_responding:
-            return ["the database does not respond", *waiting]
+            reason = f": {self._database_reason}" if self.database == "down" else ""
+            return [f"the database does not respond{reason}", *waiting]
         if self.database == "down":
             return [f"the database accepts no writes: {self._database_reason}", *waiting]
         return waiting or [problem for problem in [self.schema_problem] if problem]

@@ -1,5 +1,6 @@
 """Keeps the database ready (schema, ids after a restore, partitions), and deletes expired rows."""
 
+import logging
 from typing import Final
 
 import asyncpg
@@ -9,8 +10,10 @@ from brain_collector.ingest import rejected_lines
 from brain_collector.jobs import idempotency_keys
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate, partitions, renumber
+from brain_collector.storage import migrate, partitions, pooler, renumber
 from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
+
+logger: Final = logging.getLogger(__name__)
 
 RETRY_INTERVAL_S: Final = 1.0
 """While the schema is missing, or the database cannot be reached."""
@@ -28,6 +31,7 @@ class Maintenance:
         self._link = link
         self._renumber_link = renumber_link
         self._availability = availability
+        self._has_warned = False
 
     def interval_s(self) -> float:
         """Return `maintain_interval_s`, or a short interval while the schema is not usable."""
@@ -41,6 +45,7 @@ class Maintenance:
         """
         try:
             async with self._link.use() as connection:
+                await self._check_timeouts(connection)
                 problem = await migrate.schema_problem(connection)
                 is_restored = problem is None and await renumber.is_restored(connection)
             if is_restored:
@@ -53,6 +58,17 @@ class Maintenance:
         except DATABASE_ERRORS as error:
             problem = f"the database could not be prepared ({reason_of(error)})"
         self._availability.schema_problem = problem
+
+    async def _check_timeouts(self, connection: asyncpg.Connection) -> None:
+        """Warn once if a pooler drops the time-outs of the sessions and the role does not have them either."""
+        if self._has_warned or (missing := await pooler.missing_timeouts(connection, self._settings)) is None:
+            return
+        self._has_warned = True
+        logger.warning(
+            "The connection pooler drops the time-outs of statements, so one that hangs blocks others without limit: "
+            "run %s, then RECONNECT on the pooler",
+            missing,
+        )
 
     async def _renumber(self) -> None:
         try:

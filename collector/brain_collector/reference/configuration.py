@@ -14,7 +14,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "session_life_days",
     ),
     "Storage": (
-        *("data_dir", "database_url", "pg_bin", "pg_user", "writers", "group_rows", "read_connections"),
+        *("data_dir", "database_url", "direct_url", "pg_bin", "pg_user", "writers", "group_rows", "read_connections"),
         *("connect_deadline_s", "write_deadline_s", "lock_deadline_s", "idempotency_key_life_days"),
         *("max_rejected_lines", "max_rejected_bytes", "max_rejected_line_bytes", "rejected_life_days"),
         *("migrate_lock_s", "migrate_attempts"),

@@ -9,6 +9,8 @@ import asyncpg
 
 from brain_collector.addresses.database_url import connect_arguments
 from brain_collector.settings import Settings
+from brain_collector.storage import pooler
+from brain_collector.storage.pooler import PoolerUnsupported, SessionRequired
 
 GONE: Final = (
     OSError,
@@ -21,17 +23,13 @@ GONE: Final = (
     asyncpg.InvalidCatalogNameError,  # no such database
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.UndefinedTableError,  # never migrated, or not far enough
+    asyncpg.InvalidSQLStatementNameError,  # a pooler lost a prepared statement,
+    asyncpg.DuplicatePreparedStatementError,  # or kept that of another client
 )
 """Errors that mean that the database as a whole cannot serve now."""
 
 DATABASE_ERRORS: Final = (*GONE, asyncpg.PostgresError)
 """Every error of the database: it cannot serve, or it refused a statement."""
-
-_RAISE_SYNCHRONOUS_COMMIT: Final = """
-    SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
-"""
-"""An acknowledged event is on disk, here and on synchronous standbys. A stricter setting of the server is kept."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -40,24 +38,54 @@ def reason_of(error: BaseException) -> str:
         return "its schema is missing or too old: run `brain-events migrate`"
     if isinstance(error, TimeoutError | Overdue):
         return "it does not respond in time"
+    if isinstance(error, asyncpg.InvalidSQLStatementNameError | asyncpg.DuplicatePreparedStatementError):
+        return str(PoolerUnsupported())
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())
 
 
+async def open_connection(dsn: str, *, timeout_s: float, name: str = "brain-events") -> asyncpg.Connection:
+    """Open a connection, under a name for `pg_stat_activity`. Every connection of the collector is opened here.
+
+    The startup parameters are those that poolers forward; they refuse others.
+    """
+    parameters = {"application_name": name, "timezone": "UTC"}
+    connection: asyncpg.Connection = await asyncpg.connect(**connect_arguments(dsn, parameters), timeout=timeout_s)
+    return connection
+
+
 async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.Connection:
-    """Open a connection whose session has time-outs: for locks, for statements, for an idle transaction."""
-    server_settings = {
-        "application_name": "brain-events",
-        "timezone": "UTC",
-        "lock_timeout": _ms(settings.lock_deadline_s),
-        "statement_timeout": _ms(statement_timeout_s),
-        "idle_in_transaction_session_timeout": _ms(2 * statement_timeout_s),
-    }
-    connection: asyncpg.Connection = await asyncpg.connect(
-        **connect_arguments(settings.dsn, server_settings), timeout=settings.connect_deadline_s
-    )
+    """Open a connection for transactions, with time-outs: for locks, for statements, for an idle transaction.
+
+    Behind a pooler, the time-outs are those of the role; `pooler.missing_timeouts` checks them.
+
+    Raises:
+        PoolerUnsupported: the pooler loses prepared statements.
+    """
+
+    async def opened() -> asyncpg.Connection:
+        return await open_connection(settings.dsn, timeout_s=settings.connect_deadline_s)
+
+    connection = await opened()
     try:
-        await connection.execute(_RAISE_SYNCHRONOUS_COMMIT)
+        if not await pooler.set_if_direct(connection, pooler.timeouts(settings, statement_timeout_s)):
+            await pooler.require_support(connection, settings.dsn, opened)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def open_session(dsn: str, *, timeout_s: float, name: str = "brain-events") -> asyncpg.Connection:
+    """Open a connection for settings, locks and statements that live longer than a transaction.
+
+    Raises:
+        SessionRequired: there is a pooler on the way.
+    """
+    connection = await open_connection(dsn, timeout_s=timeout_s, name=name)
+    try:
+        if await pooler.is_pooled(connection):
+            raise SessionRequired  # noqa: TRY301 - the connection is terminated as after any other error
     except BaseException:
         connection.terminate()
         raise
@@ -160,7 +188,3 @@ class Link:
             await self._connection.close(timeout=1)
         except (*GONE, TimeoutError):
             self._connection.terminate()
-
-
-def _ms(seconds: float) -> str:
-    return str(int(seconds * 1000))

@@ -16,10 +16,11 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from brain_collector.addresses.database_url import connect_arguments
 from brain_collector.addresses.masking import masked
 from brain_collector.errors import CollectorError
-from brain_collector.storage.connection import GONE, reason_of
+from brain_collector.storage.connection import GONE, open_session, reason_of
+
+CONNECT_S: Final = 10.0
 
 logger: Final = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def sql(output: TextIO, revision: str = "head") -> None:
 async def current(dsn: str) -> str | None:
     """Return the revision of the database, or None if it was never migrated."""
     with _named_errors(dsn):
-        connection = await asyncpg.connect(**connect_arguments(dsn), timeout=10)
+        connection = await open_session(dsn, timeout_s=CONNECT_S)
         try:
             return await revision_of(connection)
         finally:

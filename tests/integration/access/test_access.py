@@ -146,7 +146,8 @@ async def test_without_the_key_the_probes_show_only_the_status(settings: Setting
         "/health": {"status": "degraded"},
         "/health/db": {"status": "down", "latency_ms": None},
     }
-    assert shown_to_owner["/readyz"]["reasons"] == ["the database does not respond"]
+    (reason,) = shown_to_owner["/readyz"]["reasons"]
+    assert reason.startswith("the database does not respond")
     assert set(shown_to_owner["/health"]) == {
         *("status", "version", "database", "cache", "engines"),
         *("failing_jobs", "unindexable_events"),

@@ -79,7 +79,7 @@ async def assert_exact(client: httpx.AsyncClient, dsn: str) -> None:
 async def assert_recount(settings: Settings) -> None:
     async with connected(settings.dsn) as connection:
         await connection.execute("SET timezone TO 'UTC'")
-        checks = await data.recount(Examination(connection, settings, Bounds(), None, {}))
+        checks = await data.recount(Examination(connection, settings, Bounds(), None))
     assert [(check.name, check.status) for check in checks] == [("recount", "ok"), ("recount days", "ok")]
 
 

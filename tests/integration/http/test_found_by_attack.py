@@ -17,7 +17,6 @@ import pytest
 
 from brain_collector.settings import ENV_PREFIX, Settings
 from brain_collector.storage import migrate
-from brain_collector.storage.connection import connect
 from brain_events.wire import BATCH_PATH, NDJSON, new_key
 from tests.conftest import Serve
 from tests.support.collector import (
@@ -450,18 +449,3 @@ async def kill_backends(dsn: str) -> None:
         return not await sql(dsn, "SELECT pid FROM pg_stat_activity WHERE pid = ANY($1::int[])", pids)
 
     await eventually(gone, "every session has ended")
-
-
-@pytest.mark.parametrize(
-    ("server", "ours"), [("off", "on"), ("local", "on"), ("remote_write", "on"), ("on", "on"), ("remote_apply",) * 2]
-)
-async def test_commits_wait_for_the_disk_and_for_more_where_the_server_says_so(
-    settings: Settings, server: str, ours: str
-) -> None:
-    name = settings.dsn.partition("brain@/")[2].partition("?")[0]
-    await sql(settings.dsn, f"ALTER DATABASE {name} SET synchronous_commit = {server}")
-    connection = await connect(settings, statement_timeout_s=5)
-    try:
-        assert await connection.fetchval("SHOW synchronous_commit") == ours
-    finally:
-        await connection.close()

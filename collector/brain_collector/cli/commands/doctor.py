@@ -31,7 +31,7 @@ def doctor(arguments: tuple[str, ...]) -> None:
 
 
 @command()
-@setting("database_url", "redis_url", "data_dir")
+@setting("database_url", "direct_url", "redis_url", "data_dir")
 @option(
     "--days",
     type=click.IntRange(min=1),

@@ -19,7 +19,7 @@ from brain_collector.storage import migrate as migrations
 @command()
 @click.argument("action", type=click.Choice(["upgrade", "current", "downgrade"]), default="upgrade")
 @click.argument("revision", required=False)
-@setting("database_url", "data_dir", "migrate_lock_s", "migrate_attempts")
+@setting("database_url", "direct_url", "data_dir", "migrate_lock_s", "migrate_attempts")
 @option("--sql", is_flag=True, help="Print the SQL that creates the schema, instead of running it.")
 @option("--yes", is_flag=True, allow_from_autoenv=False, help="Downgrade without asking for confirmation.")
 def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags: Any) -> None:
@@ -42,7 +42,7 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
         if not yes:
             click.confirm("A downgrade drops tables, events included. Continue?", abort=True)
     with open_backend(load(os.environ, **flags)) as engines:
-        dsn, patience = engines.settings.dsn, serve.patience(engines.settings)
+        dsn, patience = engines.settings.session_dsn, serve.patience(engines.settings)
         if action == "upgrade":
             migrations.upgrade(dsn, revision or "head", patience)
         elif action == "downgrade":

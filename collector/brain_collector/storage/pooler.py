@@ -1,0 +1,142 @@
+"""Connection poolers: detection, what a collector needs of them, and the time-outs that they lose.
+
+A pooler gives each transaction any of its server connections. So a session has no settings of its own, and a prepared
+statement exists only where it was prepared, unless the pooler keeps track of it, as PgBouncer 1.21 or later does.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import asyncpg
+
+from brain_collector.settings import Settings
+
+TRANSACTION_MODE_PROBES: Final = 5
+"""In session mode, a connection keeps its server connection. One probe that finds another one disproves that."""
+
+_PREPARED: Final = "SELECT name, pg_backend_pid() AS pid FROM pg_prepared_statements"
+
+_ARRAY_TYPES: Final = (
+    "SELECT $1::bigint[], $2::bytea[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[], $7::uuid[]"
+)
+
+_UNLIMITED: Final = "SELECT name FROM pg_settings WHERE name = ANY($1) AND setting = '0'"
+
+_session_mode_dsns: Final[set[str]] = set()
+"""The addresses at which this process has found a pooler in session mode."""
+
+
+class PoolerUnsupported(asyncpg.InterfaceError):
+    """The pooler loses prepared statements."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the connection pooler loses prepared statements: use PgBouncer 1.21 or later with max_prepared_statements "
+            "above 0, or pool_mode = session, or a URL that bypasses the pooler"
+        )
+
+
+class SessionRequired(asyncpg.InterfaceError):
+    """The task needs a session of its own, which a pooler does not give."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this address leads to a connection pooler, and this command needs a session of its own: set "
+            "BRAIN_COLLECTOR_DIRECT_URL (--direct-url) to a URL of the same database that bypasses the pooler"
+        )
+
+
+async def is_pooled(connection: asyncpg.Connection) -> bool:
+    """Return whether there is a pooler on the way: its process id, which cancels queries, is not the server's."""
+    return not await _runs_on(connection, connection.get_server_pid())
+
+
+async def set_if_direct(connection: asyncpg.Connection, values: dict[str, str]) -> bool:
+    """Set parameters of the session, unless it is pooled, in one round trip; return whether they were set."""
+    columns = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in values.items())
+    status = await connection.execute(f"SELECT {columns} WHERE pg_backend_pid() = {connection.get_server_pid()}")
+    return bool(status == "SELECT 1")
+
+
+def timeouts(settings: Settings, statement_timeout_s: float) -> dict[str, str]:
+    """Return the time-outs of a collector's session, in milliseconds."""
+    return {
+        "lock_timeout": _ms(settings.lock_deadline_s),
+        "statement_timeout": _ms(statement_timeout_s),
+        "idle_in_transaction_session_timeout": _ms(2 * statement_timeout_s),
+    }
+
+
+def _ms(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+async def missing_timeouts(connection: asyncpg.Connection, settings: Settings) -> str | None:
+    """Return the statements that give the role its time-outs; None if it has each of them, with whatever value."""
+    values = timeouts(settings, settings.write_deadline_s)
+    missing = [row["name"] for row in await connection.fetch(_UNLIMITED, list(values))]
+    if not missing:
+        return None
+    role = await connection.fetchval("SELECT quote_ident(current_user)")
+    return "; ".join(f"ALTER ROLE {role} SET {name} = {values[name]}" for name in values if name in missing)
+
+
+async def require_support(
+    connection: asyncpg.Connection, dsn: str, another: Callable[[], Awaitable[asyncpg.Connection]]
+) -> None:
+    """Check that a pooler keeps prepared statements, or the session; `another` opens a second connection.
+
+    Raises:
+        PoolerUnsupported: it does not: statements fail, or those of another process are executed in their place.
+    """
+    try:
+        pid = None if dsn in _session_mode_dsns else await _pid_of_prepared(connection)
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
+        raise PoolerUnsupported from None  # the server connection has a statement that another process left behind
+    if pid is None:
+        return
+    other = await another()
+    try:
+        if not await _is_bound(connection, pid, other):
+            raise PoolerUnsupported
+    finally:
+        other.terminate()
+    _session_mode_dsns.add(dsn)
+
+
+async def _pid_of_prepared(connection: asyncpg.Connection) -> int | None:
+    """Prepare a statement; return the process id of the server that has it by its name, or None.
+
+    A pooler that can prepare a statement again on each server connection gives it a name of its own. Then the driver
+    learns the array types in the same transaction: it changes the setting `jit` for that and restores it, and both must
+    reach the same server connection.
+    """
+    async with connection.transaction():
+        statement = await connection.prepare(_PREPARED)
+        name = statement.get_name()
+        pids = [row["pid"] for row in await statement.fetch() if row["name"] == name]
+        if not pids:
+            await connection.prepare(_ARRAY_TYPES)
+            return None
+        await connection.execute(f'DEALLOCATE "{name}"')
+        return int(pids[0])
+
+
+async def _is_bound(connection: asyncpg.Connection, pid: int, other: asyncpg.Connection) -> bool:
+    """Return whether the pooler gives a connection one server connection, with this process id, until it is closed.
+
+    In transaction mode, the server connection that was returned last is the next to be used. So the other connection
+    occupies it with a transaction; or, if a third one is faster, the first connection moves to another.
+    """
+    for _ in range(TRANSACTION_MODE_PROBES):
+        await other.execute("BEGIN")
+        try:
+            if await _runs_on(other, pid) or not await _runs_on(connection, pid):
+                return False
+        finally:
+            await other.execute("ROLLBACK")
+    return True
+
+
+async def _runs_on(connection: asyncpg.Connection, pid: int) -> bool:
+    return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {pid}") == "SELECT 1")
