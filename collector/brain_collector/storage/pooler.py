@@ -68,7 +68,7 @@ def timeouts(settings: Settings, statement_timeout_s: float) -> dict[str, str]:
 
 
 def _ms(seconds: float) -> str:
-    return str(int(seconds * 1000))
+    return str(max(1, int(seconds * 1000)))  # 0 would be no limit
 
 
 async def missing_timeouts(connection: asyncpg.Connection, settings: Settings) -> str | None:

@@ -1,4 +1,4 @@
-"""What is acknowledged waits for the disk: each transaction sets this itself, whatever session and server have."""
+"""Acknowledged transactions wait for the disk: each one sets this itself, whatever its session and its server say."""
 
 from collections import Counter
 
