@@ -198,6 +198,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(ge=0),
         _help("Maximum number of requests that wait for admission; further ones are refused with 503."),
     ] = 128
+    caller_share: Annotated[
+        float,
+        Meta(gt=0, le=1),
+        _help(
+            "The part that one caller may hold of what the others leave of a shared maximum (pending bytes, waiting",
+            "requests, exports, streams); beyond it requests wait or get 503. 1: no limit per caller.",
+            "Without required API keys there is only one caller, which may hold all.",
+        ),
+    ] = 0.5
     admission_wait_s: Annotated[
         float,
         Meta(gt=0, le=5),

@@ -44,7 +44,7 @@ async def ingest(request: Request) -> Response:
     parameters.refuse_unknown(request)
     content_type = media_type(request, *NDJSON_TYPES, JSON)
     sender = identify(request, resources)
-    with resources.budget.reserve() as reservation:
+    with resources.budget.reserve(sender.caller) as reservation:
         body = await body_of(request, resources.settings, reservation)
         decoded = await _decode(body, content_type, resources)
         headers = await resources.rate_limit.take(sender.caller, n_events=decoded.received, n_bytes=len(body))

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from brain_collector.access.guard import caller_of
 from brain_collector.api import parameters
 from brain_collector.api.idempotency import key_use
 from brain_collector.api.ingest_request import Sender, identify
@@ -41,7 +42,7 @@ async def create(request: Request) -> Response:
     parameters.refuse_unknown(request)
     media_type(request, JSON)
     sender = identify(request, resources)
-    with resources.budget.reserve() as reservation:
+    with resources.budget.reserve(sender.caller) as reservation:
         body = await body_of(request, resources.settings, reservation)
         quota = await resources.rate_limit.take(sender.caller, n_events=1, n_bytes=len(body))
         try:
@@ -131,7 +132,7 @@ async def update(request: Request) -> Response:
     parameters.refuse_unknown(request)
     event_id = parameters.event_id(request)
     media_type(request, JSON)
-    with resources.budget.reserve() as reservation:
+    with resources.budget.reserve(caller_of(request.scope)) as reservation:
         body = await body_of(request, resources.settings, reservation)
         try:
             return await _update(resources, body, event_id, precondition_of(request))

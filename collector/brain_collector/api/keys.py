@@ -25,7 +25,7 @@ async def create(request: Request) -> Response:
     resources = resources_of(request)
     parameters.refuse_unknown(request)
     media_type(request, JSON)
-    with resources.budget.reserve() as reservation:
+    with resources.budget.reserve(caller_of(request.scope)) as reservation:
         body = await body_of(request, resources.settings, reservation)
         description = decode(body, KeyCreate)
     by = caller_of(request.scope)

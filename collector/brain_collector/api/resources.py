@@ -27,6 +27,7 @@ class Resources(NamedTuple):
     settings: Settings
     limits: Limits
     budget: Budget
+    session_budget: Budget
     answers: Budget
     rate_limit: RateLimit
     store: Store

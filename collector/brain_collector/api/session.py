@@ -26,13 +26,15 @@ from brain_collector.api.keys import decode
 from brain_collector.api.operation import JSON, Operation, ResponseSpec
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import Unauthorized, Unavailable
-from brain_collector.http.body import body_of, media_type
+from brain_collector.http.body import MEMORY_FACTOR, body_of, media_type
 from brain_collector.http.scope import Caller
 from brain_collector.schema import Session, SessionCreate
 
 PATH: Final = "/api/session"
 MAX_BODY_BYTES: Final = 16_384
 """A small limit: the caller is not authenticated yet."""
+MAX_PENDING_BYTES: Final = 16 * MEMORY_FACTOR * MAX_BODY_BYTES
+"""The budget of these bodies, of which each network address has a share: they take nothing of the one for events."""
 
 
 async def show(request: Request) -> Response:
@@ -50,7 +52,8 @@ async def begin(request: Request) -> Response:
     limits = msgspec.structs.replace(
         resources.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES
     )
-    with resources.budget.reserve() as reservation:
+    address = request.client.host if request.client else "unknown"
+    with resources.session_budget.reserve(address) as reservation:
         body = await body_of(request, limits, reservation)
         key = decode(body, SessionCreate).key
     try:

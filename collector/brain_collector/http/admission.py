@@ -1,63 +1,84 @@
-"""A memory budget for all requests in progress: a request that exceeds it waits for its turn, then is refused.
+"""A memory budget for requests in progress: a request that exceeds it waits for its turn, then is refused.
 
 So an overloaded collector keeps working: admitted requests are completed, a refused one costs next to nothing, and
-a client gains nothing by retrying faster.
+a client gains nothing by retrying faster. No caller holds all of the budget (see `shares`), and those that wait are
+admitted in turn: one of each caller, in the order of arrival.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from starlette.requests import ClientDisconnect
 
 from brain_collector.errors import Unavailable
 from brain_collector.settings import Settings
+from brain_collector.shares import Obstacle, SharedAmount
+
+PROMISE_S: Final = 0.5
+"""How long the announced size of a body counts. After it, the body counts by the bytes that have come."""
+DISTRUST_S: Final = 10.0
+"""How long no announced size of a caller counts after one of its bodies was late."""
+UNPROVEN_BYTES: Final = 64 * 2**10
+"""The announced size that counts then: about what a connection has received before anybody asks for its body."""
 
 
 class Budget:
-    """The memory of all bodies from their first byte to their response: received, inflated, decoded, being written.
+    """The memory of requests in progress, up to `max_bytes`. A request that is the only one may exceed it."""
 
-    With `max_bytes` it bounds the memory of something else, such as that of answers.
-    """
-
-    def __init__(self, settings: Settings, *, max_bytes: int | None = None) -> None:
-        self.max_bytes = settings.max_pending_bytes if max_bytes is None else max_bytes
-        self.reserved = 0
+    def __init__(self, max_bytes: int, settings: Settings) -> None:
+        self.memory: Final = SharedAmount(max_bytes, settings.caller_share)
+        self.places: Final = SharedAmount(settings.max_waiting_requests, settings.caller_share)
         self._settings = settings
-        self._queue: dict[asyncio.Future[None], int] = {}  # in order of arrival, with the bytes that each request needs
+        self._queues: OrderedDict[str, dict[asyncio.Future[None], int]] = OrderedDict()  # by caller, the next one first
+        self._late: dict[str, float] = {}  # until when a caller is not trusted
+
+    @property
+    def max_bytes(self) -> int:
+        """The maximum."""
+        return self.memory.maximum
+
+    @property
+    def reserved(self) -> int:
+        """The bytes that all requests hold."""
+        return self.memory.taken
 
     @property
     def waiting(self) -> int:
         """The number of requests that wait for admission."""
-        return len(self._queue)
+        return self.places.taken
 
     @contextmanager
-    def reserve(self) -> Iterator["Reservation"]:
-        """Yield the reservation of one request; it is released at the end of the block."""
-        reservation = Reservation(self)
+    def reserve(self, caller: str) -> Iterator["Reservation"]:
+        """Yield the reservation of one request of a caller; it is released at the end of the block."""
+        reservation = Reservation(self, caller)
         try:
             yield reservation
         finally:
             reservation.resize(0)
 
-    def fits(self, n: int, held: int = 0) -> bool:
-        """Return whether a request that holds `held` bytes may take n more. A sole request always may."""
-        return self.reserved == held or self.reserved + n <= self.max_bytes
+    def obstacle(self, caller: str, n: int, held: int = 0) -> Obstacle | None:
+        """Return why a request that holds `held` bytes may not take n more; None: it may."""
+        return None if self.memory.taken == held else self.memory.obstacle(caller, n, held)
 
-    async def wait_for(self, n: int, disconnected: "asyncio.Future[None]") -> None:
-        """Reserve n bytes as soon as they fit and every earlier request has had its turn.
+    async def wait_for(self, caller: str, n: int, disconnected: "asyncio.Future[None]") -> None:
+        """Reserve n bytes as soon as they fit and the caller's earlier requests have had their turn.
 
         Raises:
-            Unavailable: not admitted within `admission_wait_s`, or `max_waiting_requests` are waiting already.
+            Unavailable: not admitted within `admission_wait_s`, or too many requests are waiting already.
             ClientDisconnect: the client disconnected while waiting.
         """
-        if not self._queue and self.fits(n):
-            self.reserved += n
+        if caller not in self._queues and self.obstacle(caller, n) is None:
+            self.memory.take(caller, n)
             return
-        if len(self._queue) >= self._settings.max_waiting_requests:
-            raise self.overloaded()
+        if (crowd := self.places.obstacle(caller, 1)) is not None:
+            self.places.refused[crowd] += 1
+            raise self._overloaded(caller)
         admitted = asyncio.get_running_loop().create_future()
-        self._queue[admitted] = n
+        self._queues.setdefault(caller, {})[admitted] = n
+        self.places.take(caller, 1)
         is_admitted = False
         try:
             timeout_s = self._settings.admission_wait_s
@@ -65,42 +86,86 @@ class Budget:
             is_admitted = admitted.done() and not disconnected.done()
         finally:
             if not is_admitted:
-                self._leave_queue(admitted, n)
+                self._give_up(caller, admitted, n)
         if disconnected.done():
             raise ClientDisconnect
         if not is_admitted:
-            raise self.overloaded(has_waited=True)
+            self.memory.refused[self.obstacle(caller, n) or "total"] += 1
+            raise self._overloaded(caller, has_waited=True)
 
-    def _leave_queue(self, admitted: "asyncio.Future[None]", n: int) -> None:
+    def _give_up(self, caller: str, admitted: "asyncio.Future[None]", n: int) -> None:
         """Remove a request from the queue, or release its bytes if it was admitted at the moment it gave up."""
-        was_queued = self._queue.pop(admitted, None) is not None
-        self.release(0 if was_queued else n)
+        if admitted.done():
+            self.change(caller, -n)
+        else:
+            self._dequeue(caller, admitted)
+            self._admit_waiting()  # the caller's next one may be smaller
 
-    def release(self, n: int) -> None:
-        """Release n bytes, and admit the waiting requests that fit now."""
-        self.reserved -= n
-        while self._queue:
-            admitted, needed = next(iter(self._queue.items()))
-            if not self.fits(needed):
-                return
-            del self._queue[admitted]
-            self.reserved += needed
+    def _dequeue(self, caller: str, admitted: "asyncio.Future[None]") -> None:
+        queue = self._queues[caller]
+        del queue[admitted]
+        if not queue:
+            del self._queues[caller]
+        self.places.take(caller, -1)
+
+    def change(self, caller: str, n: int) -> None:
+        """Reserve n bytes more; if n is negative, release them, and admit requests that wait."""
+        self.memory.take(caller, n)
+        if n < 0 and self._queues:
+            self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        """Admit the requests that fit now: the first one of each caller in turn, until none fits."""
+        n_blocked = 0
+        while n_blocked < len(self._queues):
+            caller, queue = next(iter(self._queues.items()))
+            self._queues.move_to_end(caller)
+            admitted, n = next(iter(queue.items()))
+            if self.obstacle(caller, n) is not None:
+                n_blocked += 1
+                continue
+            n_blocked = 0
+            self._dequeue(caller, admitted)
+            self.memory.take(caller, n)
             admitted.set_result(None)
 
-    def overloaded(self, *, has_waited: bool = False) -> Unavailable:
+    def outgrown(self, caller: str, obstacle: Obstacle) -> Unavailable:
+        """Count and return the refusal of a request that needs more than fits."""
+        self.memory.refused[obstacle] += 1
+        return self._overloaded(caller)
+
+    def _overloaded(self, caller: str, *, has_waited: bool = False) -> Unavailable:
         """Return the refusal. Its response is delayed, unless the request has waited already."""
         return Unavailable.send_again(
-            f"{self.reserved:,} bytes of other requests are being processed",
+            f"requests in progress hold {self.reserved:,} of {self.max_bytes:,} bytes, those of this caller "
+            f"{self.memory.held_by(caller):,} (its share: BRAIN_COLLECTOR_CALLER_SHARE), and {self.waiting:,} wait",
             self._settings.retry_after_s,
             answer_after_s=0.0 if has_waited else self._settings.admission_wait_s,
         )
+
+    def believed(self, caller: str, announced: int) -> int:
+        """Return how much of an announced size counts: all of it, or little if the caller's bodies were late."""
+        until_s = self._late.get(caller)
+        if until_s is None or asyncio.get_running_loop().time() >= until_s:
+            return announced
+        return min(announced, UNPROVEN_BYTES)
+
+    def note_late(self, caller: str) -> None:
+        """Note that a body did not come in time."""
+        now_s = asyncio.get_running_loop().time()
+        self._late.pop(caller, None)
+        self._late[caller] = now_s + DISTRUST_S
+        while next(iter(self._late.values())) <= now_s:
+            del self._late[next(iter(self._late))]
 
 
 class Reservation:
     """The part of the budget that one request holds."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, caller: str) -> None:
         self._budget = budget
+        self._caller = caller
+        self._come = 0
         self.held = 0
 
     async def wait_for(self, n: int, disconnected: "asyncio.Future[None]") -> None:
@@ -109,8 +174,38 @@ class Reservation:
         Raises:
             Unavailable, ClientDisconnect: see `Budget.wait_for`.
         """
-        await self._budget.wait_for(n, disconnected)
+        await self._budget.wait_for(self._caller, n, disconnected)
         self.held += n
+
+    async def wait_for_announced(self, n: int, disconnected: "asyncio.Future[None]") -> None:
+        """Reserve the first bytes of a body that is announced to need n.
+
+        Raises:
+            Unavailable, ClientDisconnect: see `Budget.wait_for`.
+        """
+        await self.wait_for(self._budget.believed(self._caller, n), disconnected)
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Let announced bytes count for `PROMISE_S` while the body arrives in the block."""
+        timer = asyncio.get_running_loop().call_later(PROMISE_S, self._be_late)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _be_late(self) -> None:
+        self._budget.note_late(self._caller)
+        self.resize(self._come)
+
+    def come(self, n: int) -> None:
+        """Hold at least the n bytes that have come.
+
+        Raises:
+            Unavailable: see `resize`.
+        """
+        self._come = n
+        self.grow_to(n)
 
     def grow_to(self, n: int) -> None:
         """Hold at least n bytes.
@@ -127,7 +222,7 @@ class Reservation:
             Unavailable: the budget is exceeded. A request that holds bytes never waits: others may wait for them.
         """
         more = n - self.held
-        if more > 0 and not self._budget.fits(more, self.held):
-            raise self._budget.overloaded()
-        self._budget.release(-more)
+        if more > 0 and (obstacle := self._budget.obstacle(self._caller, more, self.held)) is not None:
+            raise self._budget.outgrown(self._caller, obstacle)
+        self._budget.change(self._caller, more)
         self.held = n

@@ -14,6 +14,7 @@ from brain_collector.settings import Settings
 INLINE_BYTES: Final = 2 * 2**20
 """Maximum size of a body that is inflated and decoded in the event loop; a larger one is sent to a thread."""
 PROGRESS_BYTES: Final = 32 * 2**10
+"""The least progress of a body in `body_stall_s`; of a large one, its part of the announced size if that is more."""
 MEMORY_FACTOR: Final = 3
 """Memory of a body and of the rows decoded from it, per byte of the body (measured: 1,000 events, five details)."""
 EXPECTED_RATIO: Final = 10
@@ -46,47 +47,59 @@ async def body_of(request: Request, settings: Settings, reservation: Reservation
 
 
 async def _receive(request: Request, settings: Settings, reservation: Reservation, *, gzipped: bool) -> bytes:
+    """Receive the body, and hold the memory that it is expected to need: by its size, or by what has come of it."""
     max_bytes = settings.max_body_bytes
     length = request.headers.get("content-length", "")
-    declared = int(length) if length.isdecimal() else 0
-    if declared > max_bytes:
-        raise BodyTooLarge(f"the body is {declared:,} bytes, the maximum is {max_bytes:,}; send smaller batches")
-    expected = MEMORY_FACTOR * min(declared * (EXPECTED_RATIO if gzipped else 1), settings.max_inflated_bytes)
+    announced = int(length) if length.isdecimal() else 0
+    if announced > max_bytes:
+        raise BodyTooLarge(f"the body is {announced:,} bytes, the maximum is {max_bytes:,}; send smaller batches")
+
+    def needed(n_bytes: int) -> int:
+        return MEMORY_FACTOR * min(n_bytes * (EXPECTED_RATIO if gzipped else 1), settings.max_inflated_bytes)
+
     context = context_of(request.scope)
-    await reservation.wait_for(expected, context.connection.disconnected)
     if context.is_body_complete:
-        return await _complete(request, max_bytes, reservation)
-    chunks = []
-    received, next_mark = 0, PROGRESS_BYTES
-    now_s = asyncio.get_running_loop().time
-    stop_at_s = now_s() + settings.body_deadline_s
-    try:
-        async with asyncio.timeout_at(min(stop_at_s, now_s() + settings.body_stall_s)) as deadline:
-            async for chunk in request.stream():
-                received += len(chunk)
-                _refuse_too_large(received, max_bytes)
-                reservation.grow_to(received)  # a chunked body declares no length
-                chunks.append(chunk)
-                if received >= next_mark:  # a client that sends too slowly would hold memory for nothing
-                    next_mark = received + PROGRESS_BYTES
-                    deadline.reschedule(min(stop_at_s, now_s() + settings.body_stall_s))
-    except TimeoutError:
-        raise BodyTooSlow(
-            f"the body took longer than {settings.body_deadline_s:g} s, or made less than {PROGRESS_BYTES:,} bytes of "
-            f"progress in {settings.body_stall_s:g} s"
-        ) from None
-    return b"".join(chunks)
+        body = await _complete(request, max_bytes)
+        await reservation.wait_for(needed(len(body)), context.connection.disconnected)
+        return body
+    await reservation.wait_for_announced(needed(announced), context.connection.disconnected)
+    with reservation.arriving():
+        return await _arriving(request, settings, reservation, announced)
 
 
-async def _complete(request: Request, max_bytes: int, reservation: Reservation) -> bytes:
+async def _complete(request: Request, max_bytes: int) -> bytes:
     """Return a body that has arrived completely, so that no deadline is needed."""
     message = await request.receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     body: bytes = message["body"]
     _refuse_too_large(len(body), max_bytes)
-    reservation.grow_to(len(body))
     return body
+
+
+async def _arriving(request: Request, settings: Settings, reservation: Reservation, announced: int) -> bytes:
+    """Return a body that arrives in parts, each in its time: a slow client would hold memory for nothing."""
+    chunks = []
+    stall_s, whole_s = settings.body_stall_s, settings.body_deadline_s
+    step = max(PROGRESS_BYTES, int(announced * min(1.0, stall_s / whole_s)))
+    received, next_mark = 0, step
+    now_s = asyncio.get_running_loop().time
+    stop_at_s = now_s() + whole_s
+    try:
+        async with asyncio.timeout_at(min(stop_at_s, now_s() + stall_s)) as deadline:
+            async for chunk in request.stream():
+                received += len(chunk)
+                _refuse_too_large(received, settings.max_body_bytes)
+                reservation.come(MEMORY_FACTOR * received)
+                chunks.append(chunk)
+                if received >= next_mark:
+                    next_mark = received + step
+                    deadline.reschedule(min(stop_at_s, now_s() + stall_s))
+    except TimeoutError:
+        raise BodyTooSlow(
+            f"the body took longer than {whole_s:g} s, or made less than {step:,} bytes of progress in {stall_s:g} s"
+        ) from None
+    return b"".join(chunks)
 
 
 def _refuse_too_large(n_bytes: int, max_bytes: int) -> None:

@@ -14,6 +14,7 @@ from brain_collector.errors import Problem
 from brain_collector.http.admission import Reservation
 from brain_collector.http.client_connection import NO_CONNECTION, ClientConnection
 from brain_collector.schema import KeyScope
+from brain_collector.shares import OPEN_CALLER
 
 _KEY: Final = "brain_collector"
 
@@ -25,7 +26,7 @@ class Caller(NamedTuple):
     scopes: frozenset[KeyScope]
 
 
-ANONYMOUS: Final = Caller("open", frozenset())
+ANONYMOUS: Final = Caller(OPEN_CALLER, frozenset())
 """A caller without a valid API key, at a path that requires none."""
 
 

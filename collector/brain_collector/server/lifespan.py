@@ -14,6 +14,7 @@ from brain_collector import VERSION
 from brain_collector.access.key_table import KeyTable
 from brain_collector.access.keyring import Keyring
 from brain_collector.access.rate_limit import RateLimit
+from brain_collector.api import session
 from brain_collector.api.resources import Resources
 from brain_collector.cache import CacheScope, open_cache
 from brain_collector.health.availability import Availability
@@ -98,8 +99,9 @@ def _open(
     resources = Resources(
         settings=settings,
         limits=_limits(settings),
-        budget=Budget(settings),
-        answers=Budget(settings, max_bytes=settings.max_answer_bytes),
+        budget=Budget(settings.max_pending_bytes, settings),
+        session_budget=Budget(session.MAX_PENDING_BYTES, settings),
+        answers=Budget(settings.max_answer_bytes, settings),
         rate_limit=RateLimit(settings, cache.evaluate),
         store=store,
         writer=Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics),
