@@ -5,7 +5,7 @@ event through the code, read in this order: `http.protocol`, `access.guard`, `ap
 `ingest.gathering`, `ingest.writer`, `ingest.transaction`, `counts.journal`. To follow one query: `api.event_list`,
 `api.parameters`, `cache`, `query.filter`, `read.pages`, `read.store`; one stream: `api.stream`, `tail.reader`,
 `tail.commit_order`. `server.lifespan` starts every task, `jobs.scheduler` lists the jobs. The *shared files*
-(`errors`, `settings`, `schema`, `metrics`, `logs`, `printable`) belong to no wing.
+(`errors`, `settings`, `shares`, `schema`, `metrics`, `logs`, `printable`) belong to no wing.
 """
 
 from typing import TYPE_CHECKING, Any

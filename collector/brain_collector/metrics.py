@@ -59,8 +59,9 @@ CONNECTIONS_REFUSED: Final = _counter(
     "Connections and requests refused before routing. With a response: `request_malformed`, `head_too_large` and "
     "`head_too_slow` (the error codes), `crowded` (503: every connection has a request in progress) and `full` (503, "
     "without reading the request: the reserve is in use too). Closed without a response: `shed` (idle, to make room) "
-    "and `silent` (sent nothing in time). `brain_collector_requests_total` includes only `crowded`, and requests that "
-    "fail in the middle of a body.",
+    "and `silent` (sent nothing in time); after it: `rest_too_large` (a client that was refused sent much more). "
+    "`brain_collector_requests_total` includes only `crowded`, `rest_too_large`, and requests that fail in the middle "
+    "of a body.",
     "reason",
 )
 EVENTS_ACCEPTED: Final = _counter(
@@ -93,6 +94,15 @@ ANSWER_BYTES_LIMIT: Final = _gauge(
     "answer_bytes_limit", "Maximum of `brain_collector_answer_bytes` (the setting `max_answer_bytes`)."
 )
 WAITING_READS: Final = _gauge("waiting_reads", "Reads that wait until enough answer bytes are free.")
+SHARES_REFUSED: Final = Metric(
+    f"{PREFIX}shares_refused_total",
+    "counter",
+    "Requests refused for lack of room in a maximum that callers share: `pending_bytes`, `waiting_requests`, "
+    "`exports` or `streams`. Reason `caller`: the caller has its share (the setting `caller_share`); `total`: all "
+    "callers together have the maximum.",
+    ("maximum", "reason"),
+    at_scrape=True,
+)
 WRITER_QUEUE: Final = _gauge("writer_queue", "Requests whose events no writer has taken yet.")
 GROUP_ROWS: Final = _histogram("group_rows", "Number of events in a committed transaction.", _ROWS)
 COMMIT_SECONDS: Final = _histogram(
@@ -185,6 +195,7 @@ METRICS: Final = (
     ANSWER_BYTES,
     ANSWER_BYTES_LIMIT,
     WAITING_READS,
+    SHARES_REFUSED,
     WRITER_QUEUE,
     GROUP_ROWS,
     COMMIT_SECONDS,

@@ -8,7 +8,7 @@ those who hold it. Callers without an API key cannot be told apart, so they are 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from brain_collector.errors import Unavailable
 from brain_collector.settings import ENV_PREFIX, Settings
@@ -18,6 +18,7 @@ OPEN_CALLER: Final = "open"
 
 Obstacle = Literal["caller", "total"]
 """Why no more can be taken: the caller has its share, or all callers together have the maximum."""
+OBSTACLES: Final[tuple[Obstacle, ...]] = get_args(Obstacle)
 
 
 class SharedAmount:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from brain_collector.access.guard import refuse_if_revoked
+from brain_collector.access.guard import caller_of, refuse_if_revoked
 from brain_collector.api import parameters
 from brain_collector.api.operation import PATH, Operation, Parameter, ResponseSpec
 from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
@@ -54,7 +54,7 @@ async def export_events(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(media_type=MEDIA_TYPES[format], headers=headers)
     with ExitStack() as stack:
-        stack.enter_context(resources.exports.one())
+        stack.enter_context(resources.exports.slots.one(caller_of(request.scope)))
         pages = resources.exports.pages(filter, limit, after)
         await reserve(request, export.PAGE_BYTES)  # until the end: one page at a time
         first = await anext(pages)  # errors of the query are raised here, while the status can still be set

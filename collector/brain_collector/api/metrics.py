@@ -13,6 +13,7 @@ from brain_collector import VERSION, metrics
 from brain_collector.api.operation import Operation, ResponseSpec
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.metrics import Reading
+from brain_collector.shares import OBSTACLES
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -31,6 +32,7 @@ def _readings(resources: Resources) -> Iterator[Reading]:
     yield Reading(metrics.ANSWER_BYTES, resources.answers.reserved)
     yield Reading(metrics.ANSWER_BYTES_LIMIT, resources.answers.max_bytes)
     yield Reading(metrics.WAITING_READS, resources.answers.waiting)
+    yield from _refusals(resources)
     yield Reading(metrics.WRITER_QUEUE, resources.writer.waiting)
     yield Reading(metrics.CACHE_UP, availability.cache == "up")
     yield Reading(metrics.DATABASE_UP, availability.database == "up")
@@ -52,6 +54,18 @@ def _readings(resources: Resources) -> Iterator[Reading]:
             yield Reading(metrics.DATA_SIZE, disk.total)
     yield Reading(metrics.OWN_EVENTS_WAITING, resources.own_events.waiting)
     yield Reading(metrics.BUILD, 1, (VERSION, platform.python_version()))
+
+
+def _refusals(resources: Resources) -> Iterator[Reading]:
+    amounts = {
+        "pending_bytes": resources.budget.memory,
+        "waiting_requests": resources.budget.places,
+        "exports": resources.exports.slots.amount,
+        "streams": resources.tail.slots.amount,
+    }
+    for maximum, amount in amounts.items():
+        for reason in OBSTACLES:
+            yield Reading(metrics.SHARES_REFUSED, amount.refused[reason], (maximum, reason))
 
 
 OPERATIONS: Final = (

@@ -10,7 +10,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from brain_collector.access.guard import refuse_if_revoked
+from brain_collector.access.guard import caller_of, refuse_if_revoked
 from brain_collector.api import parameters
 from brain_collector.api.operation import PATH, Operation, Parameter, ResponseSpec
 from brain_collector.api.parameters import FILTER_PARAMETERS
@@ -58,13 +58,13 @@ def parse_request(request: Request, last_id: str, known: Iterable[Parameter] = F
 
     Raises:
         ParameterInvalid: a parameter or the position is invalid.
-        Unavailable: the maximum number of streams is reached.
+        Unavailable: the caller may have no other stream.
     """
     resources = resources_of(request)
     parameters.refuse_unknown(request, known, prefix=parameters.DETAILS, repeatable=["event_type"])
     filter = parameters.event_filter(request, resources.settings)
     after = commit_order.parse(last_id) if last_id else None
-    resources.tail.refuse_if_full()
+    resources.tail.slots.refuse_if_full(caller_of(request.scope))
     return StreamRequest(filter, after)
 
 
@@ -89,7 +89,7 @@ async def messages(request: Request, stream_request: StreamRequest) -> AsyncGene
     then reconnects with the last id that it received.
 
     Raises:
-        Unauthorized, Unavailable: see `refuse_if_revoked`.
+        Unauthorized, Unavailable: see `refuse_if_revoked`; or the last slot was taken meanwhile.
     """
     async with aclosing(_all_messages(request, stream_request)) as all_messages:
         async for message in all_messages:
@@ -100,7 +100,7 @@ async def messages(request: Request, stream_request: StreamRequest) -> AsyncGene
 async def _all_messages(request: Request, stream_request: StreamRequest) -> AsyncGenerator[Message | None]:
     """Yield `ready`, then missed events, then new events, and at shutdown those that were committed before it."""
     resources, filter, after = resources_of(request), stream_request.filter, stream_request.after
-    with resources.tail.subscribing(filter) as subscriber:
+    with resources.tail.slots.one(caller_of(request.scope)), resources.tail.subscribing(filter) as subscriber:
         async for _ in _until_positioned(request, subscriber):
             yield None
         if not subscriber.position.done():

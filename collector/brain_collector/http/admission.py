@@ -75,7 +75,7 @@ class Budget:
             return
         if (crowd := self.places.obstacle(caller, 1)) is not None:
             self.places.refused[crowd] += 1
-            raise self._overloaded(caller)
+            raise self._refusal(caller, crowd)
         admitted = asyncio.get_running_loop().create_future()
         self._queues.setdefault(caller, {})[admitted] = n
         self.places.take(caller, 1)
@@ -90,8 +90,9 @@ class Budget:
         if disconnected.done():
             raise ClientDisconnect
         if not is_admitted:
-            self.memory.refused[self.obstacle(caller, n) or "total"] += 1
-            raise self._overloaded(caller, has_waited=True)
+            obstacle = self.obstacle(caller, n) or "total"
+            self.memory.refused[obstacle] += 1
+            raise self._refusal(caller, obstacle, has_waited=True)
 
     def _give_up(self, caller: str, admitted: "asyncio.Future[None]", n: int) -> None:
         """Remove a request from the queue, or release its bytes if it was admitted at the moment it gave up."""
@@ -132,13 +133,21 @@ class Budget:
     def outgrown(self, caller: str, obstacle: Obstacle) -> Unavailable:
         """Count and return the refusal of a request that needs more than fits."""
         self.memory.refused[obstacle] += 1
-        return self._overloaded(caller)
+        return self._refusal(caller, obstacle)
 
-    def _overloaded(self, caller: str, *, has_waited: bool = False) -> Unavailable:
+    def _refusal(self, caller: str, obstacle: Obstacle, *, has_waited: bool = False) -> Unavailable:
         """Return the refusal. Its response is delayed, unless the request has waited already."""
+        if obstacle == "total":
+            reason = (
+                f"requests in progress hold {self.reserved:,} of {self.max_bytes:,} bytes, and {self.waiting:,} wait"
+            )
+        else:
+            reason = (
+                f"requests of this caller hold {self.memory.held_by(caller):,} of {self.max_bytes:,} bytes and "
+                f"{self.places.held_by(caller):,} wait, which is its share (BRAIN_COLLECTOR_CALLER_SHARE)"
+            )
         return Unavailable.send_again(
-            f"requests in progress hold {self.reserved:,} of {self.max_bytes:,} bytes, those of this caller "
-            f"{self.memory.held_by(caller):,} (its share: BRAIN_COLLECTOR_CALLER_SHARE), and {self.waiting:,} wait",
+            reason,
             self._settings.retry_after_s,
             answer_after_s=0.0 if has_waited else self._settings.admission_wait_s,
         )

@@ -6,13 +6,11 @@ repeat nor skip others, and a slow client holds nothing in the database.
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Final, Literal
 
 import msgspec
 
-from brain_collector.errors import Unavailable
 from brain_collector.printable import no_formula
 from brain_collector.query.cursor import Position
 from brain_collector.query.filter import Filter
@@ -20,6 +18,7 @@ from brain_collector.read import pages
 from brain_collector.read.store import Store
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
+from brain_collector.shares import Slots
 
 Format = Literal["ndjson", "json", "csv"]
 
@@ -38,28 +37,7 @@ class Exports:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._settings = settings
-        self._running = 0
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Count as one of the running exports.
-
-        Raises:
-            Unavailable: the maximum is reached.
-        """
-        if self._running >= self._settings.max_exports:
-            after_s = self._settings.retry_after_s
-            raise Unavailable(
-                f"the maximum of {self._settings.max_exports} concurrent exports is reached "
-                f"(BRAIN_COLLECTOR_MAX_EXPORTS); try again in {after_s} s",
-                retry_after_s=after_s,
-            )
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
+        self.slots: Final = Slots("exports", "max_exports", settings)
 
     async def pages(self, filter: Filter, limit: int, after: Position | None) -> AsyncIterator[list[Event]]:
         """Yield up to `limit` events, newest first, after a position; at least one page, which may be empty.

@@ -23,7 +23,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "Limits on requests": (
         *("max_connections", "max_head_bytes", "max_headers", "head_deadline_s"),
         *("max_body_bytes", "max_inflated_bytes", "body_deadline_s", "body_stall_s", "answer_deadline_s"),
-        *("max_pending_bytes", "max_waiting_requests", "admission_wait_s"),
+        *("max_pending_bytes", "max_waiting_requests", "admission_wait_s", "caller_share"),
         *("max_batch_events", "max_line_errors", "max_event_bytes"),
         *("max_details_depth", "max_details_keys", "max_details_values", "max_details_key_chars"),
         *("max_events_per_s", "max_bytes_per_s", "burst_s"),

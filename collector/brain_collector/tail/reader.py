@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from brain_collector.errors import Problem, Unavailable
+from brain_collector.errors import Problem
 from brain_collector.query.filter import Filter
 from brain_collector.read.store import Store
 from brain_collector.settings import Settings
+from brain_collector.shares import Slots
 from brain_collector.tail import commit_order
 from brain_collector.tail.commit_order import Arrival, Piece, Span
 from brain_collector.tail.subscriber import Frame, Subscriber, frame_of
@@ -34,6 +35,7 @@ class Tail:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self.slots: Final = Slots("streams", "max_streams", settings)
         self._new: list[Subscriber] = []
         self._subscribers: dict[Filter, set[Subscriber]] = {}
         self._step_ids = _FIRST_IDS
@@ -44,20 +46,6 @@ class Tail:
     def subscribers(self) -> int:
         """The number of subscribers."""
         return len(self._new) + sum(map(len, self._subscribers.values()))
-
-    def refuse_if_full(self) -> None:
-        """Refuse another subscriber if the maximum is reached.
-
-        Raises:
-            Unavailable: the maximum is reached.
-        """
-        if self.subscribers >= self._settings.max_streams:
-            after_s = self._settings.retry_after_s
-            raise Unavailable(
-                f"the maximum of {self._settings.max_streams} open streams is reached "
-                f"(BRAIN_COLLECTOR_MAX_STREAMS); try again in {after_s} s",
-                retry_after_s=after_s,
-            )
 
     @contextmanager
     def subscribing(self, filter: Filter) -> Iterator[Subscriber]:

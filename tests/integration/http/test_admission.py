@@ -26,10 +26,10 @@ EXPECTING = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n"
 
 @asynccontextmanager
 async def crowded(settings: Settings, serve: Serve, **changes: float) -> AsyncIterator[httpx.AsyncClient]:
-    """A collector whose budget a client holds that sends nothing of its body."""
+    """A collector whose budget a client holds that does not send the end of its body."""
     bounds = {"max_pending_bytes": 1_000, "admission_wait_s": FAR_S, "body_stall_s": FAR_S, "body_deadline_s": FAR_S}
     async with serve(settings, **(bounds | changes)) as client, socket_to(client) as (_, sending):
-        sending.write(POST + b"Content-Length: 1000\r\n\r\n")
+        sending.write(POST + b"Content-Length: 1000\r\n\r\n" + b"x" * 999)
 
         async def held() -> bool:
             return await value(client, "pending_bytes") > 0
