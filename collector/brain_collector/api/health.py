@@ -1,6 +1,5 @@
 """Health probes: whether the process is alive, whether it should receive traffic, and the state of its parts."""
 
-import time
 from typing import Final, Literal
 
 import msgspec
@@ -10,8 +9,7 @@ from starlette.responses import Response
 from brain_collector import VERSION
 from brain_collector.access.guard import is_trusted
 from brain_collector.api.operation import JSON, Operation, ResponseSpec
-from brain_collector.api.resources import Resources, resources_of
-from brain_collector.errors import CollectorError
+from brain_collector.api.resources import resources_of
 from brain_collector.http.draining import is_draining
 from brain_collector.schema import DatabaseHealth, Health, Liveness, Readiness
 
@@ -41,7 +39,7 @@ async def health(request: Request) -> Response:
 async def database_health(request: Request) -> Response:
     """Send a query to the database; respond with 503 if it does not respond."""
     resources = resources_of(request)
-    latency_ms = await _ping(resources)
+    latency_ms = await resources.ping.latency_ms()
     if latency_ms is None:
         resources.own_events.check("db_health_check", "error", "The database does not respond")
         headers = {"Retry-After": str(resources.settings.retry_after_s)}
@@ -59,23 +57,13 @@ async def readyz(request: Request) -> Response:
     """Return whether this collector should receive traffic."""
     resources = resources_of(request)
     reasons = ["the collector is shutting down"] if is_draining(request) else []
-    reasons += resources.availability.problems(is_responding=await _ping(resources) is not None)
+    reasons += resources.availability.problems(is_responding=await resources.ping.latency_ms() is not None)
     if not reasons and resources.keys.is_unavailable:
         reasons.append("the API keys have not been read yet")
     if reasons:
         headers = {"Retry-After": str(resources.settings.retry_after_s)}
         return _json(Readiness("not_ready", reasons if is_trusted(request) else []), status=503, headers=headers)
     return _json(Readiness("ready", []))
-
-
-async def _ping(resources: Resources) -> float | None:
-    """Return how long the database took to respond, in ms; None if it does not respond."""
-    began_s = time.perf_counter()
-    try:
-        await resources.store.ping()
-    except CollectorError:
-        return None
-    return round((time.perf_counter() - began_s) * 1000, 3)
 
 
 def _json(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

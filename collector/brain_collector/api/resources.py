@@ -10,6 +10,7 @@ from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
 from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
+from brain_collector.health.ping import Ping
 from brain_collector.http.admission import Budget
 from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import RejectedLineWriter
@@ -34,6 +35,7 @@ class Resources(NamedTuple):
     writer: Writer
     cache: Cache
     own_events: OwnEvents
+    ping: Ping
     availability: Availability
     job_states: JobStates
     keys: KeyTable

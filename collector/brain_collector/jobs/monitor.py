@@ -7,7 +7,8 @@ import asyncpg
 
 from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
-from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
+from brain_collector.jobs.shared_link import SharedLink
+from brain_collector.storage.connection import DATABASE_ERRORS, Overdue, reason_of
 
 INTERVAL_S: Final = 1.0
 DEADLINE_S: Final = 3.0
@@ -27,7 +28,7 @@ class Monitor:
 
     name: Final = "monitor"
 
-    def __init__(self, link: Link, cache: Cache, availability: Availability) -> None:
+    def __init__(self, link: SharedLink, cache: Cache, availability: Availability) -> None:
         self._link = link
         self._cache = cache
         self._availability = availability
@@ -35,6 +36,19 @@ class Monitor:
     def interval_s(self) -> float:
         """Return the interval, which is fixed."""
         return INTERVAL_S
+
+    async def is_database_responding(self) -> bool:
+        """Return whether the database responds to a query on the monitor's connection, which may have to be opened."""
+        for _ in range(2):  # the connection may have died since its last use
+            try:
+                async with self._link.use() as connection:
+                    await connection.execute("SELECT 1")
+            except Overdue:
+                return False
+            except DATABASE_ERRORS:
+                continue
+            return True
+        return False
 
     async def run(self) -> None:
         """Check database, cache and engines; note the outcome."""

@@ -30,19 +30,20 @@ class Scheduler:
         self, settings: Settings, cache: Cache, availability: Availability, canary: Canary, states: JobStates
     ) -> None:
         shared = SharedLink(settings)
-        monitor_link = Link(settings, deadline_s=DEADLINE_S)
+        monitor_link = SharedLink(settings, deadline_s=DEADLINE_S)
         index_link = Link(settings, deadline_s=settings.write_deadline_s + GRACE_S)
         renumber_link = Link(settings, deadline_s=RENUMBER_DEADLINE_S)
         self._states = states
         self._links: Final = (shared, monitor_link, index_link, renumber_link)
         self.maintenance: Final = Maintenance(settings, shared, renumber_link, availability)
+        self.monitor: Final = Monitor(monitor_link, cache, availability)
         self._jobs: Final[tuple[Job, ...]] = (
             Fold(settings, shared),
             Index(index_link, availability),
             self.maintenance,
             CanaryCheck(settings, shared, canary),
             TakeSurvey(shared, availability),
-            Monitor(monitor_link, cache, availability),
+            self.monitor,
         )
 
     def loops(self, stop: asyncio.Event) -> dict[str, Awaitable[None]]:

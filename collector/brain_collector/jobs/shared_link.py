@@ -1,4 +1,4 @@
-"""One database connection that all short jobs share in turn."""
+"""A database connection that several share in turn: short jobs, or the monitor and the probes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,8 +13,8 @@ from brain_collector.storage.connection import Link, Overdue
 class SharedLink:
     """A `Link` with a lock."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._link = Link(settings)
+    def __init__(self, settings: Settings, *, deadline_s: float | None = None) -> None:
+        self._link = Link(settings, deadline_s=deadline_s)
         self._lock = asyncio.Lock()
         self._is_aborted = False
 

@@ -21,6 +21,7 @@ from brain_collector.health.availability import Availability
 from brain_collector.health.canary import Canary
 from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
+from brain_collector.health.ping import Ping
 from brain_collector.http.admission import Budget
 from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLineWriter
@@ -107,6 +108,7 @@ def _open(
         writer=Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics),
         cache=cache,
         own_events=own_events,
+        ping=Ping(scheduler.monitor.is_database_responding),
         availability=availability,
         job_states=job_states,
         keys=keys,
