@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 
 from brain_collector.errors import Problem, RequestMalformed
+from brain_collector.http.frame_pace import PIECE_BYTES, FramePace
 from brain_collector.http.timer import Timer
 from brain_collector.settings import Settings
 
@@ -47,6 +48,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol with limits.
 
     - Messages from the client are discarded. It may not send before the handshake is complete, nor a large message.
+    - A client that sends many frames is read from slowly, a piece at a time (`FramePace`).
     - While a client does not read, it is not read from. It is disconnected after a deadline, or if it answers no ping.
 
     `on_lost` is called when the connection is closed; `encode_refusal` returns the response to a problem as bytes.
@@ -70,11 +72,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._on_lost = on_lost
         self._encode_refusal = encode_refusal
         self._unread_timer = Timer(self.loop)
+        self._pace = FramePace(self.loop.time())
+        self._pace_timer = Timer(self.loop)
+        self._received = memoryview(b"")  # and not parsed yet
+        self._n_frames = 0  # in the piece that is parsed
+        self._is_writing_paused = False
 
     # -- called by the transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unread_timer.stop()
+        self._pace_timer.stop()
+        self._received = memoryview(b"")
         super().connection_lost(exc)
         self._on_lost()
 
@@ -82,7 +91,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self.handshake_complete:
             self.transport.abort()  # the client must wait for the response (RFC 6455, section 4.1)
             return
-        if self.conn.parser_exc is not None:  # the connection is being closed: ignore what follows
+        if self.handshake_complete:
+            self._received = memoryview(bytes(self._received) + data) if self._received else memoryview(data)
+            if not self._pace_timer.is_started:
+                self._parse_received()
             return
         super().data_received(data)
         if not self.handshake_initiated:
@@ -91,18 +103,47 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(self._encode_refusal(problem))
             self.transport.close()
 
+    def _parse_received(self) -> None:
+        """Parse what was received, piece by piece, until the client has sent too many frames for now."""
+        self._pace_timer.stop()
+        while self._received:
+            if self.conn.parser_exc is not None:  # the connection is being closed: ignore what follows
+                self._received = memoryview(b"")
+                break
+            piece, self._received = self._received[:PIECE_BYTES], self._received[PIECE_BYTES:]
+            self._n_frames = 0
+            super().data_received(bytes(piece))
+            pause_s = self._pace.pause_s(self._n_frames, self.loop.time())
+            if pause_s:
+                self._pace_timer.start(pause_s, self._parse_received)
+                break
+        self._read_or_pause()
+
+    def _read_or_pause(self) -> None:
+        """Read from the client unless it sends too many frames or does not read: every ping would leave a pong."""
+        if self._pace_timer.is_started or self._is_writing_paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.transport.pause_reading()  # every ping would add a pong to the buffer
+        self._is_writing_paused = True
+        self._read_or_pause()
         self._start_unread_timer()
 
     def resume_writing(self) -> None:
         if not self.transport.is_closing():
             self._unread_timer.stop()
-        self.transport.resume_reading()
+        self._is_writing_paused = False
+        self._read_or_pause()
         super().resume_writing()
 
     # -- called by the parser
+
+    def handle_events(self) -> None:
+        self._n_frames += len(self.conn.events)
+        super().handle_events()
 
     def handle_text(self, event: Frame) -> None:
         """Discard a text, binary or continuation frame; its size was checked."""

@@ -301,7 +301,7 @@ async def test_who_talks_before_the_answer_is_cut_off(
 async def test_what_a_client_says_is_dropped(collector: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(collector) as socket:
         await ready(socket)
-        for _ in range(1_000):
+        for _ in range(50):
             await socket.send("x" * MAX_MESSAGE_BYTES)
             await socket.send(b"\0")
         await socket.send(["part", "", "", "whole"])
