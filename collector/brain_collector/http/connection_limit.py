@@ -1,9 +1,10 @@
 """The connection limit: which connections are admitted, and which idle one is closed to make room.
 
-A connection is *active* from the end of a request's head to the end of the response, and *idle* otherwise: new, between
-two requests, or slow to send its head. HTTP allows a server to close idle connections, so the one that has been idle
-longest makes room for a new connection. If all are active, a few more are admitted, so that probes get a response, and
-every other request on them is refused with a 503.
+A connection is *active* from the end of a request to the end of the response, *arriving* while the body of its request
+arrives, and *idle* otherwise: new, between two requests, or slow to send its head. HTTP allows a server to close idle
+connections, so the one that has been idle longest makes room for a new connection; if none is idle, the one that has
+been arriving longest does. If all are active, a few more are admitted, so that probes get a response, and every other
+request on them is refused with a 503.
 """
 
 import logging
@@ -52,13 +53,14 @@ class ConnectionLimit:
         self._closed = 0  # idle ones, to make room
         self._refused = 0
         self._idle: OrderedDict[Connection, None] = OrderedDict()
+        self._arriving: OrderedDict[Connection, None] = OrderedDict()
         self._idle_in_reserve: OrderedDict[Connection, None] = OrderedDict()
         self._next_log_s = 0.0
 
     def admit(self, connection: Connection) -> Admission:
         """Count a new connection; close the one that has been idle longest if the limit is exceeded."""
         self.n_open += 1
-        if self.n_open <= self.max_connections or self._close_oldest(self._idle):
+        if self.n_open <= self.max_connections or any(map(self._close_oldest, (self._idle, self._arriving))):
             self.mark_idle(connection)
             return Admission.FREE
         self._refused += 1
@@ -79,12 +81,19 @@ class ConnectionLimit:
 
     def mark_idle(self, connection: Connection) -> None:
         """Allow the connection to be closed from now on."""
+        self._arriving.pop(connection, None)
         self._idle[connection] = None
         self._idle.move_to_end(connection)
+
+    def mark_arriving(self, connection: Connection) -> None:
+        """Allow the connection to be closed if none is idle: the body of its request is arriving."""
+        if self._idle.pop(connection, self) is None:  # one in the reserve stays there
+            self._arriving[connection] = None
 
     def mark_active(self, connection: Connection) -> None:
         """Keep the connection open: it has a request that needs a response."""
         self._idle.pop(connection, None)
+        self._arriving.pop(connection, None)
         self._idle_in_reserve.pop(connection, None)
 
     def release(self, connection: Connection) -> None:

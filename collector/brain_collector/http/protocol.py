@@ -33,6 +33,14 @@ from brain_collector.settings import Settings
 LINGER_S: Final = 1.0
 """How long a refused client may still send, unread: closing at once could make it lose the response."""
 
+DISCARD_PAUSE_S: Final = 0.01
+"""The pause after each piece that is discarded: a client that never stops sending gets at most 25 MB/s."""
+MAX_REST_BYTES: Final = 64 * 2**10
+"""How much of a body is read on after an early response, so that the connection can be used again."""
+FREE_CHUNKS: Final = 1_024
+MIN_CHUNK_BYTES: Final = 64
+"""The least average size of the chunks of a body, beyond the first `FREE_CHUNKS`: each costs time, however small."""
+
 UNREAD_SHARE: Final = 0.9
 """The share of `drain_s` after which unread responses are aborted: at its end, uvicorn would log them as errors."""
 
@@ -47,7 +55,9 @@ class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits.
 
     - A head (request line and headers) has a deadline, a maximum size and a maximum number of headers; so do trailers.
-    - The rest of a body has a deadline if the response was early, and so has a client that does not read.
+    - The rest of a body has a deadline and a maximum if the response was early; a client that does not read has a
+      deadline too. Very small chunks are refused.
+    - Until its body has arrived completely, a request does not keep its connection if all others are active.
     - What the parser accepts although RFC 9112 forbids it is refused. All refusals have the same form.
     """
 
@@ -72,6 +82,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_in_head = False  # a part of a head was received
         self._is_in_body = False  # the head is complete, the body is not
         self._parser_made_progress = False  # it made a callback
+        self._n_chunks = 0
+        self._n_body_bytes = 0
+        self._n_rest_bytes = 0  # received of a body after the response to it
         self._head = HeadLimits(settings)
         self.disconnected: asyncio.Future[None] = self.loop.create_future()
         self._timer = Timer(self.loop)
@@ -108,7 +121,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._discards_input:
+        if self._discards_input or self._is_rest_too_large(len(data)):
+            self.flow.pause_reading()
+            self.loop.call_later(DISCARD_PAUSE_S, self.flow.resume_reading)
             return
         self._unset_keepalive_if_required()
         self._parser_made_progress = False
@@ -130,6 +145,17 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             if self._is_between_requests and not self._timer.is_started and self.timeout_keep_alive_task is None:
                 self._timer.start(self._settings.head_deadline_s, self._head_deadline_passed)
+
+    def _is_rest_too_large(self, n_bytes: int) -> bool:
+        """Count what a client still sends of a body after the response to it; end the connection if it is too much."""
+        if not (self._is_in_body and self._has_responded):
+            return False
+        self._n_rest_bytes += n_bytes
+        if self._n_rest_bytes <= MAX_REST_BYTES:
+            return False
+        self._limit.count_refusal("rest_too_large")
+        self._end_unread(self._settings.body_stall_s)
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -168,7 +194,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._parser_made_progress = True
         self._head.check(self.parser.get_http_version(), self.url, self.headers)
         self._timer.stop()
-        self._limit.mark_active(self)
+        self._limit.mark_arriving(self)
+        self._n_chunks = self._n_body_bytes = self._n_rest_bytes = 0
         begin_request(cast("Scope", self.scope), self)
         super().on_headers_complete()
         self._is_in_head, self._is_in_body = False, True
@@ -177,8 +204,17 @@ class HttpProtocol(HttpToolsProtocol):
         if self._admission is Admission.CROWDED:
             self.cycle.keep_alive = False
 
+    def on_chunk_header(self) -> None:
+        self._n_chunks += 1
+        if self._n_chunks > FREE_CHUNKS and self._n_chunks * MIN_CHUNK_BYTES > self._n_body_bytes:
+            raise RequestMalformed(
+                f"the {self._n_chunks:,} chunks of the body have less than {MIN_CHUNK_BYTES} bytes on average; send "
+                "larger chunks, or a Content-Length"
+            )
+
     def on_body(self, body: bytes) -> None:
         self._parser_made_progress = True
+        self._n_body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -187,8 +223,11 @@ class HttpProtocol(HttpToolsProtocol):
         context_of(cast("Scope", self.scope)).is_body_complete = True
         super().on_message_complete()
         if self.parser.should_upgrade() and self._should_upgrade():
+            self._limit.mark_active(self)
             return
-        if self.cycle.response_complete:  # the response was early, and the rest of the body has arrived now
+        if not self.cycle.response_complete:
+            self._limit.mark_active(self)
+        else:  # the response was early, and the rest of the body has arrived now
             self._timer.stop()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -306,15 +345,19 @@ class HttpProtocol(HttpToolsProtocol):
         return self._has_responded and not self._is_in_body
 
     def _refuse(self, problem: Problem) -> None:
-        self._discards_input = True
         self._unset_keepalive_if_required()
         self._limit.mark_idle(self)
-        self.flow.resume_reading()
         self._buffered.flush()  # 100 Continue
         self.transport.write(self._refusal(problem))
+        self._end_unread(LINGER_S)
+
+    def _end_unread(self, linger_s: float) -> None:
+        """End the connection, with a moment for the client to read the response; discard what it still sends."""
+        self._discards_input = True
+        self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._timer.start(LINGER_S, self.abort)
+        self._timer.start(linger_s, self.abort)
 
     def _refusal(self, problem: Problem, *, reason: str = "") -> bytes:
         """Return the response to a problem as bytes; count it, and log it with its request id."""

@@ -17,10 +17,12 @@ import pytest
 
 from brain_collector.errors import SettingsError
 from brain_collector.http.connection_limit import OTHER_FILES, RESERVE, resolve_max_connections
+from brain_collector.http.protocol import MAX_REST_BYTES
 from brain_collector.http.security_headers import SECURITY_HEADERS
 from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, NDJSON
 from tests.conftest import Serve
+from tests.integration.api.test_metrics import value
 from tests.support.collector import collector_process, connected, count_foreign, event, ndjson, post_batch, transport_of
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.anyio
 MEBIBYTE = 2**20
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = f"POST {BATCH_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {NDJSON}\r\n".encode()
+FOLLOW = b"GET /api/events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -357,6 +360,45 @@ async def test_a_body_that_comes_on_has_a_deadline_all_the_same(settings: Settin
         dripping.cancel()
 
 
+async def test_a_large_body_must_come_at_a_rate_at_which_it_is_complete_in_time(
+    settings: Settings, serve: Serve
+) -> None:
+    """32 KiB in each `body_stall_s` once were enough to hold the memory of 8 MiB until the deadline."""
+    bounds = {"body_deadline_s": 2.0, "body_stall_s": 0.25}
+    async with serve(settings, **bounds) as client, socket_to(client) as (reading, sending):
+        sending.write(POST + b"Content-Length: 8000000\r\n\r\n")
+        dripping = asyncio.create_task(drip(sending, b"x" * 0x2000))
+        received = await to_the_end(reading)
+        dripping.cancel()
+    assert_refused(received, 408, "body_too_slow")
+    assert b"less than 1,000,000 bytes of progress in 0.25 s" in received
+
+
+async def test_a_body_for_a_session_takes_nothing_of_the_memory_for_events(settings: Settings, serve: Serve) -> None:
+    head = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    async with serve(settings, max_pending_bytes=1_000) as client, AsyncExitStack() as stack:
+        for _ in range(5):
+            reading, sending = await stack.enter_async_context(socket_to(client))
+            sending.write(head + b"Expect: 100-continue\r\nContent-Length: 16000\r\n\r\n")
+            async with asyncio.timeout(PATIENCE_S):
+                assert await reading.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await value(client, "pending_bytes") == 0
+        assert (await post_batch(client, ndjson(event()))).status_code == 200
+
+
+async def test_the_rest_of_a_refused_body_is_read_up_to_a_limit(settings: Settings, serve: Serve) -> None:
+    async with serve(settings) as client:
+        for n_bytes in (MAX_REST_BYTES // 2, 2**22):
+            async with socket_to(client) as (reading, sending):
+                sending.write(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % n_bytes)
+                refusal = await reading.readuntil(b"}")
+                assert parsed(refusal).status == 404
+                sending.write(b"x" * n_bytes + GET)
+                rest = await to_the_end(reading) if n_bytes > MAX_REST_BYTES else await reading.readuntil(b"}")
+                assert rest.startswith(b"HTTP/1.1 200") == (n_bytes < MAX_REST_BYTES)
+        assert await value(client, "connections_refused_total", "rest_too_large") == 1
+
+
 async def test_a_length_that_is_announced_and_not_sent_is_held_for_a_moment_only(
     settings: Settings, serve: Serve
 ) -> None:
@@ -448,7 +490,14 @@ async def crowd(client: httpx.AsyncClient, n: int, sent: bytes) -> AsyncIterator
 
 
 @on_linux
-@pytest.mark.parametrize("sent", [pytest.param(b"", id="silent"), pytest.param(GET[:20], id="half_a_head")])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="silent"),
+        pytest.param(GET[:20], id="half_a_head"),
+        pytest.param(CHUNKED + b"1\r\nx\r\n", id="half_a_body"),
+    ],
+)
 async def test_connections_that_wait_make_room_for_those_that_come(
     settings: Settings, serve: Serve, sent: bytes
 ) -> None:
@@ -475,7 +524,7 @@ async def test_connections_idle_after_an_answer_make_room_too(settings: Settings
 async def test_when_every_connection_works_probes_are_answered_and_others_told_to_come_again(
     settings: Settings, serve: Serve
 ) -> None:
-    async with serve(settings, max_connections=10) as client, crowd(client, 10, CHUNKED + b"1\r\nx\r\n"):
+    async with serve(settings, max_connections=10) as client, crowd(client, 10, FOLLOW):
         newcomer = httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S)
 
         async def is_crowded() -> bool:

@@ -10,7 +10,7 @@ from brain_collector.http import connection_limit
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.api.test_metrics import value
-from tests.integration.http.test_limits import CHUNKED, GET, crowd, exchange, parsed, socket_to, to_the_end
+from tests.integration.http.test_limits import CHUNKED, FOLLOW, GET, crowd, exchange, parsed, socket_to, to_the_end
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ async def test_what_is_no_request_has_not_the_id_of_the_one_before(collector: ht
 async def test_those_for_whom_there_is_no_room_are_counted(settings: Settings, serve: Serve) -> None:
     async with serve(settings, max_connections=2) as client:
         async with (
-            crowd(client, 2, CHUNKED + b"1\r\nx\r\n"),
+            crowd(client, 2, FOLLOW),
             httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S) as newcomer,
         ):
 
@@ -91,9 +91,9 @@ async def test_those_for_whom_there_is_no_room_are_counted(settings: Settings, s
 async def test_who_is_sent_away_unheard_is_counted_and_has_an_id(
     settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serve(settings, max_connections=2, body_stall_s=600.0, body_deadline_s=600.0) as client:
+    async with serve(settings, max_connections=2) as client:
         async with (
-            crowd(client, 2, CHUNKED + b"1\r\nx\r\n"),
+            crowd(client, 2, FOLLOW),
             httpx.AsyncClient(base_url=client.base_url, timeout=PATIENCE_S) as newcomer,
         ):
 

@@ -26,6 +26,25 @@ def test_the_connection_that_has_been_idle_longest_makes_room() -> None:
     assert [connection.is_aborted for connection in connections] == [False, False, True, False]
 
 
+def test_a_connection_whose_body_arrives_makes_room_after_every_idle_one() -> None:
+    limit = ConnectionLimit(3, Metrics())
+    arriving, idle, active, *newcomers = connections = [FakeConnection() for _ in range(6)]
+    for connection in connections[:3]:
+        limit.admit(connection)
+    limit.mark_arriving(arriving)
+    limit.mark_active(active)
+
+    limit.admit(newcomers[0])
+    limit.mark_active(newcomers[0])
+    assert [connection.is_aborted for connection in (arriving, idle, active)] == [False, True, False]
+    limit.release(idle)
+    assert limit.admit(newcomers[1]) is Admission.FREE
+    limit.mark_active(newcomers[1])
+    assert (arriving.is_aborted, active.is_aborted) == (True, False)
+    limit.release(arriving)
+    assert limit.admit(newcomers[2]) is Admission.CROWDED
+
+
 def test_if_all_are_active_the_oldest_idle_one_of_the_reserve_makes_room_before_any_is_refused() -> None:
     limit = ConnectionLimit(2, Metrics())
     active = [FakeConnection() for _ in range(2)]
