@@ -52,6 +52,7 @@ class Attack:
         self._url = httpx.URL(url)
         self._key = key
         self._stack = AsyncExitStack()
+        self._sockets: list[asyncio.StreamWriter] = []
 
     def head(self, method: str, path: str, *lines: str) -> bytes:
         """Return the head of a request, with the attacker's key if it has one."""
@@ -62,6 +63,7 @@ class Attack:
         """Open a connection and begin to send."""
         reading, sending = await asyncio.open_connection(self._url.host, self._url.port)
         self._stack.callback(sending.transport.abort)
+        self._sockets.append(sending)
         sending.write(sent)
         return reading, sending
 
@@ -75,6 +77,7 @@ class Attack:
     async def close(self) -> None:
         """Close every connection."""
         await self._stack.aclose()
+        await asyncio.gather(*(each.wait_closed() for each in self._sockets), return_exceptions=True)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ def other_than_default(name: str) -> tuple[str, Any]:
     if isinstance(default, bool):
         return ("true" if not default else "false"), not default
     if isinstance(default, int | float):
-        other = default - 1 if default > 1 else default + 1
+        other = default / 2 if 0 < default < 1 else default - 1 if default > 1 else default + 1
         return str(other), other
     known = {
         "data_dir": "/some/where",
