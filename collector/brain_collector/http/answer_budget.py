@@ -25,7 +25,7 @@ FREE_BYTES: Final = 64 * 2**10
 @contextmanager
 def answering(budget: Budget, context: RequestContext) -> Iterator[None]:
     """Let a request reserve memory for its answer; it is released when the answer is sent after the block."""
-    context.answer = Reservation(budget)
+    context.answer = Reservation(budget, context.caller.name)
     try:
         yield
     finally:

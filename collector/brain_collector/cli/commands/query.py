@@ -138,8 +138,8 @@ def stats(client: Client, *, as_json: bool, **filters: Any) -> None:
     if counts.events_of_other_types:
         click.echo(f"  {'(other types)':<50} {counts.events_of_other_types:>12,}")
     if counts.events_counted_without_type:
-        n = f"{counts.events_counted_without_type:,}"
-        click.echo(f"\n{n} of these were counted without their type; use --type for an exact count of one")
+        untyped = f"{counts.events_counted_without_type:,}"
+        click.echo(f"\n{untyped} of these were counted without their type; use --type for an exact count of one")
 
 
 def list_events(client: Client, parameters: list[tuple[str, str]], limit: int) -> Iterator[StoredEvent]:

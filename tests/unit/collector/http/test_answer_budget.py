@@ -32,7 +32,7 @@ class Unread:
 
 
 def a_budget() -> Budget:
-    return Budget(Settings(admission_wait_s=0.01), max_bytes=MEMORY_FACTOR * LARGE)
+    return Budget(MEMORY_FACTOR * LARGE, Settings(admission_wait_s=0.01))
 
 
 def a_request(connection: Unread) -> Request:
