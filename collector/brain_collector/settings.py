@@ -401,7 +401,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connect_deadline_s: Annotated[
         float,
         _Positive,
-        _help("Maximum time, in seconds, to wait for a database connection; then 503."),
+        _help(
+            "Maximum time, in seconds, to wait for a database connection; then 503. If the address names several",
+            "hosts, each has an equal part of it to respond.",
+        ),
     ] = 3.0
     lock_deadline_s: Annotated[
         float,

@@ -7,9 +7,8 @@ from typing import Final
 
 import asyncpg
 
-from brain_collector.addresses.database_url import connect_arguments
 from brain_collector.settings import Settings
-from brain_collector.storage import pooler
+from brain_collector.storage import hosts, pooler
 from brain_collector.storage.pooler import PoolerUnsupported, SessionRequired
 
 GONE: Final = (
@@ -50,8 +49,7 @@ async def open_connection(dsn: str, *, timeout_s: float, name: str = "brain-even
     The startup parameters are those that poolers forward; they refuse others.
     """
     parameters = {"application_name": name, "timezone": "UTC"}
-    connection: asyncpg.Connection = await asyncpg.connect(**connect_arguments(dsn, parameters), timeout=timeout_s)
-    return connection
+    return await hosts.connect(dsn, parameters, timeout_s=timeout_s)
 
 
 async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.Connection:

@@ -1,0 +1,93 @@
+"""Opens connections to the first host of an address that can serve, with a time-out for each host.
+
+asyncpg tries several hosts too, but its time-out covers all of them together: a host that accepts and is silent, as a
+frozen one is, would use it up, and the next host would never be tried.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from brain_collector.addresses.database_url import connect_arguments
+
+_TRY_NEXT: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # also: it accepts no writes
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # it starts, stops or recovers
+    asyncpg.InsufficientResourcesError,
+)
+"""Errors of one host. Others, such as a wrong password, are raised at once: they are not the host's."""
+
+
+class NoHostServes(OSError):  # noqa: N818 - a state, not a mistake
+    """None of several hosts can serve."""
+
+
+class Address(NamedTuple):
+    """A host name, an IP address or a directory of sockets, and a port; None: the default."""
+
+    host: str
+    port: int | None
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
+
+async def connect(dsn: str, server_settings: Mapping[str, str], *, timeout_s: float) -> asyncpg.Connection:
+    """Open a connection within `timeout_s`, which the hosts of the address share equally; the last good one is first.
+
+    With several hosts, only one that accepts writes will do, unless the address says otherwise.
+
+    Raises:
+        NoHostServes: none of several hosts can serve.
+    """
+    return await _hosts_of(dsn).connect(server_settings, timeout_s)
+
+
+class Hosts:
+    """The hosts of an address, in the order in which they are tried."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        arguments = connect_arguments(dsn)
+        names = arguments.get("host", [])
+        self._addresses = list(map(Address, names, arguments.get("port", [None] * len(names))))
+
+    async def connect(self, server_settings: Mapping[str, str], timeout_s: float) -> asyncpg.Connection:
+        """See the function `connect`."""
+        arguments = connect_arguments(self._dsn, server_settings)
+        if len(self._addresses) <= 1:
+            only: asyncpg.Connection = await asyncpg.connect(**arguments, timeout=timeout_s)
+            return only
+        arguments.setdefault("target_session_attrs", "read-write")
+        problems = []
+        for address in tuple(self._addresses):
+            its_own = {"host": address.host, "port": address.port, "timeout": timeout_s / len(self._addresses)}
+            try:
+                connection: asyncpg.Connection = await asyncpg.connect(**(arguments | its_own))
+            except _TRY_NEXT as error:
+                problems.append(f"{address} {_reason(error)}")
+            else:
+                self._prefer(address)
+                return connection
+        raise NoHostServes(f"none of its hosts can serve: {'; '.join(problems)}")
+
+    def _prefer(self, good: Address) -> None:
+        self._addresses.sort(key=lambda address: address != good)
+
+
+_hosts_of: Final = cache(Hosts)
+"""One `Hosts` per address, so that every connection of the process knows the last good host."""
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "does not respond in time"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "is a standby, or read-only"
+    return f"failed ({' '.join(str(error).split()) or type(error).__name__})"
