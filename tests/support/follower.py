@@ -20,12 +20,12 @@ PAUSE_S = 0.05
 class Follower:
     """A thread that keeps what came. With `again`, it comes back with the last id whenever the stream ends.
 
-    `ends` is how each stream ended: `whole`, `cut`, `left` or `refused`.
+    `ends` is how each stream ended: `whole`, `cut`, `left` or `refused`; `told` has the data of each gap.
     """
 
     def __init__(self, url: str, kind: Kind, source: str, *, again: bool) -> None:
         self.events: list[dict[str, Any]] = []
-        self.gaps = 0
+        self.told: list[dict[str, Any]] = []
         self.ends: list[str] = []
         self.ready = threading.Event()
         self._url = f"{url}/api/events/{kind}?source={source}"
@@ -39,6 +39,11 @@ class Follower:
     @property
     def ids(self) -> list[int]:
         return [each["id"] for each in self.events]
+
+    @property
+    def gaps(self) -> int:
+        """The number of gaps."""
+        return len(self.told)
 
     @property
     def numbers(self) -> list[int]:
@@ -93,7 +98,7 @@ class Follower:
     def _take(self, messages: Iterable[dict[str, Any]]) -> str:
         for message in messages:
             self.events += message["data"] if message["event"] == "events" else []
-            self.gaps += message["event"] == "gap"
+            self.told += [message["data"]] if message["event"] == "gap" else []
             self._last = message["id"]
             self.ready.set()
             if self._leave.is_set():

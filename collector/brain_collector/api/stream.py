@@ -18,8 +18,8 @@ from brain_collector.api.resources import resources_of
 from brain_collector.errors import Problem
 from brain_collector.http.draining import is_draining
 from brain_collector.query.filter import Filter
-from brain_collector.tail import commit_order
-from brain_collector.tail.commit_order import Arrival
+from brain_collector.tail import position
+from brain_collector.tail.position import Position
 from brain_collector.tail.subscriber import Frame, Subscriber
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -33,7 +33,7 @@ class Message(NamedTuple):
     """One message of a stream over any transport: its name, the position after it, and its data as JSON, if any."""
 
     event: str
-    position: Arrival
+    position: Position
     data: bytes = b""
 
 
@@ -41,7 +41,7 @@ class StreamRequest(NamedTuple):
     """The filter of a stream, and the position after which it resumes; None: it begins with the next event."""
 
     filter: Filter
-    after: Arrival | None
+    after: Position | None
 
 
 async def stream(request: Request) -> Response:
@@ -63,7 +63,7 @@ def parse_request(request: Request, last_id: str, known: Iterable[Parameter] = F
     resources = resources_of(request)
     parameters.refuse_unknown(request, known, prefix=parameters.DETAILS, repeatable=["event_type"])
     filter = parameters.event_filter(request, resources.settings)
-    after = commit_order.parse(last_id) if last_id else None
+    after = position.parse(last_id) if last_id else None
     resources.tail.slots.refuse_if_full(caller_of(request.scope))
     return StreamRequest(filter, after)
 
@@ -73,7 +73,7 @@ async def _server_sent_events(request: Request, stream_request: StreamRequest) -
     try:
         async with aclosing(messages(request, stream_request)) as stream_messages:
             async for message in stream_messages:
-                yield b": the database is not available\n\n" if message is None else _encode(message)
+                yield b": waiting for the database\n\n" if message is None else _encode(message)
     except Problem as error:  # as a comment; the response to the next request has the full error
         yield f": {error}\n\n".encode()
 
@@ -100,17 +100,14 @@ async def messages(request: Request, stream_request: StreamRequest) -> AsyncGene
 async def _all_messages(request: Request, stream_request: StreamRequest) -> AsyncGenerator[Message | None]:
     """Yield `ready`, then missed events, then new events, and at shutdown those that were committed before it."""
     resources, filter, after = resources_of(request), stream_request.filter, stream_request.after
-    with resources.tail.slots.one(caller_of(request.scope)), resources.tail.subscribing(filter) as subscriber:
+    with resources.tail.slots.one(caller_of(request.scope)), resources.tail.subscribing(filter, after) as subscriber:
         async for _ in _until_positioned(request, subscriber):
             yield None
         if not subscriber.position.done():
             return
-        start = subscriber.position.result()
-        if after is None or after > start:  # a later position is from another database, or from before a restore
-            after = start
-        yield Message("ready", after)
+        yield Message("ready", after or subscriber.position.result())
         try:
-            async for message in _messages_of_all(resources.tail.missed(filter, after, start)):
+            async for message in _messages_of_all(resources.tail.catch_up.missed(subscriber)):
                 yield message
         except Problem:
             return
@@ -119,7 +116,7 @@ async def _all_messages(request: Request, stream_request: StreamRequest) -> Asyn
         if subscriber.ended:
             return
         after = subscriber.reached
-    async for message in _messages_of_all(resources.tail.rest(filter, after, resources.settings.drain_s / 2)):
+    async for message in _messages_of_all(resources.tail.catch_up.rest(filter, after, resources.settings.drain_s / 2)):
         yield message
 
 
@@ -174,13 +171,14 @@ OPERATIONS: Final = (
         summary="Follow new events (server-sent events)",
         description=(
             "An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, "
-            "in the order in which they were committed. `gap` means that events were left out because there were too "
-            "many (`arrived` is their number before filtering): list them with `from` = `since` and `to` = `until`. "
+            "in the order in which they were committed. `gap` means that events were left out, because there were too "
+            "many, or because the database was replaced by a standby or a backup, or that the position is unknown or "
+            "too old (`arrived` is their number before filtering, as far as it is known): list them with `from` = "
+            "`since` and `to` = `until`. "
             "`heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as "
-            "`Last-Event-ID`, to any collector, and the stream resumes after it, without omissions or repetitions. "
-            "This works for `idempotency_key_life_days` (14 by default): if the id is older, the stream starts without "
-            "the events that have been forgotten since, and without a `gap`; list them with `from`. The stream ends "
-            "if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list."
+            "`Last-Event-ID`, to any collector, and the stream resumes after it, without repetitions, and without "
+            "omissions other than those that a `gap` tells. The stream ends if its API key is revoked or expires. "
+            "Parameters that begin with `details.` filter as in a list."
         ),
         tag="events",
         scope="read",
@@ -189,7 +187,7 @@ OPERATIONS: Final = (
             Parameter(
                 name=LAST_ID,
                 location="header",
-                type=Annotated[str, Meta(pattern=r"^([0-9]{1,19}-[0-9]{1,19})?$")],
+                type=Annotated[str, Meta(pattern=position.PATTERN)],
                 description="The position at which an earlier stream ended; by default, or if empty, it begins now.",
             ),
         ),

@@ -16,6 +16,7 @@ from brain_collector.api.stream import Message, StreamRequest
 from brain_collector.errors import Problem, Unauthorized, UpgradeRequired
 from brain_collector.http.draining import is_draining
 from brain_collector.http.websocket_protocol import VERSION
+from brain_collector.tail.position import PATTERN
 
 LAST_ID: Final = "last_event_id"
 SERVICE_RESTART: Final = 1012
@@ -83,7 +84,7 @@ _PARAMETERS: Final = (
     *FILTER_PARAMETERS,
     Parameter(
         name=LAST_ID,
-        type=Annotated[str, Meta(pattern=r"^([0-9]{1,19}-[0-9]{1,19})?$")],
+        type=Annotated[str, Meta(pattern=PATTERN)],
         description="The position at which an earlier stream ended; by default, the stream begins now.",
     ),
 )

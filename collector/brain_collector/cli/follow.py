@@ -120,12 +120,12 @@ class Follower:
         except Refused as error:
             if error.temporary:
                 raise
-            self._notify(f"up to {gap.arrived:,} events arrived too fast, and could not be listed ({error}); {advice}")
+            self._notify(f"about {gap.arrived:,} events were left out, and could not be listed ({error}); {advice}")
             return []
         if len(events) > MAX_GAP_EVENTS:
             events = events[:MAX_GAP_EVENTS]
             self._notify(
-                f"{gap.arrived:,} events arrived too fast; only the newest {MAX_GAP_EVENTS:,} are printed; {advice}"
+                f"about {gap.arrived:,} events were left out; only the newest {MAX_GAP_EVENTS:,} are printed; {advice}"
             )
         return events[::-1]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from brain_collector import printable
 from brain_collector.addresses.masking import masked
-from brain_collector.doctor import capacity, data, postgres, session
+from brain_collector.doctor import capacity, data, epochs, postgres, session
 from brain_collector.doctor.check import Bounds, Check, Examination
 from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, deadline, open_session, reason_of
@@ -32,6 +32,7 @@ CHECKERS: Final[dict[str, Checker]] = {
 }
 DATA_CHECKERS: Final[dict[str, Checker]] = {
     "lock table": capacity.lock_table,
+    "epoch": epochs.epoch,
     "partitions": data.partitions,
     "indexes": data.indexes,
     "jobs": data.jobs,

@@ -42,6 +42,8 @@ OWN_EVENTS: Final = {
     "db_health_check": "`GET /health/db` was requested; `count` is the number of requests.",
     "database_lost": "The database stopped accepting writes; `reason` says why.",
     "database_back": "The database accepts writes again; `away_s` is how long it did not, in seconds.",
+    "database_failed_over": "The database is another server than before: a standby was promoted (the same "
+    "`identifier`, a higher `timeline`), or it was restored; streams continue, with a gap if they may miss events.",
     "cache_lost": "Redis has failed for a second, or accepts no writes; requests are served from Postgres.",
     "cache_back": "Redis responds again; `away_s` is how long it did not, in seconds.",
     "engine_restarted": "An embedded engine died and was restarted.",

@@ -60,8 +60,6 @@ _SELECT_KEYS: Final = """
     WHERE request_hash = ANY($2::uuid[]) AND request_hash IS NOT NULL
 """
 
-_NEXT_ID_BLOCK: Final = f"SELECT nextval('system_events_id_seq') WHERE {DURABLE}"
-
 _EVENT_COLUMNS: Final = ("id", "event_type", "severity", "message", "details", "source", "timestamp")
 _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
 
@@ -180,11 +178,6 @@ async def find_rejected(connection: Connection, rows: Rows) -> dict[int, str]:
     finally:
         await probe.rollback()
     return rejected
-
-
-async def next_id_block(connection: Connection) -> int:
-    """Draw a block of `settings.ID_BLOCK` ids; return the first."""
-    return int(await connection.fetchval(_NEXT_ID_BLOCK))
 
 
 def _sum(all_deltas: Iterable[Deltas]) -> Deltas:

@@ -18,6 +18,7 @@ import asyncpg
 from brain_collector.counts.journal import deltas_of
 from brain_collector.errors import IdempotencyKeyReused, Unavailable
 from brain_collector.ingest.duplicates import Verdict, compare, key_of_caller, request_hash
+from brain_collector.ingest.event_ids import EventIds
 from brain_collector.ingest.gathering import Gathering
 from brain_collector.ingest.rows import join_rows
 from brain_collector.ingest.submission import RowsRejected, Stored, Submission
@@ -27,10 +28,9 @@ from brain_collector.ingest.transaction import (
     Outcome,
     commit,
     find_rejected,
-    next_id_block,
 )
 from brain_collector.metrics import COMMIT_SECONDS, DUPLICATES, GROUP_ROWS, KEYS_TAKEN, RETRIES, Metrics
-from brain_collector.settings import ID_BLOCK, Settings
+from brain_collector.settings import Settings
 from brain_collector.storage import partitions
 from brain_collector.storage.connection import GONE, Link, reason_of
 from brain_collector.storage.hash_keys import hash_key
@@ -71,7 +71,7 @@ class Writer:
         self._invalidate = invalidate
         self._metrics = metrics
         self._gathering = Gathering(settings.group_rows)
-        self._next_id = self._end_id = 0
+        self._ids = EventIds()
         self._hash_key = b""
         self._links: list[Link] = []
         self._is_draining = False  # then submissions that cannot be written at once fail
@@ -126,6 +126,10 @@ class Writer:
 
     def _abort(self) -> None:
         self._is_draining = True
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the connections that are in use: their transactions are tried again on new ones."""
         for link in self._links:
             link.abort()
 
@@ -169,6 +173,7 @@ class Writer:
             was_open = link.is_open
             try:
                 async with link.use() as connection:
+                    await self._ids.enter(connection)
                     batches = batches or await self._batches(connection, group, is_new_connection=not was_open)
                     began_s = time.monotonic()
                     outcomes = await commit(connection, [batch for batch, _ in batches])
@@ -252,20 +257,11 @@ class Writer:
             request_hash=use and request_hash(self._hash_key, use),
             caller=use and use.caller,
             answer=first.answer(),
-            first_id=await self._draw_ids(connection, rows.n),
+            first_id=await self._ids.draw(connection, rows.n),
             rows=rows,
             deltas=deltas_of(rows.types, rows.severities, rows.timestamps),
         )
         return batch, submissions
-
-    async def _draw_ids(self, connection: asyncpg.Connection, n: int) -> int:
-        """Return the first of n consecutive ids; the rest of a block that is too short is left unused."""
-        if self._end_id - self._next_id < n:
-            start = await next_id_block(connection)
-            self._next_id, self._end_id = start, start + ID_BLOCK
-        first = self._next_id
-        self._next_id += n
-        return first
 
     def _database_lost(self, group: list[Submission], error: Exception, began_s: float) -> None:
         self._watcher.database_down(reason_of(error), began_s)

@@ -7,6 +7,7 @@ import asyncpg
 
 from brain_collector.cache import Cache
 from brain_collector.health.availability import Availability
+from brain_collector.jobs.epoch_watch import EpochWatch
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.storage.connection import DATABASE_ERRORS, Overdue, reason_of
 
@@ -28,8 +29,9 @@ class Monitor:
 
     name: Final = "monitor"
 
-    def __init__(self, link: SharedLink, cache: Cache, availability: Availability) -> None:
+    def __init__(self, link: SharedLink, cache: Cache, availability: Availability, epoch_watch: EpochWatch) -> None:
         self._link = link
+        self._epoch_watch = epoch_watch
         self._cache = cache
         self._availability = availability
 
@@ -57,6 +59,8 @@ class Monitor:
         try:
             async with self._link.use() as connection:
                 await (connection.execute("SELECT 1") if was_up else _write(connection))
+                if self._availability.schema_problem is None:
+                    await self._epoch_watch.check(connection)
         except DATABASE_ERRORS as error:
             self._availability.database_down(reason_of(error), began_s)
         else:

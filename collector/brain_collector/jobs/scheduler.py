@@ -9,6 +9,7 @@ from brain_collector.health.availability import Availability
 from brain_collector.health.canary import Canary
 from brain_collector.health.job_states import JobStates
 from brain_collector.jobs.canary_check import CanaryCheck
+from brain_collector.jobs.epoch_watch import EpochWatch
 from brain_collector.jobs.fold import Fold
 from brain_collector.jobs.index import Index
 from brain_collector.jobs.loop import Job, every_run
@@ -27,7 +28,13 @@ class Scheduler:
     """The jobs of one collector. Each job is done by one collector at a time, which locks a row or an advisory lock."""
 
     def __init__(
-        self, settings: Settings, cache: Cache, availability: Availability, canary: Canary, states: JobStates
+        self,
+        settings: Settings,
+        cache: Cache,
+        availability: Availability,
+        canary: Canary,
+        states: JobStates,
+        epoch_watch: EpochWatch,
     ) -> None:
         shared = SharedLink(settings)
         monitor_link = SharedLink(settings, deadline_s=DEADLINE_S)
@@ -36,7 +43,7 @@ class Scheduler:
         self._states = states
         self._links: Final = (shared, monitor_link, index_link, renumber_link)
         self.maintenance: Final = Maintenance(settings, shared, renumber_link, availability)
-        self.monitor: Final = Monitor(monitor_link, cache, availability)
+        self.monitor: Final = Monitor(monitor_link, cache, availability, epoch_watch)
         self._jobs: Final[tuple[Job, ...]] = (
             Fold(settings, shared),
             Index(index_link, availability),

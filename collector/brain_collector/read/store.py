@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from weakref import WeakSet
 
 import asyncpg
 import msgspec
@@ -51,9 +52,10 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._opened: WeakSet[asyncpg.Connection] = WeakSet()
         self._engine = create_async_engine(
             "postgresql+asyncpg://",
-            async_creator=lambda: connect(settings, statement_timeout_s=settings.read_deadline_s),
+            async_creator=self._connect,
             pool_size=settings.read_connections,
             max_overflow=0,
             pool_timeout=settings.connect_deadline_s,
@@ -67,6 +69,16 @@ class Store:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._engine.dispose()
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await connect(self._settings, statement_timeout_s=self._settings.read_deadline_s)
+        self._opened.add(connection)
+        return connection
+
+    def abandon(self) -> None:
+        """Close every connection of the pool, also those in use: the database is another server now."""
+        for connection in list(self._opened):
+            connection.terminate()
 
     @property
     def connections_in_use(self) -> int:

@@ -26,6 +26,7 @@ from brain_collector.http.admission import Budget
 from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLineWriter
 from brain_collector.ingest.writer import Writer
+from brain_collector.jobs.epoch_watch import EpochWatch
 from brain_collector.jobs.loop import every
 from brain_collector.jobs.scheduler import Scheduler
 from brain_collector.metrics import Metrics
@@ -91,7 +92,9 @@ def _open(
     own_events = OwnEvents(interval_s=settings.health_interval_s, retry_s=settings.retry_after_s, metrics=metrics)
     availability = Availability(own_events, lambda: engines.states if engines else [])
     job_states = JobStates(metrics)
-    scheduler = Scheduler(settings, cache, availability, Canary(own_events, metrics), job_states)
+    writer = Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics)
+    epoch_watch = EpochWatch(cache, own_events, metrics, [store.abandon, writer.abandon])
+    scheduler = Scheduler(settings, cache, availability, Canary(own_events, metrics), job_states, epoch_watch)
     stack.push_async_callback(scheduler.close)
     rejected_lines = RejectedLineWriter(settings, own_events.record_dropped_lines)
     stack.push_async_callback(rejected_lines.close)
@@ -105,7 +108,7 @@ def _open(
         answers=Budget(settings.max_answer_bytes, settings),
         rate_limit=RateLimit(settings, cache.evaluate),
         store=store,
-        writer=Writer(settings, availability, lambda: cache.invalidate(CacheScope.LIST), metrics),
+        writer=writer,
         cache=cache,
         own_events=own_events,
         ping=Ping(scheduler.monitor.is_database_responding),

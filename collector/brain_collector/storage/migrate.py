@@ -24,8 +24,6 @@ CONNECT_S: Final = 10.0
 
 logger: Final = logging.getLogger(__name__)
 
-CONNECT_S: Final = 10.0
-
 
 class MigrationError(CollectorError):
     """A migration failed; nothing of it was kept."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from asyncpg import Connection
 
+from brain_collector.storage import epochs
 from brain_collector.storage.search_index import LOCK
 
 _LOCK: Final = f"SELECT pg_advisory_xact_lock({LOCK})"
@@ -40,9 +41,10 @@ async def is_restored(connection: Connection) -> bool:
 
 
 async def renumber(connection: Connection) -> None:
-    """Renumber all restored batches in one transaction; 100,000 batches take about a second."""
+    """Renumber all restored batches, and begin an epoch, in one transaction; 100,000 batches take about a second."""
     async with connection.transaction():
         await connection.execute(_LOCK)
         while await connection.execute(_RENUMBER) != "UPDATE 0":
             pass
         await connection.execute(_SET_PROGRESS)
+        await epochs.begin(connection, keeps_order=False)

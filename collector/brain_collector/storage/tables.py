@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -207,6 +208,56 @@ search_progress: Final = Table(
     ),
     Column("older_id", BigInteger, comment="the id at that timestamp"),
     comment="One row: the progress of the search index.",
+)
+
+epochs: Final = Table(
+    "epochs",
+    metadata,
+    Column(
+        "epoch",
+        BigInteger,
+        nullable=False,
+        autoincrement=False,
+        comment="the number of the epoch: the time at which it began, in milliseconds since 1970; 0 is the epoch of a "
+        "database that was older than this table",
+    ),
+    Column("identifier", BigInteger, nullable=False, comment="the system identifier of the server"),
+    Column("timeline", BigInteger, nullable=False, comment="its timeline, which every promotion increments"),
+    Column("first_xid", BigInteger, nullable=False, comment="batches of the epoch have transaction ids from here on"),
+    Column(
+        "keeps_order",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="whether positions of earlier epochs below `first_xid` are still valid; false after a restore that "
+        "renumbered the batches",
+    ),
+    Column("at", _TIME, nullable=False, server_default=func.now(), comment="when a collector first noticed it"),
+    Column(
+        "forgotten_xid",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="the position up to which rows of `batches` were deleted: the transaction",
+    ),
+    Column(
+        "forgotten_id",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="the id of the last event up to that position",
+    ),
+    Column("forgotten_until", _TIME, comment="the latest timestamp of the events of the deleted rows"),
+    Column(
+        "is_announced",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="whether a collector has recorded the own event `database_failed_over`",
+    ),
+    _primary_key("epoch", name="epochs_pkey"),
+    comment="The epochs of the commit order. A row is added when the database is another server than before, after a "
+    "failover or a restore: the positions of streams carry the epoch.",
 )
 
 _rejection_ids: Final = Sequence("rejected_lines_id_seq", data_type=BigInteger, metadata=metadata)

@@ -1,5 +1,5 @@
-"""The live tail: `commit_order` has positions, `reader` reads once for all streams, `subscriber` queues for one.
+"""The live tail: `position` and `commit_order` have the order, `portions` its events; `reader` reads for all streams.
 
-Where a client resumes is decided by `api.stream`; which events it missed, by `reader`.
+`subscriber` queues for one stream; `resumption` decides where a stream resumes, `catch_up` reads what it has missed.
 May import `read`, `query`, `storage` and the shared files. Must not know HTTP: a subscriber can be anything.
 """

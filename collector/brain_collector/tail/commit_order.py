@@ -2,34 +2,39 @@
 
 Neither timestamps nor ids are in commit order: a transaction that begins early may commit late. Every batch records the
 id of its transaction, and no transaction below `pg_snapshot_xmin` is still running: the order below it is final.
+
+Ids of transactions belong to a server. So a position has an epoch (`storage.epochs`), and every statement returns the
+epoch of the server that ran it: one that was sent to another server than the one before is never taken for its sequel.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, BindParameter, Text, bindparam, select, text
+from sqlalchemy import BigInteger, BindParameter, DateTime, Text, bindparam, text
 
-from brain_collector.errors import ParameterInvalid
-from brain_collector.query.filter import Filter, conditions
-from brain_collector.query.matches import marked
-from brain_collector.read.store import Store, to_event
-from brain_collector.schema import Event
-from brain_collector.storage.id_ranges import MAX_RANGES, IdRange, among, joined
-from brain_collector.storage.tables import system_events
+from brain_collector.errors import Unavailable
+from brain_collector.read.store import Store
+from brain_collector.storage.epochs import CURRENT
+from brain_collector.tail.position import Position, after_transaction, end_of
 
 PIECE_IDS: Final = 1_000
 """Maximum number of ids in a piece."""
 _MAX_BATCHES: Final = 2_000
-_MAX_ID: Final = 2**63 - 1
 _TICK: Final = timedelta(microseconds=1)
-_TOKEN: Final = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
+_FINAL: Final = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1"
 
-_HEAD: Final = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS head")
+# A server that crashes may assign the numbers of transactions again that had not been written to its WAL. Those of
+# batches had. So a position that a client gets is one of a batch, not just one below which all is final.
+_LAST: Final = """coalesce((
+    SELECT xid::text::bigint FROM batches WHERE batches.xid < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY batches.xid DESC LIMIT 1
+), 0)"""
 
-_TIP: Final = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1 AS tip")
+_ENDS: Final = text(f"""
+    SELECT {CURRENT} AS epoch, {_FINAL} AS final, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1 AS tip
+""")
 
 _BETWEEN: Final = """
     FROM batches
@@ -39,30 +44,36 @@ _BETWEEN: Final = """
 """
 
 _BATCHES: Final = text(f"""
-    SELECT xid::text::bigint AS xid, first_id, first_id + n - 1 AS last_id, min_ts, max_ts {_BETWEEN}
-    ORDER BY batches.xid, first_id LIMIT {_MAX_BATCHES}
+    SELECT present.epoch, present.final, present.last, batch.*
+    FROM (SELECT {CURRENT} AS epoch, {_FINAL} AS final, {_LAST} AS last) AS present LEFT JOIN LATERAL (
+        SELECT xid::text::bigint AS xid, first_id, first_id + n - 1 AS last_id, min_ts, max_ts {_BETWEEN}
+        ORDER BY batches.xid, first_id LIMIT {_MAX_BATCHES}
+    ) AS batch ON true
+""")  # noqa: S608 - constants
+
+_SUM: Final = f"""
+    SELECT {CURRENT} AS epoch, coalesce(sum(n), 0)::bigint AS n, min(min_ts) AS since, max(max_ts) AS until
+"""
+
+_SPAN: Final = text(_SUM + _BETWEEN)
+
+_RECEIVED: Final = text(f"""
+    {_SUM} FROM batches
+    WHERE received_at >= :received_since AND (xid::text::bigint, first_id) <= (:until_xid, :until_id)
 """)
 
-_SPAN: Final = text(f"SELECT coalesce(sum(n), 0)::bigint AS n, min(min_ts) AS since, max(max_ts) AS until {_BETWEEN}")
 
+class OtherEpoch(Unavailable):
+    """A statement was run by the server of another epoch than that of the positions."""
 
-class Arrival(NamedTuple):
-    """A position in commit order: everything up to this event of this transaction."""
-
-    xid: int
-    id: int
-
-    def __str__(self) -> str:
-        """Return the form used in `id:` and `Last-Event-ID`."""
-        return f"{self.xid}-{self.id}"
-
-
-END: Final = Arrival(2**63 - 1, _MAX_ID)
+    def __init__(self) -> None:
+        super().__init__("the database is another server than before; connect again", retry_after_s=1)
 
 
 class Piece(NamedTuple):
     """Adjacent ids of one transaction, at most `PIECE_IDS`, and the time range of their events."""
 
+    epoch: int
     xid: int
     first_id: int
     last_id: int
@@ -75,9 +86,21 @@ class Piece(NamedTuple):
         return self.last_id - self.first_id + 1
 
     @property
-    def end(self) -> Arrival:
+    def end(self) -> Position:
         """The position of the last event."""
-        return Arrival(self.xid, self.last_id)
+        return Position(self.epoch, self.xid, self.last_id)
+
+
+class Reading(NamedTuple):
+    """What one statement found: the epoch of the server, two positions, and the next pieces.
+
+    `head` is the end of the last batch whose order is final, `limit` the end of all transactions whose order is.
+    """
+
+    epoch: int
+    head: Position
+    limit: Position
+    pieces: list[Piece]
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -94,40 +117,54 @@ class Span(msgspec.Struct, frozen=True):
         return Span(self.arrived + other.arrived, since, until)
 
 
-def parse(token: str) -> Arrival:
-    """Return the position that a `Last-Event-ID` names.
+async def limit(store: Store) -> Position:
+    """Return the position behind every transaction whose order is final now."""
+    (row,) = await store.fetch(_ENDS)
+    return after_transaction(known(row.epoch), row.final)
+
+
+async def tip(store: Store) -> Position:
+    """Return the position behind every transaction that has begun, whether it has ended or not."""
+    (row,) = await store.fetch(_ENDS)
+    return after_transaction(known(row.epoch), row.tip)
+
+
+async def read(store: Store, after: Position, until: Position | None = None) -> Reading:
+    """Read the next pieces after a position; of many, only the first ones. Of another epoch, none are returned."""
+    rows = await store.fetch(_BATCHES.bindparams(*_bounds(after, until or end_of(after.epoch))))
+    epoch = known(rows[0].epoch)
+    arrived = rows if epoch == after.epoch and rows[0].xid is not None else []
+    pieces = [piece for row in arrived for piece in _pieces(row, after)]
+    last, final = (after_transaction(epoch, xid) for xid in (rows[0].last, rows[0].final))
+    return Reading(epoch, last, final, pieces)
+
+
+async def span(store: Store, after: Position, until: Position) -> Span:
+    """Return the number and the time range of the events between two positions of an epoch.
 
     Raises:
-        ParameterInvalid: it is malformed.
+        OtherEpoch: the server is of another epoch.
     """
-    match = _TOKEN.fullmatch(token)
-    if match is None or max(int(match[1]), int(match[2])) > _MAX_ID:
-        raise ParameterInvalid(f"Last-Event-ID is {token[:80]!r}; send an `id:` of this stream, or omit the header")
-    return Arrival(int(match[1]), int(match[2]))
+    return await _sum(store, _SPAN.bindparams(*_bounds(after, until)), after.epoch)
 
 
-async def head(store: Store) -> Arrival:
-    """Return the position behind everything whose order is final now."""
-    (row,) = await store.fetch(_HEAD)
-    return Arrival(row.head, _MAX_ID)
+async def received(store: Store, since: datetime, until: Position) -> Span:
+    """Return the number and the time range of the events that were stored from a moment on, up to a position.
+
+    Raises:
+        OtherEpoch: the server is of another epoch.
+    """
+    query = _RECEIVED.bindparams(
+        bindparam("received_since", since, DateTime(timezone=True)),
+        bindparam("until_xid", until.xid, BigInteger()),
+        bindparam("until_id", until.id, BigInteger()),
+    )
+    return await _sum(store, query, until.epoch)
 
 
-async def tip(store: Store) -> Arrival:
-    """Return the position behind every transaction that has begun, whether it has ended or not."""
-    (row,) = await store.fetch(_TIP)
-    return Arrival(row.tip, _MAX_ID)
-
-
-async def pieces(store: Store, after: Arrival, until: Arrival = END) -> list[Piece]:
-    """Return the pieces between two positions, in order; of many, only the first ones."""
-    return [
-        piece for row in await store.fetch(_BATCHES.bindparams(*_bounds(after, until))) for piece in _pieces(row, after)
-    ]
-
-
-async def span(store: Store, after: Arrival, until: Arrival) -> Span:
-    """Return the number and the time range of the events between two positions."""
-    (row,) = await store.fetch(_SPAN.bindparams(*_bounds(after, until)))
+async def _sum(store: Store, query: Any, epoch: int) -> Span:
+    (row,) = await store.fetch(query)
+    refuse_other(row.epoch, epoch)
     return Span(row.n, row.since, row.until and row.until + _TICK)
 
 
@@ -137,19 +174,28 @@ def span_of(arrived: list[Piece]) -> Span:
     return Span(sum(piece.n for piece in arrived), min(piece.since for piece in arrived), until + _TICK)
 
 
-async def events(store: Store, filter: Filter, arrived: list[Piece]) -> list[Event]:
-    """Return the events of these pieces that match the filter and still exist, in the order of the pieces."""
-    by_id: dict[int, Event] = {}
-    ranges = list(joined(IdRange(piece.first_id, piece.last_id, piece.since, piece.until) for piece in arrived))
-    for start in range(0, len(ranges), MAX_RANGES):
-        query = select(system_events).where(among(ranges[start : start + MAX_RANGES]), *conditions(filter))
-        by_id |= {row.id: to_event(row) for row in await store.fetch(query)}
-    ids = (id for piece in arrived for id in range(piece.first_id, piece.last_id + 1))
-    events = [by_id[id] for id in ids if id in by_id]
-    return await marked(events, filter.words) if filter.words else events
+def known(epoch: int | None) -> int:
+    """Return the epoch of a statement.
+
+    Raises:
+        OtherEpoch: the server is another one, and no collector has noticed it yet; the monitor does so within seconds.
+    """
+    if epoch is None:
+        raise OtherEpoch
+    return epoch
 
 
-def _bounds(after: Arrival, until: Arrival) -> list[BindParameter[Any]]:
+def refuse_other(epoch: int | None, expected: int) -> None:
+    """Refuse the result of a statement that was run by the server of another epoch.
+
+    Raises:
+        OtherEpoch: it was.
+    """
+    if epoch != expected:
+        raise OtherEpoch
+
+
+def _bounds(after: Position, until: Position) -> list[BindParameter[Any]]:
     numbers = {
         "after_xid_number": after.xid,
         "after_id": after.id,
@@ -162,8 +208,8 @@ def _bounds(after: Arrival, until: Arrival) -> list[BindParameter[Any]]:
     ]
 
 
-def _pieces(row: Any, after: Arrival) -> Iterator[Piece]:
+def _pieces(row: Any, after: Position) -> Iterator[Piece]:
     """Cut a batch into pieces, without the events up to the position."""
     first = max(row.first_id, after.id + 1) if row.xid == after.xid else row.first_id
     for start in range(first, row.last_id + 1, PIECE_IDS):
-        yield Piece(row.xid, start, min(start + PIECE_IDS - 1, row.last_id), row.min_ts, row.max_ts)
+        yield Piece(after.epoch, row.xid, start, min(start + PIECE_IDS - 1, row.last_id), row.min_ts, row.max_ts)

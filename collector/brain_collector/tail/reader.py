@@ -6,25 +6,28 @@ time are not kept for it: it gets a gap instead. So the cost of slow and of many
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
+
+from sqlalchemy import text
 
 from brain_collector.errors import Problem
 from brain_collector.query.filter import Filter
 from brain_collector.read.store import Store
 from brain_collector.settings import Settings
 from brain_collector.shares import Slots
-from brain_collector.tail import commit_order
-from brain_collector.tail.commit_order import Arrival, Piece, Span
+from brain_collector.storage.epochs import ALL, Epoch
+from brain_collector.tail import commit_order, portions
+from brain_collector.tail.catch_up import FIRST_IDS, STEP_IDS, CatchUp, first
+from brain_collector.tail.commit_order import Piece, Reading, Span
+from brain_collector.tail.position import Position, end_of
+from brain_collector.tail.resumption import resume
 from brain_collector.tail.subscriber import Frame, Subscriber, frame_of
 
 RETRY_S: Final = 1.0
-STEP_IDS: Final = 2_000
-"""Maximum number of events that are read at once."""
 STEP_BYTES: Final = 8 * 2**20
 """Approximate maximum of the bytes that these events are encoded to, for all filters together."""
-_FIRST_IDS: Final = 100
 
 logger: Final = logging.getLogger(__name__)
 
@@ -36,9 +39,12 @@ class Tail:
         self._store = store
         self._settings = settings
         self.slots: Final = Slots("streams", "max_streams", settings)
+        self.catch_up: Final = CatchUp(store, settings)
         self._new: list[Subscriber] = []
         self._subscribers: dict[Filter, set[Subscriber]] = {}
-        self._step_ids = _FIRST_IDS
+        self._position: Position | None = None
+        self._step: _Step | None = None
+        self._step_ids = FIRST_IDS
         self._called = asyncio.Event()
         self._closing = False
 
@@ -48,9 +54,12 @@ class Tail:
         return len(self._new) + sum(map(len, self._subscribers.values()))
 
     @contextmanager
-    def subscribing(self, filter: Filter) -> Iterator[Subscriber]:
-        """Yield a subscriber, which gets everything that is committed after its `position`."""
-        subscriber = Subscriber(filter, self._settings.max_stream_bytes)
+    def subscribing(self, filter: Filter, after: Position | None = None) -> Iterator[Subscriber]:
+        """Yield a subscriber, which gets everything that is committed after its `position`.
+
+        With `after`, it resumes there: `catch_up` has what is between the two.
+        """
+        subscriber = Subscriber(filter, self._settings.max_stream_bytes, after)
         self._new.append(subscriber)
         self._called.set()
         try:
@@ -63,51 +72,6 @@ class Tail:
             if not group:
                 self._subscribers.pop(filter, None)
 
-    async def missed(self, filter: Filter, after: Arrival, until: Arrival) -> AsyncIterator[Frame]:
-        """Yield the events between two positions."""
-        while (frame := await self._missed(filter, after, until)) is not None:
-            after = frame.position
-            yield frame
-
-    async def _missed(self, filter: Filter, after: Arrival, until: Arrival) -> Frame | None:
-        """Return the first frame between two positions, None if there is nothing; a gap if it is too much."""
-        span = await commit_order.span(self._store, after, until)
-        if not span.arrived:
-            return None
-        if span.arrived > self._settings.max_stream_lag:
-            return Frame(until, gap=span)
-        arrived = first(await commit_order.pieces(self._store, after, until), self._step_ids)
-        try:
-            return frame_of(await commit_order.events(self._store, filter, arrived), arrived)
-        except Problem:
-            self._step_ids = max(1, self._step_ids // 4)  # it may have been too much: the next attempt gets further
-            raise
-
-    async def rest(self, filter: Filter, after: Arrival, within_s: float) -> AsyncIterator[Frame]:
-        """Yield what was committed before now, to end a stream: all whose order becomes final, and is read, in time."""
-        end_at = asyncio.get_running_loop().time() + within_s
-        until: Arrival | None = None
-        while True:
-            try:
-                async with asyncio.timeout_at(end_at):
-                    until = until or await commit_order.tip(self._store)
-                    frame = await self._settled(filter, after, until)
-            except (Problem, TimeoutError):
-                return
-            if frame is None:
-                return
-            after = frame.position
-            yield frame
-
-    async def _settled(self, filter: Filter, after: Arrival, until: Arrival) -> Frame | None:
-        """Wait for the next frame and return it; None if there is nothing more up to `until`."""
-        while True:
-            head = await commit_order.head(self._store)
-            frame = await self._missed(filter, after, head)
-            if frame is not None or head >= until:
-                return frame
-            await asyncio.sleep(self._settings.stream_poll_s)
-
     def close(self) -> None:
         """End `run`."""
         self._closing = True
@@ -115,53 +79,108 @@ class Tail:
 
     async def run(self) -> None:
         """Read while there are subscribers, until `close`."""
-        position: Arrival | None = None
         while not self._closing:
             if not self.subscribers:
-                position = None
+                self._position = self._step = None
                 self._called.clear()
                 await self._called.wait()
                 continue
             try:
-                position = await self._step(position or await commit_order.head(self._store))
+                await self._advance()
             except Problem as error:  # the monitor reports a database that is unavailable
                 logger.info("the tail is paused: %s", error)
                 await asyncio.sleep(RETRY_S)
 
-    async def _step(self, position: Arrival) -> Arrival:
-        """Pass on the events after a position; return the position after them."""
-        for subscriber in self._new:
-            self._subscribers.setdefault(subscriber.filter, set()).add(subscriber)
-            subscriber.seen = position
-            subscriber.position.set_result(position)
-        self._new.clear()
-        arrived = await commit_order.pieces(self._store, position)
-        if not arrived:
+    async def _advance(self) -> None:
+        """Finish the current step, or read what has arrived since: it is the next step."""
+        if self._step is not None:
+            return await self._finish(self._step)
+        new = list(self._new)  # their positions are older than the limit that is read now
+        reading = await commit_order.read(self._store, self._position or end_of(0))
+        if self._position is None or reading.epoch != self._position.epoch:
+            return await self._enter(reading)
+        if not reading.pieces:  # there is nothing up to the head
+            self._position = max(self._position, reading.head)
+            for subscriber in self._all():
+                subscriber.seen = self._position
+        await self._join(new, self._position, reading)
+        if not reading.pieces:
             self._called.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.stream_poll_s):
                     await self._called.wait()
-            return position
-        if sum(piece.n for piece in arrived) > self._settings.max_stream_lag:
-            return await self._skip(position)
-        arrived = first(arrived, self._step_ids)
-        frames = {}  # complete before any of it is passed on: after an error, the same events are read again
-        for filter in list(self._subscribers):
+        elif sum(piece.n for piece in reading.pieces) > self._settings.max_stream_lag:
+            await self._skip(self._position, reading.head)
+        else:
+            self._step = _Step(first(reading.pieces, self._step_ids), list(self._subscribers))
+        return None
+
+    async def _enter(self, reading: Reading) -> None:
+        """Continue in the epoch of a server that is another one than before, or begin to read."""
+        if self._position is None:
+            self._position = reading.head
+            return
+        epochs = await self._epochs(reading.epoch)
+        ends = {subscriber: resume(subscriber.seen, epochs, reading.limit, reading.head) for subscriber in self._all()}
+        gaps = {end: await self.catch_up.gap(*end) for end in set(ends.values()) if end.missing is not None}
+        self._position = resume(self._position, epochs, reading.limit, reading.head).after
+        for subscriber, end in ends.items():
+            subscriber.seen = end.after
+            if end in gaps:
+                subscriber.put(gaps[end], gaps[end].gap or Span(0, None, None))
+
+    async def _epochs(self, current: int) -> list[Epoch]:
+        """Read the epochs, of which the last one must be the current one."""
+        rows = await self._store.fetch(text(ALL))
+        commit_order.refuse_other(rows[-1].current, current)
+        return [Epoch(*row[:-1]) for row in rows]
+
+    async def _join(self, new: list[Subscriber], position: Position, reading: Reading) -> None:
+        """Let new subscribers get events from a position on; those that resume after it join later."""
+        epochs = await self._epochs(reading.epoch) if any(subscriber.after for subscriber in new) else []
+        reached = position if reading.pieces else max(position, reading.limit)
+        for subscriber in new:
+            resumption = None
+            if subscriber.after is not None:
+                resumption = resume(subscriber.after, epochs, reading.limit, otherwise=position)
+            if subscriber not in self._new or (resumption is not None and resumption.after > reached):
+                continue
+            self._new.remove(subscriber)
+            group = self._subscribers.setdefault(subscriber.filter, set())
+            subscriber.seen = max((other.seen for other in group), default=position)  # all of a group are equal
+            group.add(subscriber)
+            subscriber.resumption = resumption
+            subscriber.position.set_result(subscriber.seen)
+
+    async def _finish(self, step: "_Step") -> None:
+        """Pass the events of a step on, of one filter after the other. After an error, the rest of it is read again."""
+        while step.filters:
+            filter = step.filters[-1]
             try:
-                frames[filter] = frame_of(await commit_order.events(self._store, filter, arrived), arrived)
+                await self._pass_on(filter, step)
+            except commit_order.OtherEpoch:
+                self._step = None
+                raise
             except Problem as error:
                 await self._store.ping()  # if the database responds, the filter is at fault
                 self._end(filter, error)
-        self._step_ids = paced(self._step_ids, arrived, sum(frame.n_bytes for frame in frames.values()))
-        self._pass_on(frames, commit_order.span_of(arrived))
-        return arrived[-1].end
+            step.filters.pop()
+        self._step_ids = paced(self._step_ids, step.arrived, step.n_bytes)
+        self._position, self._step = step.arrived[-1].end, None
 
-    def _pass_on(self, frames: dict[Filter, Frame], span: Span) -> None:
-        for filter, frame in frames.items():
+    async def _pass_on(self, filter: Filter, step: "_Step") -> None:
+        """Read the events that match a filter in portions, and put each into the queues before the next is read."""
+        group = self._subscribers.get(filter, set())
+        arrived = after(max(subscriber.seen for subscriber in group), step.arrived) if group else []
+        if not arrived:
+            return
+        async for portion in portions.events(self._store, filter, arrived, self.catch_up.portion_bytes):
+            frame = frame_of(portion)
+            step.n_bytes += frame.n_bytes
             for subscriber in self._subscribers.get(filter, ()):
                 subscriber.seen = frame.position
                 if frame.parts:
-                    subscriber.put(frame, span)
+                    subscriber.put(frame, portion.span)
 
     def _end(self, filter: Filter, error: Problem) -> None:
         """End the subscribers whose filter cannot be read, so that no other waits for it."""
@@ -169,25 +188,34 @@ class Tail:
         for subscriber in self._subscribers.pop(filter, ()):
             subscriber.end()
 
-    async def _skip(self, position: Arrival) -> Arrival:
+    async def _skip(self, position: Position, end: Position) -> None:
         """Skip events that cannot be read as fast as they are committed: every subscriber gets a gap."""
-        end = await commit_order.head(self._store)
         gap = await commit_order.span(self._store, position, end)
-        for subscriber in [each for group in self._subscribers.values() for each in group]:
+        for subscriber in self._all():
             subscriber.seen = end
             subscriber.put(Frame(end, gap=gap), gap)
-        return end
+        self._position = end
+
+    def _all(self) -> list[Subscriber]:
+        return [each for group in self._subscribers.values() for each in group]
 
 
-def first(arrived: list[Piece], max_ids: int) -> list[Piece]:
-    """Return the first pieces, with at most `max_ids` ids; the rest of a piece is left for the next step."""
-    pieces: list[Piece] = []
-    for piece in arrived:
-        if max_ids <= 0:
-            break
-        pieces.append(piece._replace(last_id=min(piece.last_id, piece.first_id + max_ids - 1)))
-        max_ids -= piece.n
-    return pieces
+class _Step:
+    """Pieces that are being passed on, and the filters for which they have not been passed on completely."""
+
+    def __init__(self, arrived: list[Piece], filters: list[Filter]) -> None:
+        self.arrived = arrived
+        self.filters = filters
+        self.n_bytes = 0
+
+
+def after(position: Position, arrived: list[Piece]) -> list[Piece]:
+    """Return the pieces without what is at or before a position."""
+    return [
+        piece._replace(first_id=max(piece.first_id, position.id + 1)) if piece.xid == position.xid else piece
+        for piece in arrived
+        if piece.end > position
+    ]
 
 
 def paced(step_ids: int, arrived: list[Piece], n_bytes: int) -> int:

@@ -8,8 +8,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from brain_collector.query.filter import Filter
-from brain_collector.schema import Event
-from brain_collector.tail.commit_order import Arrival, Piece, Span
+from brain_collector.tail.commit_order import Span
+from brain_collector.tail.portions import Portion
+from brain_collector.tail.position import Position
+from brain_collector.tail.resumption import Resumption
 
 PART_BYTES: Final = 65_536
 """Maximum size of the events in one part, in bytes; a larger event is a part by itself."""
@@ -20,7 +22,7 @@ _encode: Final = msgspec.json.encode
 class Part(NamedTuple):
     """A JSON array of events, and the position of the last one."""
 
-    position: Arrival
+    position: Position
     events: bytes
 
 
@@ -30,7 +32,7 @@ class Frame(NamedTuple):
     Parts are small because a connection copies what it sends. Subscribers with the same filter share the bytes.
     """
 
-    position: Arrival
+    position: Position
     parts: tuple[Part, ...] = ()
     gap: Span | None = None
 
@@ -39,33 +41,46 @@ class Frame(NamedTuple):
         """The size of the events in bytes."""
         return sum(len(part.events) for part in self.parts)
 
+    def as_gap(self, span: Span) -> "Frame":
+        """Return the gap over the events of this frame."""
+        return Frame(self.position, gap=span)
+
 
 class Subscriber:
-    """A subscriber and its queue. `position` is the position from which on it gets events, once that is known."""
+    """A subscriber and its queue.
 
-    def __init__(self, filter: Filter, max_bytes: int) -> None:
+    `after` is the position at which it resumes, if any. `position` is the position from which on it gets events, and
+    `resumption` the one after which it has yet to read the events before that; both are set once they are known.
+    """
+
+    def __init__(self, filter: Filter, max_bytes: int, after: Position | None = None) -> None:
         self.filter = filter
-        self.position: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
-        self.seen = Arrival(0, 0)
+        self.after = after
+        self.position: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self.resumption: Resumption | None = None
+        self.seen = Position(0, 0, 0)
         """The position up to which all matching events were put into the queue."""
         self.ended = False
         """No further frames will be put into the queue."""
-        self._taken: Arrival | None = None
+        self._taken: Position | None = None
         self._max_bytes = max_bytes
         self._frames: deque[tuple[Frame, Span]] = deque()
         self._bytes = 0
         self._ready = asyncio.Event()
 
     @property
-    def reached(self) -> Arrival:
+    def reached(self) -> Position:
         """The position up to which the subscriber has taken everything."""
         return (self._taken or self.position.result()) if self._frames else self.seen
 
     def put(self, frame: Frame, span: Span) -> None:
-        """Add a frame. If the queue becomes too large, one gap replaces it; `span` is the frame's share of a gap."""
+        """Add a frame. If the queue becomes too large, one gap replaces it; `span` is the frame's share of a gap.
+
+        So a frame that is too large by itself becomes a gap too.
+        """
         self._frames.append((frame, span))
         self._bytes += frame.n_bytes
-        if len(self._frames) > 1 and (frame.gap is not None or self._bytes > self._max_bytes):
+        if self._bytes > self._max_bytes or (frame.gap is not None and len(self._frames) > 1):
             gap = sum((span for _, span in self._frames), start=Span(0, None, None))
             self._frames.clear()
             self._frames.append((Frame(frame.position, gap=gap), gap))
@@ -92,10 +107,11 @@ class Subscriber:
         return frame
 
 
-def frame_of(events: list[Event], arrived: list[Piece]) -> Frame:
-    """Return the events of these pieces as a frame."""
-    xids = {id: piece.xid for piece in arrived for id in range(piece.first_id, piece.last_id + 1)}
-    end = arrived[-1].end
+def frame_of(portion: Portion) -> Frame:
+    """Return the events of a portion as a frame."""
+    events, pieces = portion
+    xids = {id: piece.xid for piece in pieces for id in range(piece.first_id, piece.last_id + 1)}
+    end = pieces[-1].end
     parts: list[Part] = []
     encoded: list[bytes] = []
     n_bytes, position = 0, end
@@ -106,7 +122,7 @@ def frame_of(events: list[Event], arrived: list[Piece]) -> Frame:
             encoded, n_bytes = [], 0
         encoded.append(line)
         n_bytes += len(line)
-        position = Arrival(xids[event.id], event.id)
+        position = end._replace(xid=xids[event.id], id=event.id)
     if encoded:
         parts.append(Part(end, _array(encoded)))
     return Frame(end, tuple(parts))

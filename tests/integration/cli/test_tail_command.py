@@ -180,7 +180,7 @@ async def test_of_a_gap_that_is_too_long_it_is_said_where_the_rest_is(
         assert await asyncio.to_thread(listed) == ["m2", "m3", "m4"]
     (text,) = said
     assert text.startswith(
-        "7 events arrived too fast; only the newest 3 are printed; list them with `brain-events query --since 2"
+        "about 7 events were left out; only the newest 3 are printed; list them with `brain-events query --since 2"
     )
 
 

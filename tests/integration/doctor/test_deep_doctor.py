@@ -135,6 +135,13 @@ async def test_days_bound_what_is_recounted(stored: Settings) -> None:
     assert await looked(stored, doctor.Bounds(days=1)) == {}
 
 
+async def test_a_server_that_no_collector_has_noticed_to_be_another_one_is_told(stored: Settings) -> None:
+    await sql(stored.dsn, "UPDATE epochs SET timeline = timeline - 1")
+    check = one(await looked(stored), "epoch")
+    assert check.status == "warning"
+    assert "timeline 1; this is not the server of the last epoch" in check.detail
+
+
 async def test_a_drift_and_the_days_are_set_right_by_the_statements_of_the_documentation(stored: Settings) -> None:
     blocks = (Path(__file__).parents[3] / "docs/how-to/troubleshooting.md").read_text().split("```sql\n")[1:]
     hours, days = (block.partition("```")[0] for block in blocks if block.startswith("-- recount"))

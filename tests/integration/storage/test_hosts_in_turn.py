@@ -57,7 +57,7 @@ async def test_the_host_that_served_last_is_tried_first(settings: Settings, tmp_
     async with silent(tmp_path) as host:
         several = hosts.Hosts(with_hosts(settings.dsn, "/nonexistent", host))
         for timeout_s in (3.0, 3_000.0):  # so long would the silent host take, were it tried again
-            connection = await several.connect(timeout_s, {})
+            connection = await several.connect({}, timeout_s)
             await connection.close()
 
 
@@ -65,6 +65,6 @@ async def test_what_is_wrong_with_each_host_is_said(settings: Settings, tmp_path
     async with silent(tmp_path) as host:
         address = f"postgresql://brain@/postgres?host=/nonexistent,{host}&port=5432"
         with pytest.raises(hosts.NoHostServes) as caught:
-            await hosts.connect(address, timeout_s=0.5)
+            await hosts.connect(address, {}, timeout_s=0.5)
     assert "/nonexistent:5432 failed" in str(caught.value)
     assert f"{host}:5432 does not respond in time" in str(caught.value)

@@ -18,7 +18,7 @@ from tests.support.collector import connected, new_database, sql
 from tests.support.engines import SuiteEngines
 from tests.support.waiting import PATIENCE_S
 
-TABLES = {"alembic_version", "api_keys", "batches", "event_counts", "event_deltas", "jobs", "system_events"}
+TABLES = {"alembic_version", "api_keys", "batches", "epochs", "event_counts", "event_deltas", "jobs", "system_events"}
 TABLES |= {"hash_keys", "rejected_lines", "sessions", "search_blocks", "search_progress", "system_events_before"}
 INSERT = "INSERT INTO system_events (event_type, severity, message, timestamp) VALUES ('t', 'info', 'm', $1)"
 

@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime
 
+from brain_collector.tail.catch_up import STEP_IDS, first
 from brain_collector.tail.commit_order import Piece
-from brain_collector.tail.reader import STEP_BYTES, STEP_IDS, first, paced
+from brain_collector.tail.reader import STEP_BYTES, after, paced
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-PIECES = [Piece(7, 11, 20, NOON, NOON), Piece(8, 1, 5, NOON, NOON), Piece(9, 50, 50, NOON, NOON)]
+PIECES = [Piece(1, 7, 11, 20, NOON, NOON), Piece(1, 8, 1, 5, NOON, NOON), Piece(1, 9, 50, 50, NOON, NOON)]
 
 
 def test_what_is_read_in_steps_of_any_size_is_everything_once() -> None:
@@ -16,17 +17,8 @@ def test_what_is_read_in_steps_of_any_size_is_everything_once() -> None:
             step = first(left, most)
             assert sum(piece.n for piece in step) == min(most, sum(piece.n for piece in left))
             read += [(piece.xid, id) for piece in step for id in range(piece.first_id, piece.last_id + 1)]
-            left = after(left, step[-1])
+            left = after(step[-1].end, left)
         assert read == [(piece.xid, id) for piece in PIECES for id in range(piece.first_id, piece.last_id + 1)]
-
-
-def after(pieces: list[Piece], last: Piece) -> list[Piece]:
-    """Return what the database gives after a place."""
-    return [
-        piece._replace(first_id=max(piece.first_id, last.last_id + 1) if piece.xid == last.xid else piece.first_id)
-        for piece in pieces
-        if piece.end > last.end
-    ]
 
 
 def test_large_events_are_read_a_few_at_once_and_small_ones_soon_many() -> None:

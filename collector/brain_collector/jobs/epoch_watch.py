@@ -1,0 +1,52 @@
+"""Notices that the database is another server than before: the collector lets go of what it knew of the last one."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import asyncpg
+
+from brain_collector.cache import Cache, CacheScope
+from brain_collector.health.own_events import OwnEvents
+from brain_collector.metrics import EPOCH_CHANGES, Metrics
+from brain_collector.storage import epochs
+
+FAILOVER: Final = "A standby was promoted: it is the database now"
+RESTORE: Final = "The database is another server than before: it was restored or copied"
+
+
+class EpochWatch:
+    """Compares the epoch with that of the last check. `abandon` is called when it has changed: it closes connections.
+
+    A server that is frozen or cut off breaks no connection, so each would be noticed only by its deadline.
+    """
+
+    def __init__(
+        self, cache: Cache, own_events: OwnEvents, metrics: Metrics, abandon: Iterable[Callable[[], None]]
+    ) -> None:
+        self._cache = cache
+        self._own_events = own_events
+        self._metrics = metrics
+        self._abandon = tuple(abandon)
+        self._epoch: int | None = None
+
+    async def check(self, connection: asyncpg.Connection) -> None:
+        """Check the epoch of the server behind a connection; record a change that no collector has recorded yet."""
+        epoch = await epochs.ensure(connection)
+        if self._epoch not in {None, epoch}:
+            self._metrics.add(EPOCH_CHANGES)
+            for abandon in self._abandon:
+                abandon()
+            for scope in CacheScope:
+                await self._cache.invalidate(scope)
+        self._epoch = epoch
+        for change in await epochs.announce(connection):
+            self._own_events.log(
+                "database_failed_over",
+                "warning",
+                FAILOVER if change.is_failover else RESTORE,
+                epoch=change.epoch,
+                identifier=str(change.identifier),
+                timeline=change.timeline,
+                identifier_before=str(change.identifier_before),
+                timeline_before=change.timeline_before,
+            )

@@ -1,0 +1,132 @@
+"""Epochs of the commit order: a new one begins when the database is no longer the server that it was.
+
+The numbers of transactions belong to a server. After a failover the promoted standby assigns numbers again that the
+lost primary had assigned, and a restored copy assigns its own. So a position needs to say whose numbers it has: it
+carries the epoch. A server is identified by its system identifier and its timeline, which every promotion increments.
+
+A writer makes sure that the epoch is known before its first write on a connection, so the first transaction number of
+an epoch precedes all its batches.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from asyncpg import Connection
+
+from brain_collector.settings import ID_BLOCK
+
+MARGIN: Final = timedelta(minutes=1)
+"""How long before the start of an epoch a gap begins: clocks differ, and nobody knows when the last server was lost."""
+SKIPPED_IDS: Final = 100_000 * ID_BLOCK
+"""Number of ids that a new epoch leaves unused: more than the lost server can have drawn since its last replicated
+transaction. An id of an event that was lost is not given to another one, and a block drawn before stays unique."""
+
+CURRENT: Final = """(
+    SELECT epochs.epoch FROM epochs, database_identity() AS present
+    WHERE epochs.epoch = (SELECT max(newest.epoch) FROM epochs AS newest)
+        AND epochs.identifier = present.identifier
+        AND epochs.timeline = coalesce(present.timeline, epochs.timeline)
+)"""
+"""The epoch of the server that runs the statement; null if no collector has noticed yet that it is another server."""
+
+_CURRENT: Final = f"SELECT {CURRENT}"
+
+ALL: Final = f"""
+    SELECT epoch, first_xid, keeps_order, at, forgotten_xid, forgotten_id, forgotten_until, {CURRENT} AS current
+    FROM epochs ORDER BY epoch
+"""  # noqa: S608 - a constant
+"""The rows of `Epoch`, and the current epoch."""
+
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('brain-events epochs'))"
+
+# An epoch's number is the time in milliseconds: servers that were promoted from the same one must not reuse a number.
+_BEGIN: Final = """
+    INSERT INTO epochs (epoch, identifier, timeline, first_xid, keeps_order, forgotten_xid, forgotten_id,
+        forgotten_until)
+    SELECT greatest(last.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+        present.identifier, present.timeline, pg_snapshot_xmax(pg_current_snapshot())::text::bigint, $1::boolean,
+        CASE WHEN $1::boolean THEN coalesce(last.forgotten_xid, 0) ELSE 0 END,
+        CASE WHEN $1::boolean THEN coalesce(last.forgotten_id, 0) ELSE 0 END, last.forgotten_until
+    FROM database_identity() AS present
+    LEFT JOIN (SELECT * FROM epochs ORDER BY epoch DESC LIMIT 1) AS last ON true
+    RETURNING epoch
+"""
+
+_SKIP_IDS: Final = f"""
+    SELECT setval('system_events_id_seq',
+        greatest(last_value, (SELECT coalesce(max(id), 0) FROM system_events)) + {SKIPPED_IDS})
+    FROM system_events_id_seq
+"""  # noqa: S608 - a constant
+
+_ANNOUNCE: Final = """
+    UPDATE epochs SET is_announced = true FROM (
+        SELECT epoch, lag(identifier) OVER epochs AS identifier, lag(timeline) OVER epochs AS timeline
+        FROM epochs WINDOW epochs AS (ORDER BY epoch)
+    ) AS before
+    WHERE before.epoch = epochs.epoch AND NOT is_announced
+    RETURNING epochs.epoch, epochs.identifier, epochs.timeline, epochs.at,
+        before.identifier AS identifier_before, before.timeline AS timeline_before
+"""
+
+_IS_UNANNOUNCED: Final = "SELECT EXISTS (SELECT FROM epochs WHERE NOT is_announced)"
+
+
+class Epoch(NamedTuple):
+    """One row of `epochs`, as far as positions depend on it.
+
+    Batches of the epoch have numbers from `first_xid` on. Batches up to (`forgotten_xid`, `forgotten_id`) may have been
+    deleted; `forgotten_until` is the latest timestamp of their events.
+    """
+
+    epoch: int
+    first_xid: int
+    keeps_order: bool
+    at: datetime
+    forgotten_xid: int
+    forgotten_id: int
+    forgotten_until: datetime | None
+
+
+class Change(NamedTuple):
+    """The beginning of an epoch, with the identities of the servers after and before it."""
+
+    epoch: int
+    identifier: int
+    timeline: int
+    at: datetime
+    identifier_before: int
+    timeline_before: int
+
+    @property
+    def is_failover(self) -> bool:
+        """Whether a standby was promoted; otherwise the database was restored or copied."""
+        return self.identifier == self.identifier_before
+
+
+async def ensure(connection: Connection) -> int:
+    """Return the current epoch; begin a new one if the server is another than that of the last epoch."""
+    epoch: int | None = await connection.fetchval(_CURRENT)
+    if epoch is not None:
+        return epoch
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        epoch = await connection.fetchval(_CURRENT)  # another collector may have been first
+        return await begin(connection) if epoch is None else epoch
+
+
+async def begin(connection: Connection, *, keeps_order: bool = True) -> int:
+    """Begin a new epoch, in the transaction of the caller; return its number.
+
+    `keeps_order` says whether positions of earlier epochs, below the new `first_xid`, are still valid.
+    """
+    await connection.execute(_LOCK)
+    epoch: int = await connection.fetchval(_BEGIN, keeps_order)
+    await connection.execute(_SKIP_IDS)
+    return epoch
+
+
+async def announce(connection: Connection) -> list[Change]:
+    """Return the epochs that no collector has announced yet; they count as announced then."""
+    if not await connection.fetchval(_IS_UNANNOUNCED):
+        return []
+    return [Change(*row) for row in await connection.fetch(_ANNOUNCE)]

@@ -1,0 +1,105 @@
+"""Reads what a stream has missed: before the reader's position when it joins, and after it when it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Final
+
+from brain_collector.errors import Problem
+from brain_collector.query.filter import Filter
+from brain_collector.read.store import Store
+from brain_collector.settings import Settings
+from brain_collector.tail import commit_order, portions
+from brain_collector.tail.commit_order import Piece, Span
+from brain_collector.tail.position import Position
+from brain_collector.tail.resumption import Missing
+from brain_collector.tail.subscriber import Frame, Subscriber, frame_of
+
+STEP_IDS: Final = 2_000
+"""Maximum number of events that are read at once."""
+FIRST_IDS: Final = 100
+
+
+class CatchUp:
+    """Reads for one stream at a time, in portions that its client takes before the next is read."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._step_ids = FIRST_IDS
+        self.portion_bytes: Final = settings.max_stream_bytes // 2
+        """Approximate maximum size of the events that are read at once."""
+
+    async def missed(self, subscriber: Subscriber) -> AsyncIterator[Frame]:
+        """Yield what a subscriber that resumes has missed, up to its `position`: first a gap, if there is one.
+
+        Raises:
+            Problem: it cannot be read now; the client should connect again.
+        """
+        if subscriber.resumption is None:
+            return
+        after, missing = subscriber.resumption
+        if missing is not None:
+            yield await self.gap(after, missing)
+        async for frame in self._between(subscriber.filter, after, subscriber.position.result()):
+            yield frame
+
+    async def rest(self, filter: Filter, after: Position, within_s: float) -> AsyncIterator[Frame]:
+        """Yield what was committed before now, to end a stream: all whose order becomes final, and is read, in time."""
+        end_at = asyncio.get_running_loop().time() + within_s
+        until: Position | None = None
+        try:
+            while until is None or after < until:
+                async with asyncio.timeout_at(end_at):
+                    until = until or await commit_order.tip(self._store)
+                    limit = min(await commit_order.limit(self._store), until)
+                frames = self._between(filter, after, limit)
+                while True:
+                    async with asyncio.timeout_at(end_at):
+                        frame = await anext(frames, None)
+                    if frame is None:
+                        break
+                    yield frame
+                after = max(after, limit)
+                async with asyncio.timeout_at(end_at):
+                    await asyncio.sleep(self._settings.stream_poll_s if after < until else 0)
+        except (Problem, TimeoutError):
+            return
+
+    async def gap(self, after: Position, missing: Missing | None) -> Frame:
+        """Return the gap over the events up to a position that were stored, or happened, in a time range."""
+        assert missing is not None
+        span = await commit_order.received(self._store, missing.since, after)
+        return Frame(after, gap=span + Span(0, missing.since, missing.until or datetime.now(UTC)))
+
+    async def _between(self, filter: Filter, after: Position, until: Position) -> AsyncIterator[Frame]:
+        """Yield the events between two positions; a gap instead of the rest of them once that is too much."""
+        while (span := await commit_order.span(self._store, after, until)).arrived:
+            if span.arrived > self._settings.max_stream_lag:
+                yield Frame(until, gap=span)
+                return
+            reading = await commit_order.read(self._store, after, until)
+            commit_order.refuse_other(reading.epoch, after.epoch)
+            arrived = first(reading.pieces, self._step_ids)
+            if not arrived:  # they were forgotten just now
+                return
+            try:
+                async for portion in portions.events(self._store, filter, arrived, self.portion_bytes):
+                    frame = frame_of(portion)
+                    yield frame if frame.n_bytes <= self._settings.max_stream_bytes else frame.as_gap(portion.span)
+            except Problem:
+                self._step_ids = max(1, self._step_ids // 4)  # it may have been too much: the next attempt gets further
+                raise
+            self._step_ids = min(STEP_IDS, 2 * self._step_ids)
+            after = arrived[-1].end
+
+
+def first(arrived: list[Piece], max_ids: int) -> list[Piece]:
+    """Return the first pieces, with at most `max_ids` ids; the rest of a piece is left for the next step."""
+    pieces: list[Piece] = []
+    for piece in arrived:
+        if max_ids <= 0:
+            break
+        pieces.append(piece._replace(last_id=min(piece.last_id, piece.first_id + max_ids - 1)))
+        max_ids -= piece.n
+    return pieces

@@ -1,0 +1,69 @@
+"""Epochs: which database server the commit order belongs to, and where its positions begin to differ."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+UP = (
+    # A promoted standby has another timeline, and another cluster another system identifier. On a standby the timeline
+    # is null: it is that of its primary. Servers that do not tell have the identity (0, 0), which never changes.
+    """
+    CREATE FUNCTION database_identity(OUT identifier bigint, OUT timeline bigint)
+    LANGUAGE plpgsql STABLE
+    AS $$ BEGIN
+        SELECT system_identifier INTO identifier FROM pg_control_system();
+        IF NOT pg_is_in_recovery() THEN
+            timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint;
+        END IF;
+    EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
+        identifier := 0;
+        timeline := 0;
+    END $$
+    """,
+    """
+    CREATE TABLE epochs (
+        epoch bigint NOT NULL,
+        identifier bigint NOT NULL,
+        timeline bigint NOT NULL,
+        first_xid bigint NOT NULL,
+        keeps_order boolean DEFAULT true NOT NULL,
+        at timestamptz DEFAULT now() NOT NULL,
+        forgotten_xid bigint DEFAULT 0 NOT NULL,
+        forgotten_id bigint DEFAULT 0 NOT NULL,
+        forgotten_until timestamptz,
+        is_announced boolean DEFAULT false NOT NULL,
+        CONSTRAINT epochs_pkey PRIMARY KEY (epoch)
+    )
+    """,
+    # Clients of the previous release hold positions without an epoch, which are read as those of epoch 0. Nobody knows
+    # which of its batches were deleted, so everything before the oldest one counts as forgotten.
+    """
+    INSERT INTO epochs (epoch, identifier, timeline, first_xid, forgotten_xid, forgotten_id, forgotten_until,
+        is_announced)
+    SELECT
+        CASE WHEN oldest.xid IS NULL THEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint ELSE 0 END,
+        present.identifier, coalesce(present.timeline, 0), 0,
+        coalesce(oldest.xid - 1, 0), CASE WHEN oldest.xid IS NULL THEN 0 ELSE 9223372036854775807 END,
+        oldest.received_at, true
+    FROM database_identity() AS present LEFT JOIN (
+        SELECT xid::text::bigint AS xid, received_at FROM batches ORDER BY batches.xid LIMIT 1
+    ) AS oldest ON true
+    """,
+)
+
+DOWN = ("DROP TABLE epochs", "DROP FUNCTION database_identity")
+
+
+def upgrade() -> None:
+    """Execute one statement at a time: a distributed Postgres accepts no more."""
+    for statement in UP:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Drop the epochs: positions of streams have none again."""
+    for statement in DOWN:
+        op.execute(statement)

@@ -1,0 +1,220 @@
+"""Positions of another server: a stream that resumes says what it may have missed, and never remains silent."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from brain_collector.jobs import idempotency_keys
+from brain_collector.settings import Settings
+from brain_collector.storage import epochs
+from tests.conftest import Serve
+from tests.integration.tail.test_stream import Listening, listening, numbered
+from tests.support.collector import connected, event, own_events, post_batch, sql
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+
+BECOME_ANOTHER_SERVER = "UPDATE epochs SET timeline = timeline - 1"
+"""SQL: the server was promoted since, as far as the collector can see."""
+
+
+async def gap_of(tail: Listening) -> dict[str, Any]:
+    """Wait for the first gap and return it."""
+
+    async def is_told() -> bool:
+        return any(message.name == "gap" for message in tail.messages)
+
+    await eventually(is_told, "a gap is told")
+    gap: dict[str, Any] = next(message.data for message in tail.messages if message.name == "gap")
+    return gap
+
+
+async def listed(client: httpx.AsyncClient, gap: dict[str, Any]) -> list[int]:
+    """Return what a client finds that lists the gap."""
+    parameters = {"source": "s", "from": gap["since"], "to": gap["until"], "limit": 1000}
+    response = await client.get("/api/events", params=parameters)
+    assert response.status_code == 200, response.text
+    return sorted(each["details"]["number"] for each in response.json())
+
+
+async def position_after(client: httpx.AsyncClient, *numbers: int) -> tuple[int, int, int]:
+    """Store events, and return the position of a stream that received them."""
+    async with listening(client) as tail:
+        await post_batch(client, numbered(*numbers))
+        await tail.until(len(numbers))
+        epoch, xid, id = map(int, tail.last_id.split("-"))
+    return epoch, xid, id
+
+
+@pytest.mark.parametrize("change", [(0, 10**9, 0), (1, 0, 0), (-1, 0, 0)], ids=["ahead", "later", "earlier"])
+async def test_a_position_of_another_database_gets_a_gap_over_everything_and_then_new_events(
+    collector: httpx.AsyncClient, change: tuple[int, int, int]
+) -> None:
+    position = await position_after(collector, 1, 2, 3)
+    foreign = "-".join(str(number + added) for number, added in zip(position, change, strict=True))
+    async with listening(collector, after=foreign) as tail:
+        gap = await gap_of(tail)
+        assert tail.messages[0].id == foreign  # a client that is cut off before the gap must get it again
+        assert gap["arrived"] >= 3
+        assert await listed(collector, gap) == [1, 2, 3]
+        await post_batch(collector, numbered(4))
+        await tail.until(1)
+        assert tail.numbers == [4]
+
+
+async def test_a_position_of_a_release_without_epochs_is_one_of_the_database_that_was_migrated(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as client:
+        _, xid, id = await position_after(client, 1)
+    await sql(settings.dsn, "UPDATE epochs SET epoch = 0")
+    async with serve(settings) as client:
+        await post_batch(client, numbered(2))
+        async with listening(client, after=f"{xid}-{id}") as tail:
+            await tail.until(1)
+            assert tail.numbers == [2]
+            assert tail.last_id.count("-") == 1  # a collector of that release can resume it
+            assert [message.name for message in tail.messages] == ["ready", "events"]
+
+
+async def test_open_streams_continue_with_every_event_when_the_server_is_another_one(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as client, listening(client) as tail:
+        await post_batch(client, numbered(1))
+        await tail.until(1)
+        await sql(settings.dsn, BECOME_ANOTHER_SERVER)
+        await post_batch(client, numbered(2))
+        await tail.until(2)
+        assert tail.numbers == [1, 2]
+        before, after = (int(message.id.split("-")[0]) for message in (tail.messages[0], tail.messages[-1]))
+        assert after > before
+
+
+async def test_each_change_of_the_server_is_recorded_once_and_counted_by_every_collector(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as one, serve(settings) as other:
+
+        async def is_counted() -> bool:
+            texts = [(await client.get("/metrics")).text for client in (one, other)]
+            return all("brain_collector_epoch_changes_total 0.0" not in text for text in texts)
+
+        async def is_announced() -> bool:
+            statement = "SELECT timeline, is_announced FROM epochs ORDER BY epoch DESC LIMIT 1"
+            rows = await sql(settings.dsn, statement)
+            return rows == [(1, True)]
+
+        while not await is_counted():  # a collector that has just started knows no epoch before the present one
+            await sql(settings.dsn, BECOME_ANOTHER_SERVER + " WHERE epoch = (SELECT max(epoch) FROM epochs)")
+            await eventually(is_announced, "the change is noticed")
+
+        async def is_recorded() -> bool:
+            ((n,),) = await sql(settings.dsn, "SELECT count(*) FROM epochs")
+            return len(await own_events(settings.dsn, "database_failed_over")) == n - 1
+
+        await eventually(is_recorded, "every change is recorded, and none twice")
+    for details in await own_events(settings.dsn, "database_failed_over"):
+        assert (details["timeline_before"], details["timeline"]) == (0, 1)
+        assert details["identifier"] == details["identifier_before"]
+
+
+async def test_a_position_that_the_lost_server_alone_reached_gets_a_gap_and_what_came_since(
+    settings: Settings, serve: Serve
+) -> None:
+    """A standby that was behind assigns again the numbers that the lost primary had assigned."""
+    async with serve(settings) as client:
+        epoch, xid, id = await position_after(client, 1, 2)
+        await sql(settings.dsn, BECOME_ANOTHER_SERVER)
+        async with connected(settings.dsn) as connection:
+            await epochs.ensure(connection)
+        await post_batch(client, numbered(3))
+        async with listening(client, after=f"{epoch}-{xid + 1_000}-{id}") as tail:
+            assert set(await listed(client, await gap_of(tail))) <= {1, 2}
+            await tail.until(1)
+            assert tail.numbers == [3]
+        async with listening(client, after=f"{epoch}-{xid}-{id - 1}") as tail:  # the standby had this one, too
+            await tail.until(2)
+            assert tail.numbers == [2, 3]
+            assert all(message.name != "gap" for message in tail.messages)
+
+
+async def test_a_position_from_before_a_restore_that_renumbered_the_batches_gets_a_gap(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as client:
+        position = await position_after(client, 1, 2)
+    await sql(settings.dsn, "UPDATE batches SET xid = (xid::text::bigint + 1000000000)::text::xid8")
+    async with serve(settings) as client:
+        await post_batch(client, numbered(3))
+        async with listening(client, after="-".join(map(str, position))) as tail:
+            told = await listed(client, await gap_of(tail))
+            await post_batch(client, numbered(4))
+            await tail.until(4 - len(told))
+            assert told + tail.numbers == [1, 2, 3, 4]
+
+
+async def test_a_position_older_than_the_batches_that_are_kept_gets_a_gap(settings: Settings, serve: Serve) -> None:
+    async with serve(settings) as client:
+        epoch, xid, id = await position_after(client, 1, 2)
+        await post_batch(client, numbered(3))
+        await sql(settings.dsn, "UPDATE batches SET received_at = now() - interval '30 days'")
+        await sql(settings.dsn, "UPDATE search_progress SET xid = 4611686018427387904")  # all of it is indexed
+        async with connected(settings.dsn) as connection:
+            assert await idempotency_keys.forget_some(connection, settings.idempotency_key_life_days)
+        await post_batch(client, numbered(4))
+        async with listening(client, after=f"{epoch}-{xid}-{id}") as tail:
+            assert await listed(client, await gap_of(tail)) == [1, 2, 3]
+            await tail.until(1)
+            assert tail.numbers == [4]
+            last_id = tail.last_id
+        async with listening(client, after=last_id) as tail:
+            await post_batch(client, numbered(5))
+            await tail.until(1)
+            assert [message.name for message in tail.messages] == ["ready", "events"]
+
+
+async def test_a_position_is_one_of_a_batch_as_a_server_that_crashed_assigns_other_numbers_again(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as client:
+        await position_after(client, 1)
+        for _ in range(5):
+            await sql(settings.dsn, "SELECT pg_current_xact_id()")
+        async with listening(client) as tail:
+            _, xid, _ = tail.last_id.split("-")
+            assert await sql(settings.dsn, "SELECT count(*) > 0 FROM batches WHERE xid = $1::text::xid8", xid) == [
+                (True,)
+            ]
+
+
+async def test_a_stream_does_not_repeat_events_when_the_collector_is_behind_its_position(
+    settings: Settings, serve: Serve
+) -> None:
+    async with (
+        serve(settings) as ahead,
+        serve(settings, stream_poll_s=3600.0) as behind,
+        listening(behind),
+        listening(ahead) as tail,
+    ):
+        await post_batch(ahead, numbered(1, 2))
+        await tail.until(2)
+        async with listening(behind, after=tail.last_id) as resumed:
+            await resumed.until_ready()
+            await post_batch(ahead, numbered(3))
+            async with listening(behind, "?source=nobody"):  # lets the reader read
+                await resumed.until(1)
+            assert resumed.numbers == [3]
+
+
+async def test_ids_of_a_new_epoch_are_above_every_id_that_the_lost_server_can_have_drawn(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as client:
+        before = (await client.post("/api/events", json=event())).json()["id"]
+    await sql(settings.dsn, BECOME_ANOTHER_SERVER)
+    await sql(settings.dsn, "SELECT setval('system_events_id_seq', 1)")  # the draws were not replicated
+    async with serve(settings) as client:
+        after = (await client.post("/api/events", json=event())).json()["id"]
+    assert after > before + epochs.SKIPPED_IDS - 20_000
