@@ -71,7 +71,7 @@ async def _fetch(store: Store, ids: list[int], pieces: list[Piece]) -> list[Even
         rows = await store.fetch(query)
         if rows:
             refuse_other(rows[0].epoch, pieces[0].epoch)
-        events += map(to_event, rows)
+        events += [to_event(row[:-1]) for row in rows]  # without the epoch
     return events
 
 

@@ -1,6 +1,6 @@
 """Where a stream resumes: a decision about positions of earlier epochs, of other databases, and of long ago."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from brain_collector.storage.epochs import MARGIN, Epoch
@@ -8,10 +8,11 @@ from brain_collector.tail.position import Position, after_transaction
 
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 """The start of a gap of which nobody knows when it began."""
+_TICK: Final = timedelta(microseconds=1)
 
 
 class Missing(NamedTuple):
-    """The time range of events that may be missing; without `until`: up to now."""
+    """The time range of events that may be missing, which excludes `until`; without `until`: up to now."""
 
     since: datetime
     until: datetime | None = None
@@ -44,5 +45,5 @@ def resume(position: Position, epochs: list[Epoch], limit: Position, otherwise: 
     forgotten = Position(current.epoch, current.forgotten_xid, current.forgotten_id)
     if after < forgotten:
         after = forgotten
-        missing = Missing(EARLIEST, current.forgotten_until)
+        missing = Missing(EARLIEST, current.forgotten_until and current.forgotten_until + _TICK)
     return Resumption(after, missing)

@@ -112,7 +112,7 @@ async def test_each_change_of_the_server_is_recorded_once_and_counted_by_every_c
 
         async def is_recorded() -> bool:
             ((n,),) = await sql(settings.dsn, "SELECT count(*) FROM epochs")
-            return len(await own_events(settings.dsn, "database_failed_over")) == n - 1
+            return len(await own_events(settings.dsn, "database_failed_over")) == int(n) - 1
 
         await eventually(is_recorded, "every change is recorded, and none twice")
     for details in await own_events(settings.dsn, "database_failed_over"):
