@@ -10,6 +10,7 @@ from brain_collector.tail.position import MAX_ID, Position, parse
 from brain_collector.tail.resumption import EARLIEST, Missing, Resumption, resume
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+AFTER_NOON = NOON + timedelta(microseconds=1)
 LIMIT, START = Position(30, 900, MAX_ID), Position(30, 890, 5)
 
 
@@ -58,7 +59,7 @@ def test_no_position_is_valid_after_batches_were_renumbered() -> None:
 def test_a_position_before_forgotten_batches_resumes_after_them_with_a_gap() -> None:
     forgetful = [*EPOCHS[:2], epoch(30, 800, forgotten=(300, 9))]
     for position in ((10, 299, 1), (30, 300, 8)):
-        assert resumed(*position, epochs=forgetful) == Resumption(Position(30, 300, 9), Missing(EARLIEST, NOON))
+        assert resumed(*position, epochs=forgetful) == Resumption(Position(30, 300, 9), Missing(EARLIEST, AFTER_NOON))
     assert resumed(30, 300, 9, epochs=forgetful) == Resumption(Position(30, 300, 9))
 
 
