@@ -52,7 +52,7 @@ def planted(victim: CollectorProcess) -> CollectorProcess:
     for number, (name, (n, details)) in enumerate(ATTACKS.items(), start=1):
         victim.sql(STORE.format(details=details, name=name, n=n, first_id=10_000_000 + 10_000 * number))
         victim.sql(INDEX.format(name=name))
-    httpx.get(f"{victim.url}/api/events", params={"event_type": "none", "q": "warm"})
+    httpx.get(f"{victim.url}/api/events", params={"event_type": "none", "q": "warm"}, timeout=PATIENCE_S)
     return victim
 
 

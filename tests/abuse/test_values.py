@@ -84,7 +84,9 @@ def test_what_values_become_is_bounded(victim: CollectorProcess, name: str) -> N
 def test_an_event_that_would_print_long_is_refused_with_its_own_code(victim: CollectorProcess) -> None:
     bodies = [attack(b"1e300", size=10_000), attack(b"0")]
     answers = [
-        httpx.post(f"{victim.url}/api/events", content=body, headers={"Content-Type": "application/json"})
+        httpx.post(
+            f"{victim.url}/api/events", content=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE_S
+        )
         for body in bodies
     ]
 

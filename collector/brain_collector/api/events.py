@@ -68,8 +68,9 @@ async def _create(resources: Resources, body: bytes, sender: Sender) -> Event:
     except RowsRejected as error:
         raise _not_storable(error.rejected[0]) from None
     event = _draft(rows)
-    event.id, event.created_at, event.timestamp = stored.first_id, stored.created_at, stored.timestamp
+    event.id, event.created_at = stored.first_id, stored.created_at
     if stored.is_duplicate:
+        event.timestamp = stored.earliest
         return await _as_it_is(resources, event, sender)
     resources.metrics.add(EVENTS_ACCEPTED)
     return event
@@ -87,7 +88,7 @@ async def _as_it_is(resources: Resources, sent: Event, sender: Sender) -> Event:
 
 
 def _draft(rows: Rows) -> Event:
-    """Return the event of the only row; its id and the times of the stored row are set after the commit."""
+    """Return the event of the only row; its id and the time of arrival are set after the commit."""
     return Event(
         id=0,
         event_type=rows.types[0],

@@ -20,11 +20,11 @@ MAX_JOURNAL_ROWS: Final = 100_000
 MAX_UNINDEXED: Final = 1_000_000
 
 INDEXES: Final = (
-    "api_keys_pkey", "api_keys_prefix_key", "batches_pkey", "epochs_pkey", "event_counts_pkey",
-    "idx_batches_received_at",
-    "idx_batches_xid", "idx_rejected_lines_received_at", "idx_search_blocks_max_ts", "idx_search_blocks_words",
-    "idx_system_events_severity", "idx_system_events_timestamp", "idx_system_events_type", "jobs_pkey",
-    "rejected_lines_pkey", "system_events_pkey",
+    "api_keys_pkey", "api_keys_prefix_key", "batches_pkey", "epochs_pkey", "event_counts_pkey", "hash_keys_pkey",
+    "idx_batches_received_at", "idx_batches_request_hash", "idx_batches_xid", "idx_rejected_lines_received_at",
+    "idx_search_blocks_max_ts", "idx_search_blocks_words", "idx_system_events_severity",
+    "idx_system_events_timestamp", "idx_system_events_type", "jobs_pkey", "rejected_lines_pkey", "sessions_pkey",
+    "system_events_pkey",
 )  # fmt: skip
 """The indexes that the migrations create; partitions have those of `system_events`."""
 

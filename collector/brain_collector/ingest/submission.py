@@ -24,7 +24,7 @@ class Stored(NamedTuple):
         answer: The response stored with the idempotency key (that of the first request), if it was stored.
         is_duplicate: The rows had been stored before, under the same idempotency key.
         is_same_body: For a duplicate: the body is known to be the same, and not only its checksum.
-        timestamp: The earliest timestamp of the rows.
+        earliest: The earliest timestamp of the rows.
         rejected: The rows that Postgres rejected.
     """
 
@@ -33,7 +33,7 @@ class Stored(NamedTuple):
     answer: bytes | None
     is_duplicate: bool
     is_same_body: bool
-    timestamp: datetime
+    earliest: datetime
     rejected: RejectedRows
 
 

@@ -102,7 +102,7 @@ class Outcome(NamedTuple):
     answer: bytes | None
     first_id: int
     created_at: datetime
-    timestamp: datetime
+    earliest: datetime
 
 
 async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
@@ -115,8 +115,8 @@ async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Out
 
 
 def _outcome(batch: Batch, created_at: datetime) -> Outcome:
-    timestamp = min(batch.rows.timestamps)
-    return Outcome(batch.digest, batch.request_hash, batch.caller, batch.answer, batch.first_id, created_at, timestamp)
+    earliest = min(batch.rows.timestamps)
+    return Outcome(batch.digest, batch.request_hash, batch.caller, batch.answer, batch.first_id, created_at, earliest)
 
 
 async def _existing(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:

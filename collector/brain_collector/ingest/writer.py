@@ -291,7 +291,7 @@ def _settle(submissions: list[Submission], outcome: Outcome, *, is_duplicate: bo
             answer=outcome.answer,
             is_duplicate=is_duplicate,
             is_same_body=outcome.request_hash is not None,
-            timestamp=outcome.timestamp,
+            earliest=outcome.earliest,
             rejected=submission.rejected,
         )
         submission.settle(stored)

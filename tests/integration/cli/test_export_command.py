@@ -19,7 +19,7 @@ from brain_collector.cli import part_file
 from brain_collector.read import export
 from brain_collector.settings import Settings
 from tests.conftest import Serve
-from tests.support.collector import command, create, event, ndjson, on_terminal, post_batch
+from tests.support.collector import FOREIGN, command, create, event, ndjson, on_terminal, post_batch, sql
 
 pytestmark = pytest.mark.anyio
 
@@ -138,7 +138,8 @@ async def test_a_collector_that_is_started_again_meanwhile_costs_nothing(
     async with AsyncExitStack() as running:
         client = await running.enter_async_context(serve(settings))
         await store(client, 200, message=incompressible)
-        whole = [each["id"] for each in await listed(client)]
+        query = f"SELECT id FROM system_events WHERE {FOREIGN} ORDER BY timestamp DESC, id DESC"
+        whole = [id for (id,) in await sql(settings.dsn, query)]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "brain_collector", "export", *OURS, "--url", str(client.base_url)),
             stdout=asyncio.subprocess.PIPE,

@@ -1,6 +1,7 @@
 """Probes: anybody may send them, so all together cost one query a second, and no connection of a reader."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from tests.conftest import Serve
 from tests.integration.api.test_metrics import value
 from tests.integration.ingest.test_batch import locked_table
 from tests.support.collector import sql
+from tests.support.engines import SuiteEngines
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -45,11 +47,12 @@ async def test_probes_that_come_together_are_one_query(settings: Settings, serve
         await eventually(is_asked_again, "the next second has a query of its own")
 
 
-async def test_a_database_that_went_away_is_noticed_by_probes(settings: Settings, serve: Serve) -> None:
+async def test_a_database_that_went_away_is_noticed_by_probes(
+    settings: Settings, serve: Serve, engines: SuiteEngines
+) -> None:
     async with serve(settings) as client:
         assert (await client.get("/health/db")).status_code == 200
-        name = settings.dsn.rpartition("/")[2].partition("?")[0]
-        other = settings.dsn.replace(f"/{name}", "/postgres", 1)
+        name, other = urlsplit(settings.dsn).path.removeprefix("/"), engines.maintenance_url
         await sql(other, f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         try:
             await sql(other, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")

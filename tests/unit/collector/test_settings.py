@@ -24,6 +24,7 @@ def other_than_default(name: str) -> tuple[str, Any]:
     known = {
         "data_dir": "/some/where",
         "database_url": "postgresql://h/d",
+        "direct_url": "postgresql://h:5433/d",
         "redis_url": "redis://h",
         "log_format": "json",
         "log_level": "info",
@@ -53,9 +54,10 @@ def test_the_data_directory_is_the_systems_for_root_and_the_users_own_for_others
 @pytest.mark.parametrize("name", sorted(set(FIELDS) - {"api_key_file"}))
 def test_every_setting_is_read_from_its_variable_and_a_flag_stands_over_it(name: str) -> None:
     text, value = other_than_default(name)
+    others = {f"{ENV_PREFIX}DATABASE_URL": "postgresql:///events"} if name == "direct_url" else {}
 
-    assert getattr(load({ENV_PREFIX + name.upper(): text}), name) == value
-    assert getattr(load({}, **{name: text}), name) == value
+    assert getattr(load(others | {ENV_PREFIX + name.upper(): text}), name) == value
+    assert getattr(load(others, **{name: text}), name) == value
     if FIELDS[name].default is not None:
         again = getattr(load({ENV_PREFIX + name.upper(): text}, **{name: str(FIELDS[name].default)}), name)
         assert again == FIELDS[name].default
