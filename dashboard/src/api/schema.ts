@@ -79,7 +79,7 @@ export interface paths {
         };
         /**
          * Count events
-         * @description Exact counts by severity and by type: of all events, or of some types, severities and times.
+         * @description Exact counts by severity and by type, the most frequent types first: of all events, or of some types, severities and times.
          */
         get: operations["get_api_events_stats"];
         put?: never;
@@ -641,7 +641,6 @@ export interface components {
          */
         FailingJob: {
             name: string;
-            /** Format: date-time */
             since: string;
             failures: number;
             reason: string;
@@ -1850,7 +1849,7 @@ export interface operations {
                 source?: string;
                 /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
                 q?: string;
-                /** @description The position at which an earlier stream ended; by default, or if empty, it begins now. */
+                /** @description The position at which an earlier stream ended; by default, the stream begins now. */
                 last_event_id?: string;
             };
             header?: never;
