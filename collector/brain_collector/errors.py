@@ -187,7 +187,7 @@ class TooManyApiKeys(Problem):
 
 
 class EventDeleted(Problem):
-    """A repeated request: its event was stored by an earlier one with the same `Idempotency-Key`, and deleted since.
+    """An earlier request with the same `Idempotency-Key` stored the event, and it has been deleted since.
 
     Do not send the event again.
     """

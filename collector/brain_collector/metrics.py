@@ -59,7 +59,7 @@ CONNECTIONS_REFUSED: Final = _counter(
     "Connections and requests refused before routing. With a response: `request_malformed`, `head_too_large` and "
     "`head_too_slow` (the error codes), `crowded` (503: every connection has a request in progress) and `full` (503, "
     "without reading the request: the reserve is in use too). Closed without a response: `shed` (idle, to make room) "
-    "and `silent` (sent nothing in time); after it: `rest_too_large` (a client that was refused sent much more). "
+    "and `silent` (sent nothing in time). Closed after a response: `rest_too_large` (the client continued to send). "
     "`brain_collector_requests_total` includes only `crowded`, `rest_too_large`, and requests that fail in the middle "
     "of a body.",
     "reason",
@@ -76,7 +76,7 @@ DUPLICATES: Final = _counter(
 )
 KEYS_TAKEN: Final = _counter(
     "idempotency_keys_taken",
-    "Requests whose idempotency key another caller had used for another body; they were stored all the same.",
+    "Requests whose idempotency key another caller had used for another body; they were stored.",
 )
 PENDING_BYTES: Final = _gauge(
     "pending_bytes", "Bytes held for the request bodies in progress; decoded bodies count three times."
@@ -93,13 +93,15 @@ ANSWER_BYTES: Final = _gauge(
 ANSWER_BYTES_LIMIT: Final = _gauge(
     "answer_bytes_limit", "Maximum of `brain_collector_answer_bytes` (the setting `max_answer_bytes`)."
 )
-WAITING_READS: Final = _gauge("waiting_reads", "Reads that wait until enough answer bytes are free.")
+WAITING_READS: Final = _gauge(
+    "waiting_reads", "Reads that wait until enough of the maximum of `brain_collector_answer_bytes` is free."
+)
 SHARES_REFUSED: Final = Metric(
     f"{PREFIX}shares_refused_total",
     "counter",
-    "Requests refused for lack of room in a maximum that callers share: `pending_bytes`, `waiting_requests`, "
-    "`exports` or `streams`. Reason `caller`: the caller has its share (the setting `caller_share`); `total`: all "
-    "callers together have the maximum.",
+    "Requests refused because a maximum that callers share was reached: `pending_bytes`, `waiting_requests`, "
+    "`exports` or `streams`. Reason `caller`: the caller holds its share (the setting `caller_share`); `total`: all "
+    "callers together hold the maximum.",
     ("maximum", "reason"),
     at_scrape=True,
 )

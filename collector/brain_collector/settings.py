@@ -202,9 +202,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, le=1),
         _help(
-            "The part that one caller may hold of what the others leave of a shared maximum (pending bytes, waiting",
-            "requests, exports, streams); beyond it requests wait or get 503. 1: no limit per caller.",
-            "Without required API keys there is only one caller, which may hold all.",
+            "Part of a shared maximum (pending bytes, waiting requests, exports, streams) that one caller may hold,",
+            "out of what the other callers leave; beyond it, requests wait or get 503. 1: no limit per caller.",
+            "If no API key is required, there are no shares.",
         ),
     ] = 0.5
     admission_wait_s: Annotated[
@@ -239,7 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help(
             "Maximum total size of the responses to reads in progress, in bytes; a page counts four times while it is",
-            "made, and once until its client has read it. Further reads wait.",
+            "made, and once until its client has read it. Further reads wait, then get 503.",
         ),
     ] = 128 * 2**20
     max_filter_values: Annotated[
@@ -325,7 +325,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0),
         _help(
-            "Maximum number of client connections; beyond it an idle one is closed; if none is idle, requests get 503.",
+            "Maximum number of client connections; beyond it, an idle one is closed, or one whose body is arriving;",
+            "if there is none, requests get 503.",
             "0: as many as `ulimit -n` permits, at most 4096.",
         ),
     ] = 0

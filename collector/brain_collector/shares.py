@@ -1,8 +1,8 @@
 """Shares: an amount that all callers use, such as memory or slots, of which no caller may take all.
 
 A caller may hold a part of what the others leave, half of it by default. So the first holds at most a half, two hold a
-third each, three a quarter; and as much again is free for the next caller, at once: memory cannot be taken back from
-those who hold it. Callers without an API key cannot be told apart, so they are not limited against each other.
+third each, three a quarter; and as much again is free for the next caller at once, because memory cannot be taken back
+from a caller that holds it. Callers without an API key cannot be distinguished, so no share limits them.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ OPEN_CALLER: Final = "open"
 """The name of every caller if no API key is required."""
 
 Obstacle = Literal["caller", "total"]
-"""Why no more can be taken: the caller has its share, or all callers together have the maximum."""
+"""Why no more can be taken: the caller holds its share, or all callers together hold the maximum."""
 OBSTACLES: Final[tuple[Obstacle, ...]] = get_args(Obstacle)
 
 
@@ -36,9 +36,9 @@ class SharedAmount:
         return self._held.get(caller, 0)
 
     def obstacle(self, caller: str, n: int, held: int = 0) -> Obstacle | None:
-        """Return why a caller may not take n more for a request that holds `held`; None: it may.
+        """Return why a caller may not take n more for a request that holds `held`, or None if it may.
 
-        The only request of a caller may take all that is left.
+        If a caller has only one request, it may take all that is left.
         """
         if self.taken + n > self.maximum:
             return "total"
@@ -84,7 +84,7 @@ class Slots:
         """Refuse another slot, and count that, if the caller may not have one.
 
         Raises:
-            Unavailable: the caller has its share, or the maximum is reached.
+            Unavailable: the caller holds its share, or the maximum is reached.
         """
         obstacle = self.amount.obstacle(caller, 1)
         if obstacle is None:

@@ -52,6 +52,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop everything; browser sessions begin anew."""
+    """Drop all of it; users of the dashboard have to log in again."""
     for statement in DOWN:
         op.execute(statement)

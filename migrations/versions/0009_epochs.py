@@ -9,7 +9,7 @@ depends_on = None
 
 UP = (
     # A promoted standby has another timeline, and another cluster another system identifier. On a standby the timeline
-    # is null: it is that of its primary. Servers that do not tell have the identity (0, 0), which never changes.
+    # is null: it is that of its primary. Servers that do not report it have the identity (0, 0), which never changes.
     """
     CREATE FUNCTION database_identity(OUT identifier bigint, OUT timeline bigint)
     LANGUAGE plpgsql STABLE
@@ -38,8 +38,8 @@ UP = (
         CONSTRAINT epochs_pkey PRIMARY KEY (epoch)
     )
     """,
-    # Clients of the previous release hold positions without an epoch, which are read as those of epoch 0. Nobody knows
-    # which of its batches were deleted, so everything before the oldest one counts as forgotten.
+    # Clients of the previous release hold positions without an epoch, which are read as those of epoch 0. It is not
+    # known which of its batches were deleted, so everything before the oldest one counts as forgotten.
     """
     INSERT INTO epochs (epoch, identifier, timeline, first_xid, forgotten_xid, forgotten_id, forgotten_until,
         is_announced)
@@ -64,6 +64,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the epochs: positions of streams have none again."""
+    """Drop the epochs: positions of streams no longer have one."""
     for statement in DOWN:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""Browser sessions: random tokens that stand for an API key. Only their hashes are stored, as of API keys."""
+"""Browser sessions: random tokens that stand for an API key. Only their hashes are stored, as with API keys."""
 
 import hashlib
 import re

@@ -67,7 +67,7 @@ def connect_arguments(
 
 
 class _Malformed(Exception):  # noqa: N818 - an outcome
-    """The remedy for a URL; it never quotes a part that could be of a password."""
+    """The remedy for a URL; it never quotes a part that could belong to a password."""
 
 
 def _arguments(url: str, server_settings: dict[str, str]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _tls(parameters: dict[str, str]) -> dict[str, Any]:
 
 
 def _verify_instead_of_binding(tls: dict[str, str], mode: str | None) -> None:
-    """Require a verified certificate. The driver cannot bind channels, which protects from the same attack.
+    """Require a verified certificate. It protects from the same attack as channel binding, which the driver lacks.
 
     Both make sure that nobody in the middle terminates TLS.
     """

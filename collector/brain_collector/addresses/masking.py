@@ -1,4 +1,4 @@
-"""Masks a URL for output: shows what helps to recognise a server, and nothing that could be a secret.
+"""Masks a URL for output: shows the parts that identify the server, and nothing that could be a secret.
 
 Only known harmless parts are shown. Where an unencoded password makes it uncertain which part is which, nothing but the
 scheme is shown.

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from brain_collector.errors import SettingsError
 
 SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
-"""The schemes, and those that the client library knows for them."""
+"""The accepted schemes, and the scheme that the client library has for each."""
 
 _INTEGERS: Final = frozenset({"db", "protocol", "health_check_interval"})
 _PARAMETERS: Final = _INTEGERS | {

@@ -1,4 +1,4 @@
-"""Says why a cache server failed, in words that lead to the cause: the client library names its own classes."""
+"""Returns why a cache server failed, in words that name the cause: the client library names its own classes."""
 
 import ssl
 from collections.abc import Iterator

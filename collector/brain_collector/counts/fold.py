@@ -3,7 +3,7 @@
 A day counts at most `max_types` types by name. The first portion with more makes it a *full day*: it has a row of the
 grain `full`, and from then on no further type gets a name on it; events of types without a name are counted together,
 as `journal.REST`. Whether a type has a name is decided here only, by one collector at a time, and never changes while
-any of its events is counted: so what is subtracted is subtracted where it was added.
+any of its events is counted. So a count is always subtracted from the row to which it was added.
 """
 
 from collections.abc import Collection

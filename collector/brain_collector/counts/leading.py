@@ -1,4 +1,4 @@
-"""The most frequent values of fields, and the rest, from counts by group. Postgres adds up, and returns few rows."""
+"""The most frequent values of fields, and the rest, from counts by group. Postgres adds up and returns few rows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final

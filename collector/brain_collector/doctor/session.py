@@ -14,7 +14,7 @@ _VALUES: Final = "SELECT name, setting FROM pg_settings WHERE name = ANY($1)"
 
 
 async def session(examination: Examination) -> list[Check]:
-    """Connect as a collector does, and check what it gets: without time-outs, a statement that hangs blocks others."""
+    """Connect as a collector does, and check the session: without time-outs, a statement that hangs blocks others."""
     settings = examination.settings
     try:
         connection = await connect(settings, statement_timeout_s=settings.write_deadline_s)

@@ -1,4 +1,4 @@
-"""Opens files that only this user may have written: never through a link, never one that somebody else put there.
+"""Opens files that only this user can have written: never through a link, and no file that another user put there.
 
 Root opens the lock and the logs of a data directory, and would otherwise write wherever a link there leads.
 """
@@ -17,7 +17,7 @@ def open_private(path: str | Path, flags: int) -> int:
         DataDirError: it is a link, no regular file, has another owner, or has further names.
     """
     try:
-        # Without O_NONBLOCK, a pipe in place of the file would block until somebody reads it.
+        # Without O_NONBLOCK, a pipe in place of the file would block until another process reads it.
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if not Path(path).is_symlink():
@@ -38,7 +38,7 @@ def _refusal(path: str | Path, what: str) -> DataDirError:
 
 
 def check_directory(path: Path) -> None:
-    """Check that nobody but this user, root and this user's groups can put files into a directory.
+    """Check that only this user, root and this user's groups can put files into a directory.
 
     Raises:
         DataDirError: its owner or its mode allows others to.

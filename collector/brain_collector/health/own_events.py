@@ -27,7 +27,7 @@ from brain_events.wire import Event, new_key
 
 SOURCE: Final = OWN_SOURCE
 _FINGERPRINT: Final = fingerprint_of(b"")
-"""Of all own events: each group has an idempotency key of its own, which is never used for another."""
+"""The fingerprint of all own events: each group has a new idempotency key, so bodies need not be compared."""
 CANARY: Final = "health_check"
 """The type of the own events that the canary reads back."""
 MAX_WAITING: Final = 1_000
@@ -43,7 +43,8 @@ OWN_EVENTS: Final = {
     "database_lost": "The database stopped accepting writes; `reason` says why.",
     "database_back": "The database accepts writes again; `away_s` is how long it did not, in seconds.",
     "database_failed_over": "The database is another server than before: a standby was promoted (the same "
-    "`identifier`, a higher `timeline`), or it was restored; streams continue, with a gap if they may miss events.",
+    "`identifier`, a higher `timeline`), or a backup was restored; streams continue, with a gap if they may miss "
+    "events.",
     "cache_lost": "Redis has failed for a second, or accepts no writes; requests are served from Postgres.",
     "cache_back": "Redis responds again; `away_s` is how long it did not, in seconds.",
     "engine_restarted": "An embedded engine died and was restarted.",

@@ -1,4 +1,4 @@
-"""Whether the database responds: asked at most once a second for all probes together, since anybody may send probes."""
+"""Whether the database responds: queried at most once a second for all probes, because any client may send probes."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 FRESH_S: Final = 1.0
-"""How long an outcome is passed on."""
+"""How long an outcome is used."""
 PATIENCE_S: Final = 3.0
 """How long a probe waits for the outcome; then the database counts as not responding."""
 

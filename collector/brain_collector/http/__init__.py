@@ -1,4 +1,4 @@
-"""From sockets to requests: the connection, its limits, admission of bodies, draining, and the request log.
+"""From sockets to requests: the connection, its limits, memory for bodies and responses, draining, the request log.
 
 Adds the bounds that uvicorn lacks. `scope` is the context of each request, which the layers above fill in.
 May import the shared files only. Must not know how access is decided, which endpoints there are, or what is stored.

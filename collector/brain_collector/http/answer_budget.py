@@ -1,6 +1,6 @@
-"""Answers to reads take from a memory budget of their own, until the clients have read them.
+"""A memory budget for the responses to reads, which hold their part until the clients have read them.
 
-A read reserves what its answer may take before it asks the database, and waits for that like a body does
+A read reserves the memory for its response before it asks the database, and waits for it as a body does
 (`admission.py`). So clients that request much and read nothing hold a bounded part of the memory.
 """
 
@@ -17,14 +17,14 @@ from brain_collector.http.admission import Budget, Reservation
 from brain_collector.http.scope import RequestContext, context_of
 
 MEMORY_FACTOR: Final = 4
-"""Memory of an answer while it is made (received from the database, decoded, encoded), per byte of it."""
+"""Memory for a response while it is made (received from the database, decoded, encoded), per byte of it."""
 FREE_BYTES: Final = 64 * 2**10
-"""Size up to which an answer takes nothing: the sockets hold that much, and probes must never wait."""
+"""Size up to which a response does not count: the sockets hold that much, and probes must never wait."""
 
 
 @contextmanager
 def answering(budget: Budget, context: RequestContext) -> Iterator[None]:
-    """Let a request reserve memory for its answer; it is released when the answer is sent after the block."""
+    """Let a request reserve memory for its response; it is released when the response is sent after the block."""
     context.answer = Reservation(budget, context.caller.name)
     try:
         yield
@@ -33,9 +33,9 @@ def answering(budget: Budget, context: RequestContext) -> Iterator[None]:
 
 
 async def reserve(request: Request, max_bytes: int) -> None:
-    """Reserve the memory for an answer of at most `max_bytes`, before it is made.
+    """Reserve the memory for a response of at most `max_bytes`, before it is made.
 
-    The request keeps its turn even if its client disconnects: others may wait for the same answer.
+    The request keeps its turn even if its client disconnects: others may wait for the same response.
 
     Raises:
         Unavailable: the memory is not free in time.
@@ -46,7 +46,7 @@ async def reserve(request: Request, max_bytes: int) -> None:
 
 
 async def hold(request: Request, response: Response) -> None:
-    """Hold the memory of the answer itself from now on; a streamed one keeps what it has reserved.
+    """Hold the memory of the response itself from now on; a streamed one keeps the memory that it has reserved.
 
     Raises:
         Unavailable: the memory is not free in time.

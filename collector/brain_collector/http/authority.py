@@ -6,7 +6,7 @@ from typing import Final
 
 from brain_collector.errors import RequestMalformed
 
-# Names as DNS and container networks have them. Nothing else is percent-decoded or trimmed into a name.
+# Names as in DNS and container networks. Other text is not percent-decoded or trimmed to make it a name.
 _AUTHORITY: Final = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(?:[/?].*)?", re.ASCII | re.IGNORECASE)
 

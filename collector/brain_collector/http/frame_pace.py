@@ -1,6 +1,6 @@
-"""How fast the client of a WebSocket may send frames, of which an honest one sends few: answers to pings, and a close.
+"""The rate at which the client of a WebSocket may send frames. A normal client sends only pongs and a close.
 
-Frames cost time, however small they are, and what they say is discarded. So each connection may send some at once and
+Each frame costs time, however small it is, and its content is discarded. So each connection may send some at once and
 then a few a second; the rest stays in its socket.
 """
 
@@ -20,7 +20,7 @@ class FramePace:
         self._counted_s = now_s
 
     def pause_s(self, n_frames: int, now_s: float) -> float:
-        """Count frames; return for how long no more may be read."""
+        """Count frames; return the time in seconds for which no more may be read."""
         refilled = self._left + (now_s - self._counted_s) * FRAMES_PER_S
         self._left = min(float(BURST_FRAMES), refilled) - n_frames
         self._counted_s = now_s

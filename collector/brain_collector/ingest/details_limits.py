@@ -1,4 +1,4 @@
-"""The limits of details: what they become when they are decoded, indexed and printed, not how they are written.
+"""The limits of details, which apply to their decoded, indexed and printed form, not to how they are written.
 
 `1e308` is 5 bytes as JSON, and 309 as Postgres prints it; `[0,0]` is 2 bytes a value, and many times that in memory.
 `hold` is fast and certain, but not exact: what it does not let pass, `check` examines exactly.
@@ -33,7 +33,7 @@ def details_limits(limits: Limits) -> "DetailsLimits":
 
 
 class DetailsLimits:
-    """The limits that details are held to."""
+    """The limits that details must not exceed."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -173,7 +173,7 @@ def check_value(value: Any, pointer: str, limits: Limits, event_bytes: int) -> N
 
 
 class _Walk:
-    """One walk through a value, level by level. Only a refusal looks for the way to a place."""
+    """One walk through a value, level by level. The pointer to a place is computed only for a rejection."""
 
     def __init__(self, limits: Limits, pointer: str, event_bytes: int) -> None:
         self.limits = limits

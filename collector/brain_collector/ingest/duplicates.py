@@ -3,7 +3,7 @@
 - The same idempotency key with the same body is a duplicate, whoever sends it: an outbox is sent again under another
   API key when keys are rotated.
 - The same idempotency key with another body is refused for the caller that used it. For another caller it is another
-  batch, so nobody can occupy, or find out about, the idempotency keys of others.
+  batch, so a caller cannot occupy, or find out about, the idempotency keys of others.
 
 A row of `batches` has the idempotency key as its primary key, and `request_hash`, a keyed hash of idempotency key and
 body, which is unique too. If another caller has used the idempotency key, the primary key of the row is derived from

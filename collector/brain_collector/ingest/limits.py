@@ -1,4 +1,4 @@
-"""The limits of an event, and the refusal of an event that exceeds one or is invalid in another way."""
+"""The limits of an event, and the rejection of an event that exceeds one or is invalid in another way."""
 
 from typing import NamedTuple, NoReturn
 

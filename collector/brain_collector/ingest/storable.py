@@ -17,7 +17,7 @@ _ESCAPES: Final = re.compile(
 
 
 def may_have_bad_escapes(body: bytes) -> bool:
-    """Return whether escapes may have what Postgres rejects."""
+    """Return whether escapes may stand for text that Postgres rejects."""
     if _BACKSLASH not in body:  # a memchr; the scans below took 15 % of the time to decode a batch
         return False
     return b"\\u0000" in body or b"\\ud" in body or b"\\uD" in body

@@ -22,7 +22,7 @@ _BELOW_MICROSECONDS: Final = re.compile(r"(\.\d{6})\d+")
 
 
 def timestamp_of(text: str) -> datetime | None:
-    """Return the time that a text means, in UTC if it has no offset; None if it means none.
+    """Return the time that a text denotes, in UTC if it has no offset; None if it denotes no time.
 
     A leap second becomes the first second of the next minute; the precision is a microsecond.
     """

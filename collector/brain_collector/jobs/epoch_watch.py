@@ -1,4 +1,4 @@
-"""Notices that the database is another server than before: the collector lets go of what it knew of the last one."""
+"""Notices that the database is another server than before, and discards the state that belonged to the last one."""
 
 from collections.abc import Callable, Iterable
 from typing import Final

@@ -3,7 +3,7 @@
 from typing import Final
 
 LEAST: Final = 1
-"""The smallest step after a failure: what fails alone is then known."""
+"""The smallest step after a failure: if it fails too, the item that causes the failure is known."""
 FALL: Final = 64
 """A step that failed is followed by one that is this many times smaller."""
 

@@ -1,6 +1,6 @@
-"""Marks where the words of a search are in an event, within bounds of text and of the size of the result.
+"""Marks the words of a search in an event, within bounds on the text and on the size of the result.
 
-Postgres has decided that the event matches; this only finds the places, for people. An event or a page that is beyond a
+Postgres has decided that the event matches; this only finds the places, for display. An event or a page that exceeds a
 bound has fewer matches, and `matches_cut` says so.
 """
 
@@ -27,7 +27,7 @@ TEXT_CHARS: Final = 8
 MAX_PAGE_CHARS: Final = 2**20
 """The same for all events of a page together."""
 USUAL_WORDS: Final = 16
-"""Maximum number of words of a search for which these hold; with N times as many, an Nth of the text is searched."""
+"""Number of words of a search up to which these hold; with N times as many, an Nth of the text is searched."""
 MAX_DECODED_BYTES: Final = 2**20
 """Maximum size of details that are decoded in order to look for matches in them."""
 WINDOW: Final = 4_096

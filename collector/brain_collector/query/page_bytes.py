@@ -1,6 +1,7 @@
-"""Pages of events that are bounded in bytes, by Postgres: it prints and sends no event that is beyond the bound.
+"""Pages of events that Postgres bounds in bytes: it prints and sends no event beyond the bound.
 
-Stored details can be far smaller than their text (compression, numbers such as 1e300), so only printing tells a size.
+Stored details can be far smaller than their text (compression, numbers such as 1e300), so the size is known only after
+they are printed.
 """
 
 from typing import Any, Final

@@ -1,8 +1,8 @@
 """Epochs of the commit order: a new one begins when the database is no longer the server that it was.
 
-The numbers of transactions belong to a server. After a failover the promoted standby assigns numbers again that the
-lost primary had assigned, and a restored copy assigns its own. So a position needs to say whose numbers it has: it
-carries the epoch. A server is identified by its system identifier and its timeline, which every promotion increments.
+Transaction numbers belong to a server. After a failover, the promoted standby may assign numbers that the lost primary
+had assigned to other transactions, and a restored copy assigns its own. So a position carries the epoch of its number.
+A server is identified by its system identifier and its timeline, which every promotion increments.
 
 A writer makes sure that the epoch is known before its first write on a connection, so the first transaction number of
 an epoch precedes all its batches.
@@ -16,7 +16,7 @@ from asyncpg import Connection
 from brain_collector.settings import ID_BLOCK
 
 MARGIN: Final = timedelta(minutes=1)
-"""How long before the start of an epoch a gap begins: clocks differ, and nobody knows when the last server was lost."""
+"""How long before the start of an epoch a gap begins: clocks differ, and the time of the loss is not known."""
 SKIPPED_IDS: Final = 100_000 * ID_BLOCK
 """Number of ids that a new epoch leaves unused: more than the lost server can have drawn since its last replicated
 transaction. An id of an event that was lost is not given to another one, and a block drawn before stays unique."""

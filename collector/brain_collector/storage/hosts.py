@@ -1,7 +1,7 @@
 """Opens connections to the first host of an address that can serve, with a time-out for each host.
 
-asyncpg tries several hosts too, but its time-out covers all of them together: a host that accepts and is silent, as a
-frozen one is, would use it up, and the next host would never be tried.
+asyncpg tries several hosts too, but its time-out covers all of them together. A frozen host accepts connections and
+sends nothing; it would use up the time-out, and the next host would never be tried.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _TRY_NEXT: Final = (
     asyncpg.OperatorInterventionError,  # it starts, stops or recovers
     asyncpg.InsufficientResourcesError,
 )
-"""Errors of one host. Others, such as a wrong password, are raised at once: they are not the host's."""
+"""Errors of one host, after which the next one is tried. Others, such as a wrong password, are raised at once."""
 
 
 class NoHostServes(OSError):  # noqa: N818 - a state, not a mistake

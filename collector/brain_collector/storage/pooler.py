@@ -1,4 +1,4 @@
-"""Connection poolers: detection, what a collector needs of them, and the time-outs that they lose.
+"""Connection poolers: their detection, the features that a collector requires, and the time-outs that they lose.
 
 A pooler gives each transaction any of its server connections. So a session has no settings of its own, and a prepared
 statement exists only where it was prepared, unless the pooler keeps track of it, as PgBouncer 1.21 or later does.
@@ -72,7 +72,7 @@ def _ms(seconds: float) -> str:
 
 
 async def missing_timeouts(connection: asyncpg.Connection, settings: Settings) -> str | None:
-    """Return the statements that give the role its time-outs; None if it has each of them, with whatever value."""
+    """Return the statements that give the role its time-outs; None if it has each of them, with any value."""
     values = timeouts(settings, settings.write_deadline_s)
     missing = [row["name"] for row in await connection.fetch(_UNLIMITED, list(values))]
     if not missing:

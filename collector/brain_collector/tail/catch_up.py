@@ -1,4 +1,4 @@
-"""Reads what a stream has missed: before the reader's position when it joins, and after it when it ends."""
+"""Reads the events that a stream has missed: before the reader's position when it joins, after it when it ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ class CatchUp:
         """Approximate maximum size of the events that are read at once."""
 
     async def missed(self, subscriber: Subscriber) -> AsyncIterator[Frame]:
-        """Yield what a subscriber that resumes has missed, up to its `position`: first a gap, if there is one.
+        """Yield the events that a resuming subscriber has missed, up to its `position`: first a gap, if there is one.
 
         Raises:
             Problem: it cannot be read now; the client should connect again.
@@ -45,7 +45,7 @@ class CatchUp:
             yield frame
 
     async def rest(self, filter: Filter, after: Position, within_s: float) -> AsyncIterator[Frame]:
-        """Yield what was committed before now, to end a stream: all whose order becomes final, and is read, in time."""
+        """Yield the events committed before now, to end a stream, if their order is final and they are read in time."""
         end_at = asyncio.get_running_loop().time() + within_s
         until: Position | None = None
         try:

@@ -7,19 +7,19 @@ from brain_collector.storage.epochs import MARGIN, Epoch
 from brain_collector.tail.position import Position, after_transaction
 
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
-"""The start of a gap of which nobody knows when it began."""
+"""The start of a gap whose beginning is not known."""
 _TICK: Final = timedelta(microseconds=1)
 
 
 class Missing(NamedTuple):
-    """The time range of events that may be missing, which excludes `until`; without `until`: up to now."""
+    """The time range of events that may be missing; it excludes `until`, and without `until` it ends now."""
 
     since: datetime
     until: datetime | None = None
 
 
 class Resumption(NamedTuple):
-    """The position after which a stream resumes, and what may be missing up to it."""
+    """The position after which a stream resumes, and the events that may be missing before it."""
 
     after: Position
     missing: Missing | None = None
