@@ -182,6 +182,8 @@ class Keyring:
         life = timedelta(days=self._settings.session_life_days)
         if session is None or session.began_at + life <= datetime.now(UTC):
             raise Unauthorized("the browser session has ended")
+        if not self._is_current:
+            raise self._unavailable("the browser session may have ended")
         return session
 
     def caller_of(self, session: Session) -> Caller:

@@ -69,7 +69,7 @@ async def _read(request: Request, filter: Filter, page: _Page) -> tuple[str, lis
     """Return the next page's cursor, and this page in parts, without its events: both together take memory twice."""
     resources = resources_of(request)
     max_bytes = resources.settings.max_page_bytes
-    await reserve(request, max_bytes)
+    await reserve(request, min(max_bytes, page.limit * resources.settings.max_event_bytes))
     events, after = await pages.page(
         resources.store, filter, limit=page.limit, max_bytes=max_bytes, offset=page.offset, after=page.after
     )

@@ -70,11 +70,14 @@ async def _document(
     request: Request, pages: AsyncIterator[list[Event]], first: list[Event], format: Format
 ) -> AsyncIterator[bytes]:
     yield export.lines(first, format, first=True)
+    has_events = bool(first)
     async for page in pages:
         if is_draining(request):
             raise _Aborted("the collector is shutting down")
         refuse_if_revoked(request)
-        yield export.lines(page, format, first=False)
+        lines = export.lines(page, format, first=False)
+        yield lines if has_events or format != "json" else lines.removeprefix(b",\n")  # a search's page may be empty
+        has_events = has_events or bool(page)
     yield export.end(format)
 
 

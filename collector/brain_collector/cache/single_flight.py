@@ -1,7 +1,12 @@
-"""Single flight: of concurrent callers that need the same value, one computes it for all."""
+"""Single flight: of concurrent callers that need the same value, one computes it for all.
+
+An error is that of all of them, unless it is about the share of the one that computes: then another one takes over.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+
+from brain_collector.errors import Unavailable
 
 
 class SingleFlight:
@@ -41,7 +46,7 @@ class SingleFlight:
             flight.set_result(value)  # callers that wait need not wait for `keep`
             await keep(value)
         except Exception as error:
-            if not flight.done():
+            if not flight.done() and not (isinstance(error, Unavailable) and error.is_of_caller):
                 flight.set_exception(error)
                 flight.exception()  # marks it as retrieved: there may be no other caller
             raise

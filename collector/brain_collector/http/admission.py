@@ -146,14 +146,20 @@ class Budget:
                 f"requests of this caller hold {self.memory.held_by(caller):,} of {self.max_bytes:,} bytes and "
                 f"{self.places.held_by(caller):,} wait, which is its share (BRAIN_COLLECTOR_CALLER_SHARE)"
             )
-        return Unavailable.send_again(
+        refusal = Unavailable.send_again(
             reason,
             self._settings.retry_after_s,
             answer_after_s=0.0 if has_waited else self._settings.admission_wait_s,
         )
+        refusal.is_of_caller = obstacle == "caller"
+        return refusal
 
     def believed(self, caller: str, announced: int) -> int:
-        """Return how much of an announced size counts: all of it, or little if the caller's bodies were late."""
+        """Return how much of an announced size counts: little, if the caller's bodies were late.
+
+        At most half a share counts: how large the decoded body will be is a guess.
+        """
+        announced = min(announced, int(self._settings.caller_share * self.max_bytes / 2))
         until_s = self._late.get(caller)
         if until_s is None or asyncio.get_running_loop().time() >= until_s:
             return announced

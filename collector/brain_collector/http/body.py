@@ -19,6 +19,7 @@ MEMORY_FACTOR: Final = 3
 """Memory of a body and of the rows decoded from it, per byte of the body (measured: 1,000 events, five details)."""
 EXPECTED_RATIO: Final = 10
 """Assumed compression ratio of gzip, until the inflated size is known."""
+INFLATE_STEP: Final = 4 * 2**20
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
@@ -108,14 +109,20 @@ def _refuse_too_large(n_bytes: int, max_bytes: int) -> None:
 
 
 async def _inflate(body: bytes, max_bytes: int, reservation: Reservation) -> bytes:
-    """Inflate the first `INLINE_BYTES` here, and the rest in a thread, where it blocks no other request."""
+    """Inflate the first `INLINE_BYTES` here, and the rest in a thread, where it blocks no other request.
+
+    Memory is reserved step by step, since the size is not known before.
+    """
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:
         inflated = inflater.decompress(body, INLINE_BYTES)
-        if inflater.unconsumed_tail:
-            max_rest = max(1, max_bytes + 1 - len(inflated))
-            reservation.grow_to(max_bytes)  # the maximum, since the size is not known yet
-            inflated += await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, max_rest)
+        parts, n_bytes = [inflated], len(inflated)
+        while inflater.unconsumed_tail and n_bytes <= max_bytes:
+            step = min(INFLATE_STEP, max_bytes + 1 - n_bytes)
+            reservation.grow_to(n_bytes + step)
+            parts.append(await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, step))
+            n_bytes += len(parts[-1])
+        inflated = b"".join(parts)
     except zlib.error as error:
         raise BodyUndecodable(f"the body is not valid gzip: {error}") from None
     if len(inflated) > max_bytes:

@@ -234,9 +234,13 @@ class HttpProtocol(HttpToolsProtocol):
             )
 
     def _should_upgrade(self) -> bool:
-        """Return whether the request can become a WebSocket; others get an HTTP response (RFC 9110, section 7.8)."""
+        """Return whether the request can become a WebSocket; others get an HTTP response (RFC 9110, section 7.8).
+
+        Not while the client has yet to read the last response: its memory is reserved until this protocol sees it sent.
+        """
         return (
             self._admission is Admission.FREE
+            and not self.flow.write_paused
             and self.url.partition(b"?")[0] in self._websocket_paths
             and is_websocket_request(self.scope["method"], self.scope["http_version"], self.headers)
         )
@@ -249,8 +253,6 @@ class HttpProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         self.ws_protocol_class = None  # breaks a reference cycle
         self.parser = None  # type: ignore[assignment]  # as uvicorn does
-        if self.flow.write_paused:
-            self.transport.get_protocol().pause_writing()
 
     # -- called by the application
 

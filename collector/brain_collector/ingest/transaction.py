@@ -60,6 +60,11 @@ _SELECT_KEYS: Final = """
     WHERE request_hash = ANY($2::uuid[]) AND request_hash IS NOT NULL
 """
 
+_FLUSH: Final = f"SELECT pg_logical_emit_message(true, 'brain-events', '') WHERE {DURABLE}"
+"""A commit that waits until everything committed before it is safe, also on synchronous standbys.
+
+The row of a duplicate may be visible although its own commit never waited: its session was ended, for example."""
+
 _EVENT_COLUMNS: Final = ("id", "event_type", "severity", "message", "details", "source", "timestamp")
 _DELTA_COLUMNS: Final = ("bucket", "event_type", "severity", "n")
 
@@ -111,7 +116,11 @@ async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Out
     received = await (_commit_small(connection, batches) if is_small else _commit_large(connection, batches))
     outcomes = {batch.key: _outcome(batch, received[batch.key]) for batch in batches if batch.key in received}
     known = [batch for batch in batches if batch.key not in received]
-    return outcomes | await _existing(connection, known) if known else outcomes
+    if not known:
+        return outcomes
+    existing = await _existing(connection, known)
+    await connection.execute(_FLUSH)
+    return outcomes | existing
 
 
 def _outcome(batch: Batch, created_at: datetime) -> Outcome:

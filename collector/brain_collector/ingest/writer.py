@@ -131,7 +131,7 @@ class Writer:
     def abandon(self) -> None:
         """Close the connections that are in use: their transactions are tried again on new ones."""
         for link in self._links:
-            link.abort()
+            link.abandon()
 
     async def _write(self, link: Link, group: list[Submission]) -> None:
         """Write a group and settle every submission of it, whatever happens."""

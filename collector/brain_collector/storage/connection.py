@@ -169,6 +169,11 @@ class Link:
         if self._abort is not None:
             self._abort()
 
+    def abandon(self) -> None:
+        """Abort the current use; the next use opens another connection."""
+        self.abort()
+        self._terminate()
+
     def _terminate(self) -> None:
         if self._connection is not None:
             self._connection.terminate()

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 from brain_collector.errors import ParameterInvalid
 
 MAX_ID: Final = 2**63 - 1
-PATTERN: Final = r"^([0-9]{1,19}-)?[0-9]{1,19}-[0-9]{1,19}$"
+PATTERN: Final = r"^(([0-9]{1,19}-)?[0-9]{1,19}-[0-9]{1,19})?$"
+"""Of a parameter, which may be empty: then a stream begins now."""
 _TOKEN: Final = re.compile(r"(?:([0-9]{1,19})-)?([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 
 

@@ -45,6 +45,7 @@ export function cell(event: Event, column: string, zone: Zone): string {
 }
 
 function detail(event: Event, column: string): string {
+  if (!column.startsWith("details.")) return ""; // an address can name any column
   const path = [...column.slice("details.".length).matchAll(/((?:\\.|[^.\\])+)/gs)];
   const value = at(event.details, path.map(([key]) => key.replaceAll(/\\(.)/gs, "$1")));
   if (value === undefined) return "";

@@ -53,15 +53,13 @@ def test_hostile_events_are_text(live: Tab, collector: CollectorProcess) -> None
 
 def test_names_of_what_javascript_objects_inherit_are_ordinary_names(live: Tab, collector: CollectorProcess) -> None:
     inherited = ("toString", "constructor", "__proto__", "hasOwnProperty", "valueOf")
-    post(
-        collector, [made(1, message="plain", details={"list": [1], "n": 12345678901234567890123, "constructor": "own"})]
-    )
+    post(collector, [made(1, message="plain", details={"list": [1], "constructor": "own"})])
     names = [*(f"details.{name}" for name in inherited), *inherited, "details.list.length", "details.list.push"]
-    columns = "&".join(f"column={name}" for name in ["message", "details.n", *names])
+    columns = "&".join(f"column={name}" for name in ["message", *names])
     page = live.open(f"#events?{columns}")
     row = rows(page).filter(has_text="plain")
 
-    expect(row).to_have_text("plain12345678901234567890123own")
+    expect(row).to_have_text("plainown")
     page.get_by_role("button", name="Columns").click()
     for name in inherited:
         page.get_by_role("searchbox").fill(f"{name}:x")
