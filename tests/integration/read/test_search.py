@@ -178,6 +178,21 @@ async def test_pages_are_short_when_the_time_is_spent_and_lose_nothing(
 
 
 @pytest.mark.usefixtures("small_blocks")
+async def test_an_export_as_json_is_json_although_its_first_pages_are_empty(
+    collector: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needle = await create(collector, message="needle", timestamp=DAY.isoformat())
+    await store(collector, 3, 120)
+    await index(settings.dsn, 30, 1)
+    monkeypatch.setattr(search, "BUDGET_S", 1e-9)
+    monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
+    first = await collector.get("/api/events", params={"q": "needle"})
+    assert (first.json(), "next" in first.links) == ([], True)
+    export = await collector.get("/api/events/export", params={"q": "needle", "format": "json"})
+    assert [found["id"] for found in export.json()] == [needle["id"]]
+
+
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("seed", range(times(2)))
 async def test_a_walk_meets_what_is_there_throughout_once_whatever_happens_meanwhile(
     collector: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -5,6 +5,7 @@ import base64
 import json
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -20,9 +21,10 @@ from brain_collector.http.websocket_protocol import MAX_MESSAGE_BYTES
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.access.test_session import FOREIGN
+from tests.integration.api.test_metrics import value
 from tests.integration.http.test_limits import Answer, complaints, exchange, on_linux, parsed, peers_of, socket_to
 from tests.integration.tail.test_stream import listening, numbered
-from tests.support.collector import event, post_batch, transport_of
+from tests.support.collector import event, ndjson, post_batch, transport_of
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
@@ -440,3 +442,33 @@ async def test_the_log_does_not_hold_what_a_websocket_asked_for(
     own = [record for record in caplog.records if record.name.startswith(("brain_collector", "uvicorn"))]
     assert own
     assert not any("hidden-value" in record.getMessage() for record in own)
+
+
+async def test_a_response_that_is_not_read_before_an_upgrade_takes_no_memory_for_good(
+    collector: httpx.AsyncClient,
+) -> None:
+    sent = [event(event_type="large", message="x" * 200_000)] * 20
+    assert (await post_batch(collector, ndjson(*sent))).status_code == 200
+    address = (collector.base_url.host, collector.base_url.port)
+    request = "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n{}\r\n"
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+
+    async def is_held() -> bool:
+        return await value(collector, "answer_bytes") > 0
+
+    async def is_released() -> bool:
+        return await value(collector, "answer_bytes") == 0
+
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)  # noqa: FBT003 - the interface of sockets
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, address)
+    await loop.sock_sendall(sock, request.format("/api/events?event_type=large", "").encode())
+    assert (await loop.sock_recv(sock, 12)).endswith(b"200")  # the rest is not read
+    await eventually(is_held, "the response is held")
+    await loop.sock_sendall(sock, request.format("/api/events/ws", upgrade).encode())
+    assert (await collector.get("/livez")).status_code == 200  # the upgrade has been received, or is before this
+    sock.close()
+    await eventually(is_released, "the memory is free again")
