@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -27,6 +28,8 @@ from tests.support.signals import undo_inherited
 from tests.support.waiting import DEADLINES, PATIENCE_S
 
 _numbers = count(1)
+_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that use no TLS: reading those of the machine takes longer than a test's requests."""
 
 undo_inherited()  # before any test, fixture or process of the run
 
@@ -129,7 +132,8 @@ async def _serving(
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, verify=_NO_CERTIFICATES) as client:
             yield client
     finally:
         server.should_exit = True

@@ -1,6 +1,7 @@
 """OpenAPI 3.1, made from the operations and from the structs that decode requests and encode responses."""
 
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,11 +22,14 @@ _RETRY_AFTER: Final = {
 
 
 def routes(operations: Iterable[Operation]) -> list[Route]:
-    """Return the route of `/openapi.json`."""
-    encoded = msgspec.json.encode(document(operations))
+    """Return the route of `/openapi.json`, which makes the document when it is first asked for."""
+
+    @cache
+    def encoded() -> bytes:
+        return msgspec.json.encode(document(operations))
 
     async def openapi(_request: Request) -> Response:
-        return Response(encoded, media_type=JSON)
+        return Response(encoded(), media_type=JSON)
 
     return [Route("/openapi.json", openapi)]
 

@@ -36,31 +36,38 @@ _ENDS: Final = text(f"""
     SELECT {CURRENT} AS epoch, {_FINAL} AS final, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1 AS tip
 """)
 
+# Both positions may be in the middle of a batch: a reader passes a large one on in several steps.
 _BETWEEN: Final = """
-    FROM batches
+    FROM batches CROSS JOIN LATERAL (SELECT
+        CASE WHEN xid::text::bigint = :after_xid_number THEN greatest(batches.first_id - 1, :after_id) + 1
+            ELSE batches.first_id END AS first_id,
+        CASE WHEN xid::text::bigint = :until_xid THEN least(batches.first_id + n - 1, :until_id)
+            ELSE batches.first_id + n - 1 END AS last_id
+    ) AS part
     WHERE xid >= CAST(CAST(:after_xid AS text) AS xid8) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-        AND (xid::text::bigint, first_id + n - 1) > (:after_xid_number, :after_id)
-        AND (xid::text::bigint, first_id) <= (:until_xid, :until_id)
+        AND (xid::text::bigint, batches.first_id + n - 1) > (:after_xid_number, :after_id)
+        AND (xid::text::bigint, batches.first_id) <= (:until_xid, :until_id)
+        AND part.first_id <= part.last_id
 """
 
 _BATCHES: Final = text(f"""
     SELECT present.epoch, present.final, present.last, batch.*
     FROM (SELECT {CURRENT} AS epoch, {_FINAL} AS final, {_LAST} AS last) AS present LEFT JOIN LATERAL (
-        SELECT xid::text::bigint AS xid, first_id, first_id + n - 1 AS last_id, min_ts, max_ts {_BETWEEN}
-        ORDER BY batches.xid, first_id LIMIT {_MAX_BATCHES}
+        SELECT xid::text::bigint AS xid, part.first_id, part.last_id, min_ts, max_ts {_BETWEEN}
+        ORDER BY batches.xid, batches.first_id LIMIT {_MAX_BATCHES}
     ) AS batch ON true
 """)  # noqa: S608 - constants
 
-_SUM: Final = f"""
-    SELECT {CURRENT} AS epoch, coalesce(sum(n), 0)::bigint AS n, min(min_ts) AS since, max(max_ts) AS until
-"""
-
-_SPAN: Final = text(_SUM + _BETWEEN)
+_SPAN: Final = text(f"""
+    SELECT {CURRENT} AS epoch, coalesce(sum(part.last_id - part.first_id + 1), 0)::bigint AS n,
+        min(min_ts) AS since, max(max_ts) AS until
+    {_BETWEEN}
+""")
 
 _RECEIVED: Final = text(f"""
-    {_SUM} FROM batches
+    SELECT {CURRENT} AS epoch, coalesce(sum(n), 0)::bigint AS n, min(min_ts) AS since, max(max_ts) AS until FROM batches
     WHERE received_at >= :received_since AND (xid::text::bigint, first_id) <= (:until_xid, :until_id)
-""")
+""")  # noqa: S608 - constants
 
 
 class OtherEpoch(Unavailable):
@@ -134,7 +141,7 @@ async def read(store: Store, after: Position, until: Position | None = None) -> 
     rows = await store.fetch(_BATCHES.bindparams(*_bounds(after, until or end_of(after.epoch))))
     epoch = known(rows[0].epoch)
     arrived = rows if epoch == after.epoch and rows[0].xid is not None else []
-    pieces = [piece for row in arrived for piece in _pieces(row, after)]
+    pieces = [piece for row in arrived for piece in _pieces(row, epoch)]
     last, final = (after_transaction(epoch, xid) for xid in (rows[0].last, rows[0].final))
     return Reading(epoch, last, final, pieces)
 
@@ -208,8 +215,7 @@ def _bounds(after: Position, until: Position) -> list[BindParameter[Any]]:
     ]
 
 
-def _pieces(row: Any, after: Position) -> Iterator[Piece]:
-    """Cut a batch into pieces, without the events up to the position."""
-    first = max(row.first_id, after.id + 1) if row.xid == after.xid else row.first_id
-    for start in range(first, row.last_id + 1, PIECE_IDS):
-        yield Piece(after.epoch, row.xid, start, min(start + PIECE_IDS - 1, row.last_id), row.min_ts, row.max_ts)
+def _pieces(row: Any, epoch: int) -> Iterator[Piece]:
+    """Cut the part of a batch between two positions into pieces."""
+    for start in range(row.first_id, row.last_id + 1, PIECE_IDS):
+        yield Piece(epoch, row.xid, start, min(start + PIECE_IDS - 1, row.last_id), row.min_ts, row.max_ts)

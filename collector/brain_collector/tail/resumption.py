@@ -39,9 +39,9 @@ def resume(position: Position, epochs: list[Epoch], limit: Position, otherwise: 
     after = position._replace(epoch=current.epoch)
     for epoch in later:
         start = after_transaction(current.epoch, epoch.first_xid - 1)
-        after = min(after, start)  # the numbers above were assigned by the server before, and are assigned again
-        since = epoch.at - MARGIN  # told in any case: what was sent around the change may be sent again
-        missing = Missing(min(since, missing.since) if missing else since, epoch.at)
+        if after > start:  # the numbers above were assigned by the server before, and are assigned again
+            after = start
+            missing = Missing(min(epoch.at - MARGIN, missing.since) if missing else epoch.at - MARGIN, epoch.at)
     forgotten = Position(current.epoch, current.forgotten_xid, current.forgotten_id)
     if after < forgotten:
         after = forgotten
