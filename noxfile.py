@@ -1,5 +1,6 @@
 """The checks of the project: `nox` runs lint, types, docs, tests, e2e, abuse and build; CI runs the same."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "abuse", "build
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of a test compiles the code again
+
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # e2e, bench and build look at the dashboard and the manual; the other sessions need neither.
 NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1", "BRAIN_EVENTS_SKIP_MANUAL": "1"}
 MAX_WHEEL_BYTES = 3_000_000
-AT_ONCE = ["-n", "4", "--dist", "worksteal"]  # each process has its own Postgres and Valkey; most of a test is waiting
+AT_ONCE = ["-n", "5", "--dist", "worksteal"]  # each process has its own Postgres and Valkey; most of a test is waiting
 _wheels: list[Path] = []
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 

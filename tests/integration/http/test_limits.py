@@ -299,7 +299,8 @@ async def test_the_rest_of_an_early_answered_body_is_not_waited_for_forever(sett
 
 @on_linux
 async def test_a_client_that_does_not_read_its_answer_is_cut_off(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, answer_deadline_s=0.3, max_event_bytes=4 * MEBIBYTE) as client:
+    bounds = {"max_event_bytes": 4 * MEBIBYTE, "max_page_bytes": 64 * MEBIBYTE}  # more than sockets hold
+    async with serve(settings, answer_deadline_s=0.3, **bounds) as client:
         for _ in range(8):
             await post_batch(client, ndjson(event(message="x" * 2 * MEBIBYTE)))
         async with socket_to(client) as (_, sending):
