@@ -2,6 +2,9 @@
 
 Keys are inserted first, in sorted order, so that collectors rarely deadlock. A batch whose key or request hash exists
 is left out; `duplicates` decides its response.
+
+Behind a pooler, the transaction after a failover may run on the promoted server although the connection was not lost.
+There, the statement that inserts the keys inserts none before the epoch of its server has begun.
 """
 
 from collections import Counter
@@ -17,6 +20,8 @@ from asyncpg import Connection
 from brain_collector.counts.journal import Deltas
 from brain_collector.ingest.rows import Rows
 from brain_collector.storage.durability import DURABLE
+from brain_collector.storage.epochs import CURRENT
+from brain_collector.storage.pooler import leads_to_pooler
 
 SMALL_GROUP_ROWS: Final = 200  # up to here, one statement is faster than COPY
 
@@ -29,28 +34,41 @@ _KEY_ARRAYS: Final = (
     "$8::uuid[], $9::text[]"
 )
 
-_INSERT_KEYS: Final = f"""
-    INSERT INTO batches {_KEY_COLUMNS}
-    SELECT * FROM unnest({_KEY_ARRAYS}) WHERE {DURABLE} ORDER BY 1
-    ON CONFLICT DO NOTHING RETURNING key, received_at
-"""
 
-_INSERT_SMALL: Final = f"""
-    WITH new_keys AS ({_INSERT_KEYS}), events AS (
-        INSERT INTO system_events (id, event_type, severity, message, details, source, "timestamp")
-        SELECT id, event_type, severity, message, details, source, ts
-        FROM unnest($10::uuid[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::jsonb[], $16::text[],
-            $17::timestamptz[]) AS row (key, id, event_type, severity, message, details, source, ts)
-        JOIN new_keys USING (key)
-    ), journal AS (
-        INSERT INTO event_deltas (bucket, event_type, severity, n)
-        SELECT bucket, event_type, severity, n
-        FROM unnest($18::uuid[], $19::timestamptz[], $20::text[], $21::text[], $22::bigint[])
-            AS delta (key, bucket, event_type, severity, n)
-        JOIN new_keys USING (key)
-    )
-    SELECT key, received_at FROM new_keys
-"""
+class Statements(NamedTuple):
+    """The statement that inserts idempotency keys, alone and with the events and counts of a small group."""
+
+    keys: str
+    small_group: str
+
+
+def _statements(condition: str) -> Statements:
+    keys = f"""
+        INSERT INTO batches {_KEY_COLUMNS}
+        SELECT * FROM unnest({_KEY_ARRAYS}) WHERE {condition} ORDER BY 1
+        ON CONFLICT DO NOTHING RETURNING key, received_at
+    """
+    small_group = f"""
+        WITH new_keys AS ({keys}), events AS (
+            INSERT INTO system_events (id, event_type, severity, message, details, source, "timestamp")
+            SELECT id, event_type, severity, message, details, source, ts
+            FROM unnest($10::uuid[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::jsonb[], $16::text[],
+                $17::timestamptz[]) AS row (key, id, event_type, severity, message, details, source, ts)
+            JOIN new_keys USING (key)
+        ), journal AS (
+            INSERT INTO event_deltas (bucket, event_type, severity, n)
+            SELECT bucket, event_type, severity, n
+            FROM unnest($18::uuid[], $19::timestamptz[], $20::text[], $21::text[], $22::bigint[])
+                AS delta (key, bucket, event_type, severity, n)
+            JOIN new_keys USING (key)
+        )
+        SELECT key, received_at FROM new_keys
+    """
+    return Statements(keys, small_group)
+
+
+_DIRECT: Final = _statements(DURABLE)
+_POOLED: Final = _statements(f"{DURABLE} AND {CURRENT} IS NOT NULL")
 
 _SELECT_KEYS: Final = """
     SELECT key, request_hash, digest, caller, answer, first_id, received_at, min_ts FROM batches
@@ -98,6 +116,13 @@ class Batch(NamedTuple):
         return zip(range(self.first_id, self.first_id + self.rows.n), *self.rows, strict=True)
 
 
+class OtherServer(asyncpg.InterfaceError):
+    """Nothing was written: the pooler leads to another server than before. To be tried again on a new connection."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection pooler leads to another server than before")
+
+
 class Outcome(NamedTuple):
     """The stored row of a batch: its own, or the one that prevented it from being stored."""
 
@@ -111,14 +136,22 @@ class Outcome(NamedTuple):
 
 
 async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Outcome]:
-    """Write the new batches in one transaction; return the stored row of each, by the key of the batch."""
+    """Write the new batches in one transaction; return the stored row of each, by the key of the batch.
+
+    Raises:
+        OtherServer: nothing was written; the epoch of the server has not begun.
+    """
+    is_pooled = leads_to_pooler(connection)
     is_small = sum(batch.rows.n for batch in batches) <= SMALL_GROUP_ROWS
-    received = await (_commit_small(connection, batches) if is_small else _commit_large(connection, batches))
+    write = _commit_small if is_small else _commit_large
+    received = await write(connection, batches, _POOLED if is_pooled else _DIRECT)
     outcomes = {batch.key: _outcome(batch, received[batch.key]) for batch in batches if batch.key in received}
     known = [batch for batch in batches if batch.key not in received]
     if not known:
         return outcomes
     existing = await _existing(connection, known)
+    if is_pooled and not received and len(existing) < len(known):
+        raise OtherServer
     await connection.execute(_FLUSH)
     return outcomes | existing
 
@@ -143,9 +176,9 @@ async def _existing(connection: Connection, batches: list[Batch]) -> dict[UUID, 
     return {key: outcome for key, outcome in found.items() if outcome is not None}
 
 
-async def _commit_large(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
+async def _commit_large(connection: Connection, batches: list[Batch], statements: Statements) -> dict[UUID, datetime]:
     async with connection.transaction():
-        received = _times(await connection.fetch(_INSERT_KEYS, *_columns(batch.key_row for batch in batches)))
+        received = _times(await connection.fetch(statements.keys, *_columns(batch.key_row for batch in batches)))
         new = [batch for batch in batches if batch.key in received]
         if new:
             events = chain.from_iterable(batch.event_rows() for batch in new)
@@ -155,11 +188,11 @@ async def _commit_large(connection: Connection, batches: list[Batch]) -> dict[UU
     return received
 
 
-async def _commit_small(connection: Connection, batches: list[Batch]) -> dict[UUID, datetime]:
+async def _commit_small(connection: Connection, batches: list[Batch], statements: Statements) -> dict[UUID, datetime]:
     keys = _columns(batch.key_row for batch in batches)
     events = _columns((batch.key, *row) for batch in batches for row in batch.event_rows())
     deltas = _columns((batch.key, *bucket, n) for batch in batches for bucket, n in batch.deltas.items())
-    return _times(await connection.fetch(_INSERT_SMALL, *keys, *events, *deltas))
+    return _times(await connection.fetch(statements.small_group, *keys, *events, *deltas))
 
 
 async def find_rejected(connection: Connection, rows: Rows) -> dict[int, str]:

@@ -6,6 +6,7 @@ statement exists only where it was prepared, unless the pooler keeps track of it
 
 from collections.abc import Awaitable, Callable
 from typing import Final
+from weakref import WeakSet
 
 import asyncpg
 
@@ -21,6 +22,9 @@ _ARRAY_TYPES: Final = (
 )
 
 _UNLIMITED: Final = "SELECT name FROM pg_settings WHERE name = ANY($1) AND setting = '0'"
+
+_pooled: Final[WeakSet[asyncpg.Connection]] = WeakSet()
+"""The connections for transactions of this process that lead to a pooler."""
 
 _session_mode_dsns: Final[set[str]] = set()
 """The addresses at which this process has found a pooler in session mode."""
@@ -49,6 +53,11 @@ class SessionRequired(asyncpg.InterfaceError):
 async def is_pooled(connection: asyncpg.Connection) -> bool:
     """Return whether there is a pooler on the way: its process id, which cancels queries, is not the server's."""
     return not await _runs_on(connection, connection.get_server_pid())
+
+
+def leads_to_pooler(connection: asyncpg.Connection) -> bool:
+    """Return whether `require_support` was asked about this connection: its server may change unnoticed."""
+    return connection in _pooled
 
 
 async def set_if_direct(connection: asyncpg.Connection, values: dict[str, str]) -> bool:
@@ -89,6 +98,7 @@ async def require_support(
     Raises:
         PoolerUnsupported: it does not: statements fail, or those of another process are executed in their place.
     """
+    _pooled.add(connection)
     try:
         pid = None if dsn in _session_mode_dsns else await _pid_of_prepared(connection)
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):

@@ -74,15 +74,18 @@ class CatchUp:
 
     async def _between(self, filter: Filter, after: Position, until: Position) -> AsyncIterator[Frame]:
         """Yield the events between two positions; a gap instead of the rest of them once that is too much."""
-        while (span := await commit_order.span(self._store, after, until)).arrived:
+        while after < until:
+            reading = await commit_order.read(self._store, after, until)
+            commit_order.refuse_other(reading.epoch, after.epoch)
+            if reading.is_forgotten:
+                raise commit_order.Forgotten  # the next attempt is told of the gap
+            if not reading.pieces:
+                return
+            span = await commit_order.span(self._store, after, until)
             if span.arrived > self._settings.max_stream_lag:
                 yield Frame(until, gap=span)
                 return
-            reading = await commit_order.read(self._store, after, until)
-            commit_order.refuse_other(reading.epoch, after.epoch)
             arrived = first(reading.pieces, self._step_ids)
-            if not arrived:  # they were forgotten just now
-                return
             try:
                 async for portion in portions.events(self._store, filter, arrived, self.portion_bytes):
                     frame = frame_of(portion)

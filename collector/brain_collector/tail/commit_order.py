@@ -50,9 +50,15 @@ _BETWEEN: Final = """
         AND part.first_id <= part.last_id
 """
 
+_IS_FORGOTTEN: Final = """(
+    SELECT (forgotten_xid, forgotten_id) > (:after_xid_number, :after_id) FROM epochs ORDER BY epoch DESC LIMIT 1
+)"""
+
 _BATCHES: Final = text(f"""
-    SELECT present.epoch, present.final, present.last, batch.*
-    FROM (SELECT {CURRENT} AS epoch, {_FINAL} AS final, {_LAST} AS last) AS present LEFT JOIN LATERAL (
+    SELECT present.*, batch.*
+    FROM (
+        SELECT {CURRENT} AS epoch, {_FINAL} AS final, {_LAST} AS last, {_IS_FORGOTTEN} AS is_forgotten
+    ) AS present LEFT JOIN LATERAL (
         SELECT xid::text::bigint AS xid, part.first_id, part.last_id, min_ts, max_ts {_BETWEEN}
         ORDER BY batches.xid, batches.first_id LIMIT {_MAX_BATCHES}
     ) AS batch ON true
@@ -75,6 +81,13 @@ class OtherEpoch(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the database is another server than before; connect again", retry_after_s=1)
+
+
+class Forgotten(Unavailable):
+    """The batches after a position were deleted while a stream caught up with them."""
+
+    def __init__(self) -> None:
+        super().__init__("the position is older than the batches that are kept; connect again", retry_after_s=1)
 
 
 class Piece(NamedTuple):
@@ -102,12 +115,14 @@ class Reading(NamedTuple):
     """What one statement found: the epoch of the server, two positions, and the next pieces.
 
     `head` is the end of the last batch whose order is final, `limit` the end of all transactions whose order is.
+    `is_forgotten`: batches after the position that was read from have been deleted; the pieces may not be the next.
     """
 
     epoch: int
     head: Position
     limit: Position
     pieces: list[Piece]
+    is_forgotten: bool
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -143,7 +158,7 @@ async def read(store: Store, after: Position, until: Position | None = None) -> 
     arrived = rows if epoch == after.epoch and rows[0].xid is not None else []
     pieces = [piece for row in arrived for piece in _pieces(row, epoch)]
     last, final = (after_transaction(epoch, xid) for xid in (rows[0].last, rows[0].final))
-    return Reading(epoch, last, final, pieces)
+    return Reading(epoch, last, final, pieces, bool(rows[0].is_forgotten) and epoch == after.epoch)
 
 
 async def span(store: Store, after: Position, until: Position) -> Span:

@@ -42,8 +42,10 @@ def resume(position: Position, epochs: list[Epoch], limit: Position, otherwise: 
         if after > start:  # the numbers above were assigned by the server before, and are assigned again
             after = start
             missing = Missing(min(epoch.at - MARGIN, missing.since) if missing else epoch.at - MARGIN, epoch.at)
-    forgotten = Position(current.epoch, current.forgotten_xid, current.forgotten_id)
+    kept = [epoch for epoch in epochs if epoch.epoch >= position.epoch]  # a deletion at the change records the last one
+    forgotten = max(Position(current.epoch, epoch.forgotten_xid, epoch.forgotten_id) for epoch in kept)
     if after < forgotten:
         after = forgotten
-        missing = Missing(EARLIEST, current.forgotten_until and current.forgotten_until + _TICK)
+        until = max((epoch.forgotten_until for epoch in kept if epoch.forgotten_until), default=None)
+        missing = Missing(EARLIEST, until and until + _TICK)
     return Resumption(after, missing)

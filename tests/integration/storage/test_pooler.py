@@ -195,3 +195,19 @@ async def test_a_pooler_that_begins_to_work_is_used_without_a_restart(settings: 
 
             await eventually(is_ready, "the collector is ready")
             await create(client)
+
+
+@pytest.mark.parametrize("n", [1, 1_000])
+async def test_behind_a_pooler_no_batch_is_written_before_the_epoch_of_its_server_begins(
+    pooler: Pooler, settings: Settings, serve: Serve, n: int
+) -> None:
+    before = "SELECT count(*) FROM batches WHERE xid::text::bigint < (SELECT max(first_xid) FROM epochs)"
+    async with serve(through(pooler, settings, writers=1)) as client:
+        await create(client)  # the rest of its block of ids is left for the next events
+        await sql(settings.dsn, "UPDATE epochs SET timeline = timeline - 1")  # as if the pooler led to another server
+        ((stored,),) = await sql(settings.dsn, "SELECT count(*) FROM batches")
+        answer = await post_batch(client, ndjson(*[event()] * n))
+        assert answer.status_code == 200, answer.text
+
+    assert await sql(settings.dsn, "SELECT count(*) FROM epochs") == [(2,)]
+    assert await sql(settings.dsn, before) == [(stored,)]

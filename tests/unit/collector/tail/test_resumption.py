@@ -69,3 +69,8 @@ def test_a_token_is_a_position_with_or_without_an_epoch() -> None:
     assert parse("5-6") == Position(0, 5, 6)
     with pytest.raises(ParameterInvalid):
         parse(f"1-1-{2**63}")
+
+
+def test_batches_that_were_forgotten_as_a_later_epoch_began_are_known_from_the_earlier_one() -> None:
+    forgetful = [EPOCHS[0], epoch(20, 500, forgotten=(600, 9)), epoch(30, 800, forgotten=(300, 9))]
+    assert resumed(20, 599, 0, epochs=forgetful) == Resumption(Position(30, 600, 9), Missing(EARLIEST, AFTER_NOON))
