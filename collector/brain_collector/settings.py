@@ -143,7 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _Positive,
         _help("Maximum size of a request body after decompression, in bytes; larger ones are refused with 413."),
-    ] = 32 * 2**20
+    ] = 8 * 2**20
     max_event_bytes: Annotated[
         int,
         _Positive,

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from brain_collector.settings import Settings
 from brain_events.wire import BATCH_PATH, DETAILS_MAX_VALUES, NDJSON
 from tests.support.collector import event, ndjson
-from tests.support.memory import growth_of
+from tests.support.memory import growth_of, resident_mebibytes
 from tests.support.process import CollectorProcess
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, wait_until
 
 EVENT_BYTES = 256 * 1024
 BODY_BYTES = 4 * 2**20
 MAX_GROWTH_MIB = 64
+LEFT_MIB = 24
 PRINTED = "SELECT octet_length(details::text) FROM system_events WHERE event_type = 'attack' ORDER BY id DESC LIMIT 1"
 
 
@@ -79,6 +81,28 @@ def test_what_values_become_is_bounded(victim: CollectorProcess, name: str) -> N
     assert growth.at_peak <= MAX_GROWTH_MIB
     for (printed,) in victim.sql(PRINTED):
         assert printed <= EVENT_BYTES + 2 * DETAILS_MAX_VALUES  # a space after each comma and colon
+
+
+LINE = '{"event_type":"t","severity":"info","message":"%s","details":{"a":"%s"}}\n'
+LARGEST = {
+    "a character of four bytes in each message": LINE % ("m" * 15_000 + "😀", ""),
+    "a character of four bytes in details": LINE % ("", "m" * 200_000 + "😀"),
+    "events of the maximum size": attack(b'"' + b"0" * 999 + b'"').decode(),
+    "small events": LINE % ("m" * 800, ""),
+}
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_memory_for_the_largest_body_is_bounded_and_comes_back(victim: CollectorProcess, name: str) -> None:
+    line = LARGEST[name].encode()
+    body = gzip.compress(line * (Settings().max_inflated_bytes // len(line)), 1)
+    headers = {"Content-Type": NDJSON, "Content-Encoding": "gzip"}
+    with growth_of(victim.pid) as growth:
+        answer = httpx.post(victim.url + BATCH_PATH, content=body, headers=headers, timeout=PATIENCE_S)
+
+    assert answer.status_code == 200, answer.text
+    assert growth.at_peak <= MAX_GROWTH_MIB
+    wait_until(lambda: resident_mebibytes(victim.pid) <= growth.before + LEFT_MIB, "the memory is returned")
 
 
 def test_an_event_that_would_print_long_is_refused_with_its_own_code(victim: CollectorProcess) -> None:

@@ -30,6 +30,11 @@ def growth_of(pid: int) -> Iterator[Growth]:
     growth.peak, growth.after = _mebibytes(pid, "VmHWM"), _mebibytes(pid, "VmRSS")
 
 
+def resident_mebibytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return _mebibytes(pid, "VmRSS")
+
+
 def _mebibytes(pid: int, field: str) -> int:
     match = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
     assert match is not None

@@ -116,8 +116,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if "authorization" not in headers and (token := session_token(headers)):
-            await self._keyring.learn(token)
+        _, required = self._scope_for(scope.get("method", SOCKET), scope["path"])
+        if required is not None and "authorization" not in headers and (token := session_token(headers)):
+            await self._keyring.learn(token)  # an open path does not wait for it
         app = self._refusal(scope) or self._app
         await app(scope, receive, send)
 

@@ -23,7 +23,9 @@ from brain_collector.storage.durability import DURABLE
 from brain_collector.storage.epochs import CURRENT
 from brain_collector.storage.pooler import leads_to_pooler
 
-SMALL_GROUP_ROWS: Final = 200  # up to here, one statement is faster than COPY
+SMALL_GROUP_ROWS: Final = 200
+SMALL_GROUP_CHARS: Final = 2**20
+"""Up to here, one statement is faster than COPY, which needs no memory for all rows at once."""
 
 ROW_ERRORS: Final = (asyncpg.DataError, asyncpg.StatementTooComplexError, asyncpg.ProgramLimitExceededError)
 """The errors with which Postgres rejects one of the rows."""
@@ -142,8 +144,7 @@ async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Out
         OtherServer: nothing was written; the epoch of the server has not begun.
     """
     is_pooled = leads_to_pooler(connection)
-    is_small = sum(batch.rows.n for batch in batches) <= SMALL_GROUP_ROWS
-    write = _commit_small if is_small else _commit_large
+    write = _commit_small if _is_small(batches) else _commit_large
     received = await write(connection, batches, _POOLED if is_pooled else _DIRECT)
     outcomes = {batch.key: _outcome(batch, received[batch.key]) for batch in batches if batch.key in received}
     known = [batch for batch in batches if batch.key not in received]
@@ -154,6 +155,13 @@ async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Out
         raise OtherServer
     await connection.execute(_FLUSH)
     return outcomes | existing
+
+
+def _is_small(batches: list[Batch]) -> bool:
+    if sum(batch.rows.n for batch in batches) > SMALL_GROUP_ROWS:
+        return False
+    texts = (text for batch in batches for column in (batch.rows.messages, batch.rows.details) for text in column)
+    return sum(len(text) for text in texts if text) <= SMALL_GROUP_CHARS
 
 
 def _outcome(batch: Batch, created_at: datetime) -> Outcome:

@@ -108,13 +108,19 @@ class Writer:
         is_closing = False
         try:
             while repeated or not is_closing:
-                async with self._gathering.next_group(repeated, is_closing=is_closing) as group:
-                    repeated, is_closing = group.repeated, group.is_last
-                    pending = [submission for submission in group.submissions if not submission.stored.done()]
-                    if pending:
-                        await self._write(link, pending)
+                repeated, is_closing = await self._write_next(link, repeated, is_closing=is_closing)
         finally:
             await link.close()
+
+    async def _write_next(
+        self, link: Link, repeated: list[Submission], *, is_closing: bool
+    ) -> tuple[list[Submission], bool]:
+        """Write the next group, and keep nothing of it; return what `next_group` needs for the one after it."""
+        async with self._gathering.next_group(repeated, is_closing=is_closing) as group:
+            pending = [submission for submission in group.submissions if not submission.stored.done()]
+            if pending:
+                await self._write(link, pending)
+            return group.repeated, group.is_last
 
     def close(self) -> None:
         """End every writer once it has written what is waiting."""

@@ -22,6 +22,7 @@ from brain_collector.http.connection_limit import ConnectionLimit, resolve_max_c
 from brain_collector.http.protocol import HttpProtocol
 from brain_collector.http.scope import Stopping
 from brain_collector.metrics import Metrics
+from brain_collector.server.allocator import return_freed_memory
 from brain_collector.server.app import OPERATIONS, create_app, refuse_to_be_open
 from brain_collector.server.engines import Backend, open_backend
 from brain_collector.server.lifespan import Engines
@@ -42,6 +43,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
     Raises:
         SettingsError: the collector cannot listen on the address, or the settings are inconsistent.
     """
+    return_freed_memory()
     logs.configure(settings.log_format, settings.log_level)
     refuse_to_be_open(settings)
     resolve_max_connections(settings.max_connections)  # an error here comes before engines are started

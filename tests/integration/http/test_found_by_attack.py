@@ -304,8 +304,8 @@ async def test_slow_bodies_hold_no_more_together_than_they_may(settings: Setting
 
 
 async def test_a_gzip_bomb_is_not_inflated_beside_other_bodies(settings: Settings, serve: Serve) -> None:
-    bomb = gzip.compress(b" " * 32 * MEBIBYTE)
-    async with serve(settings, max_pending_bytes=32 * MEBIBYTE) as client:
+    bomb = gzip.compress(b" " * 8 * MEBIBYTE)
+    async with serve(settings, max_pending_bytes=8 * MEBIBYTE) as client:
 
         def post() -> Awaitable[httpx.Response]:
             return post_batch(client, bomb, content_encoding="gzip")
@@ -318,7 +318,7 @@ async def test_a_gzip_bomb_is_not_inflated_beside_other_bodies(settings: Setting
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 async def test_many_gzip_bombs_at_once_cost_no_more_memory_than_a_few(database_url: str) -> None:
-    bomb = gzip.compress(b" " * 32 * MEBIBYTE)
+    bomb = gzip.compress(b" " * 8 * MEBIBYTE)
     with collector_process("--database-url", database_url, "--redis-url", "none") as process:
         async with httpx.AsyncClient(base_url=process.url, timeout=BOUND_S) as client:
             answers = await asyncio.gather(*(post_batch(client, bomb, content_encoding="gzip") for _ in range(40)))
