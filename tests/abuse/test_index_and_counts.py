@@ -1,4 +1,4 @@
-"""Events made to be expensive for background work: the index and the fold go on, and statistics are answered."""
+"""Events that are expensive for background work: the index and the fold continue, and statistics are served."""
 
 import gzip
 

@@ -33,7 +33,7 @@ Grouping = Callable[[Any, ColumnElement[datetime]], tuple[ColumnElement[Any], ..
 """Returns the named columns to count by, from the columns of a table and its time."""
 
 FullDays = Literal["none", "names", "events"]
-"""What to do on full days (`fold`), if the types matter.
+"""How types are counted on full days (`fold`), if a query depends on them.
 
 `none`: there are none, which is checked elsewhere. `names`: types without a name are counted as `journal.REST`.
 `events`: the events of these days are counted, instead of the kept counts.

@@ -21,7 +21,7 @@ from uuid import UUID
 
 
 class Fingerprint(NamedTuple):
-    """What distinguishes the body of a request.
+    """A digest and a hash of the body of a request.
 
     Attributes:
         digest: Length and CRC-32, as in a gzip trailer; negative for a single event.

@@ -36,7 +36,7 @@ _columns: Final = system_events.c
 INDEXED: Final = frozenset({"event_type", "message", "source", "details"})
 """The columns that the search index covers."""
 NARROW: Final = "narrow it with `from` and `to`"
-"""What a client can do about a query that is too broad."""
+"""The advice for a query that is too broad."""
 PAGE_SPAN: Final = timedelta(days=1)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 CLOSE_S: Final = 1.0

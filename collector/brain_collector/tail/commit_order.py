@@ -112,7 +112,7 @@ class Piece(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one statement found: the epoch of the server, two positions, and the next pieces.
+    """The result of one statement: the epoch of the server, two positions, and the next pieces.
 
     `head` is the end of the last batch whose order is final, `limit` the end of all transactions whose order is.
     `is_forgotten`: batches after the position that was read from have been deleted; the pieces may not be the next.

@@ -1,4 +1,4 @@
-"""No command that prints or logs the URL of a database or a cache shows a piece of its password."""
+"""Commands print and log the URLs of databases and caches without their passwords, or parts of them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What other programs send: severities under other names, timestamps as numbers, fields of their own, arrays."""
+"""Events from other programs: other names of severities, timestamps as numbers, unknown fields, arrays."""
 
 import json
 from datetime import UTC, datetime, timedelta
