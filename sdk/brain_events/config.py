@@ -1,6 +1,7 @@
 """Settings: make one frozen `Config` of arguments and environment variables."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_url(self.url)
+        if self.api_key is not None and not isinstance(self.api_key, str):
+            raise ConfigError(f"api_key is of the type {type(self.api_key).__name__}; use str")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
             raise ConfigError(
                 "api_key contains characters that an HTTP header cannot carry; check for a line break at its end"
@@ -188,4 +191,5 @@ def _check_url(url: str) -> None:
     if "@" in (parts.netloc if usable else url):  # not quoted: it may be a secret
         raise ConfigError("url contains a user name or password; pass the API key as api_key")
     if not usable:
-        raise ConfigError(f"url is {url!r}; use the collector's address, such as http://127.0.0.1:8001")
+        shown = re.sub(r"(//[^/]*?):[^/]*", r"\1:***", url)  # in place of a port may be a password
+        raise ConfigError(f"url is {shown!r}; use the collector's address, such as http://127.0.0.1:8001")

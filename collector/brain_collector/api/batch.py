@@ -21,6 +21,7 @@ from brain_collector.errors import BatchInvalid, FieldError
 from brain_collector.http.body import INLINE_BYTES, body_of, media_type
 from brain_collector.ingest.array import is_array
 from brain_collector.ingest.decode import Decoded, decode_array, decode_ndjson, encode_row
+from brain_collector.ingest.duplicates import Form
 from brain_collector.ingest.rejected_lines import RejectedLine
 from brain_collector.ingest.submission import NOT_STORABLE, RejectedRows, RowsRejected, Submission
 from brain_collector.metrics import BATCH_EVENTS, EVENTS_ACCEPTED, EVENTS_REJECTED
@@ -46,18 +47,19 @@ async def ingest(request: Request) -> Response:
     sender = identify(request, resources)
     with resources.budget.reserve(sender.caller) as reservation:
         body = await body_of(request, resources.settings, reservation)
-        decoded = await _decode(body, content_type, resources)
+        form: Form = "array" if content_type == JSON and is_array(body) else "lines"
+        decoded = await _decode(body, form, resources)
         headers = await resources.rate_limit.take(sender.caller, n_events=decoded.received, n_bytes=len(body))
-        answer = await _store(resources, body, decoded, sender)
+        answer = await _store(resources, body, form, decoded, sender)
         return Response(answer, headers=headers, media_type=JSON)
 
 
-async def _store(resources: Resources, body: bytes, decoded: Decoded, sender: Sender) -> bytes:
+async def _store(resources: Resources, body: bytes, form: Form, decoded: Decoded, sender: Sender) -> bytes:
     if not decoded.rows.n:
         _keep_rejected(resources, decoded, {}, sender)
         raise _batch_invalid(resources, decoded.received, decoded.errors)
     compose = partial(_compose, decoded, resources.settings.max_line_errors)
-    use = await key_use(sender.idempotency_key, sender.caller, body)
+    use = await key_use(sender.idempotency_key, sender.caller, body, form)
     submission = Submission(decoded.rows, compose, key_use=use)
     try:
         stored = await resources.writer.submit(submission)
@@ -103,8 +105,8 @@ def _keep_rejected(resources: Resources, decoded: Decoded, rejected: RejectedRow
     )
 
 
-async def _decode(body: bytes, content_type: str, resources: Resources) -> Decoded:
-    decode = decode_array if content_type == JSON and is_array(body) else decode_ndjson
+async def _decode(body: bytes, form: Form, resources: Resources) -> Decoded:
+    decode = decode_array if form == "array" else decode_ndjson
     now = datetime.now(UTC)
     if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
         return await asyncio.to_thread(decode, body, resources.limits, now)

@@ -60,7 +60,7 @@ async def create(request: Request) -> Response:
 
 async def _create(resources: Resources, body: bytes, sender: Sender) -> Event:
     rows = decode_one(body, resources.limits, datetime.now(UTC))
-    use = await key_use(sender.idempotency_key, sender.caller, body, single=True)
+    use = await key_use(sender.idempotency_key, sender.caller, body, "event")
     # No response is kept: the event may be changed or deleted by the time of a repetition.
     submission = Submission(rows, lambda _rejected: None, key_use=use)
     try:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from brain_collector.errors import BatchTooOld, IdempotencyKeyMalformed
 from brain_collector.http.body import INLINE_BYTES
-from brain_collector.ingest.duplicates import KeyUse, fingerprint_of
+from brain_collector.ingest.duplicates import Form, KeyUse, fingerprint_of
 from brain_events.wire import KEY_HEADER
 
 CLOCK_MARGIN: Final = timedelta(days=1)
@@ -61,12 +61,12 @@ def refuse_too_old(key: UUID | None, now: datetime, life_days: int) -> None:
         )
 
 
-async def key_use(key: UUID | None, caller: str, body: bytes, *, single: bool = False) -> KeyUse | None:
+async def key_use(key: UUID | None, caller: str, body: bytes, form: Form) -> KeyUse | None:
     """Return the use of the idempotency key for this body; None without a key."""
     if key is None:
         return None
     if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
-        fingerprint = await asyncio.to_thread(fingerprint_of, body, single=single)
+        fingerprint = await asyncio.to_thread(fingerprint_of, body, form)
     else:
-        fingerprint = fingerprint_of(body, single=single)
+        fingerprint = fingerprint_of(body, form)
     return KeyUse(key, caller, fingerprint)

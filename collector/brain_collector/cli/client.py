@@ -208,16 +208,20 @@ def backoff(base_s: float = 0.2, cap_s: float = 5.0) -> Iterator[float]:
         yield random.uniform(0, min(cap_s, base_s * 2 ** min(attempt, 20)))  # noqa: S311 - jitter
 
 
+_ADDRESS: Final = re.compile(r"https?://(?:[^/:?#\[\]]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/.*)?")
+
+
 def check_address(url: str, api_key: str | None) -> None:
     """Refuse a malformed address or API key.
 
     Raises:
         ClientError: one of the two is malformed.
     """
-    if "@" in url.partition("?")[0]:  # not quoted: it may be a secret
+    if "@" in url:  # not quoted: it may be a secret
         raise ClientError("the url contains a user name or password; give an API key instead, with --api-key-file")
-    if not re.match(r"https?://[^/]", url):
-        raise ClientError(f"url is {url!r}; give the collector's address, for example http://127.0.0.1:8001")
+    if not _ADDRESS.fullmatch(url):
+        shown = re.sub(r"(//[^/]*?):[^/]*", r"\1:***", url)  # in place of a port may be a password
+        raise ClientError(f"url is {shown!r}; give the collector's address, for example http://127.0.0.1:8001")
     if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
         raise ClientError("the API key contains a space, a line break or another invalid character; copy the key again")
 

@@ -26,7 +26,7 @@ from brain_collector.schema import Severity
 from brain_events.wire import Event, new_key
 
 SOURCE: Final = OWN_SOURCE
-_FINGERPRINT: Final = fingerprint_of(b"")
+_FINGERPRINT: Final = fingerprint_of(b"", "lines")
 """The fingerprint of all own events: each group has a new idempotency key, so bodies need not be compared."""
 CANARY: Final = "health_check"
 """The type of the own events that the canary reads back."""

@@ -27,7 +27,7 @@ def host_name(authority: str) -> str | None:
 
 
 def check_authority(target: bytes, host: str) -> None:
-    """Refuse a Host header that is not `host[:port]`, and a target in absolute form that names another host.
+    """Refuse a Host header that is not `host[:port]`, and a target that is not a path, `*` or a URL of this host.
 
     An empty Host is accepted: it names no host, and the guard decides.
 
@@ -38,8 +38,10 @@ def check_authority(target: bytes, host: str) -> None:
         raise RequestMalformed(
             f"the Host header is {host[:80]!r}; send the host name or address, and optionally a port: host[:port]"
         )
-    if target.startswith(b"/"):
+    if target.startswith(b"/") or target == b"*":
         return
     absolute = _ABSOLUTE.fullmatch(target.decode("latin-1"))
-    if absolute is not None and absolute[1].lower() != host.lower():
+    if absolute is None:
+        raise RequestMalformed(f"the target is {target[:80].decode('latin-1')!r}; send a path, such as /api/events")
+    if absolute[1].lower() != host.lower():
         raise RequestMalformed(f"the request is for {absolute[1][:80]!r}, but the Host header is {host[:80]!r}")

@@ -1,7 +1,7 @@
 """Duplicates: recognizes a request that was stored before, and an idempotency key that was used for another body.
 
-- The same idempotency key with the same body is a duplicate, whoever sends it: an outbox is sent again under another
-  API key when keys are rotated.
+- The same idempotency key with the same body, read in the same form, is a duplicate, whoever sends it: an outbox is
+  sent again under another API key when keys are rotated.
 - The same idempotency key with another body is refused for the caller that used it. For another caller it is another
   batch, so a caller cannot occupy, or find out about, the idempotency keys of others.
 
@@ -16,20 +16,27 @@ Collectors of the release before 0.2.0 compare `digest`, which is a checksum and
 import hashlib
 import zlib
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 from uuid import UUID
+
+Form = Literal["event", "lines", "array"]
+"""How a body is read: the same bytes can be a single event, NDJSON or a JSON array, with other events in them."""
+
+_FORM_CODES: Final[dict[Form, bytes]] = {"event": b"1", "lines": b"n", "array": b"a"}
 
 
 class Fingerprint(NamedTuple):
-    """A digest and a hash of the body of a request.
+    """A digest and a hash of the body of a request, and how it is read.
 
     Attributes:
         digest: Length and CRC-32, as in a gzip trailer; negative for a single event.
         sha256: The SHA-256.
+        form: How the body is read.
     """
 
     digest: int
     sha256: bytes
+    form: Form
 
 
 class KeyUse(NamedTuple):
@@ -40,16 +47,16 @@ class KeyUse(NamedTuple):
     fingerprint: Fingerprint
 
 
-def fingerprint_of(body: bytes, *, single: bool = False) -> Fingerprint:
-    """Return the fingerprint; a batch of one line can have the same bytes as a single event, but is another request."""
+def fingerprint_of(body: bytes, form: Form) -> Fingerprint:
+    """Return the fingerprint of a body that is read in this form."""
     digest = len(body) << 32 | zlib.crc32(body)
-    return Fingerprint(-digest if single else digest, hashlib.sha256(body).digest())
+    return Fingerprint(-digest if form == "event" else digest, hashlib.sha256(body).digest(), form)
 
 
 def request_hash(hash_key: bytes, use: KeyUse) -> UUID:
-    """Return a hash of idempotency key and body, the same for every caller."""
-    kind = b"1" if use.fingerprint.digest < 0 else b"n"
-    return _uuid(hash_key, b"request", use.key.bytes + kind + use.fingerprint.sha256)
+    """Return a hash of idempotency key, body and form, the same for every caller."""
+    form, sha256 = use.fingerprint.form, use.fingerprint.sha256
+    return _uuid(hash_key, b"request", use.key.bytes + _FORM_CODES[form] + sha256)
 
 
 def key_of_caller(hash_key: bytes, use: KeyUse) -> UUID:

@@ -70,6 +70,10 @@ def test_a_host_name_is_taken_from_one_form_only(text: str) -> None:
         "http://localhost:80/livez",
         "https://evil.example/livez",
         "http:///livez",
+        "ftp://evil.example/livez",
+        "ws://localhost/livez",
+        "localhost:80",
+        "livez",
     ],
 )
 async def test_a_target_for_another_host_than_the_header_is_malformed(

@@ -518,7 +518,9 @@ async def test_every_writer_ends_when_told_to_also_with_a_repeated_key_in_hand(s
 
     def submission(key: UUID) -> Submission:
         rows = decode_ndjson(GOOD, Limits(10_000, 8), datetime.now(UTC)).rows
-        return Submission(rows, lambda _rejected: b"{}", key_use=KeyUse(key, "a caller", fingerprint_of(b"a body")))
+        return Submission(
+            rows, lambda _rejected: b"{}", key_use=KeyUse(key, "a caller", fingerprint_of(b"a body", "lines"))
+        )
 
     key = uuid4()
     writer = Writer(msgspec.structs.replace(settings, writers=2), IdleWatcher(), nothing, Metrics())

@@ -211,7 +211,7 @@ class IdleWatcher:
 
 
 def used(key: UUID) -> KeyUse:
-    return KeyUse(key, "a caller", fingerprint_of(b"a body"))
+    return KeyUse(key, "a caller", fingerprint_of(b"a body", "lines"))
 
 
 async def write_in_order(settings: Settings, keys: list[UUID], rows: int) -> list[Stored]:

@@ -170,6 +170,18 @@ async def test_a_single_event_and_a_batch_of_the_same_bytes_are_not_duplicates(
     assert await count_foreign(settings.dsn) == 2
 
 
+async def test_an_array_and_lines_of_the_same_bytes_are_not_duplicates(callers: Callers, settings: Settings) -> None:
+    key, line = new_key(), msgspec.json.encode(event())
+    body = b"[\n%b,\n%b\n]" % (line, line)  # as lines, only the second is an event
+    as_array = {"content_type": "application/json"}
+
+    assert (await callers.batch(callers.one, body, key)).json()["accepted"] == 1
+    assert outcome(await callers.batch(callers.one | as_array, body, key)) == (422, "idempotency_key_reused")
+    answer = (await callers.batch(callers.two | as_array, body, key)).json()
+    assert (answer["accepted"], answer["duplicate"]) == (2, False)
+    assert await count_foreign(settings.dsn) == 3
+
+
 async def test_two_idempotency_keys_in_one_request_are_malformed(callers: Callers) -> None:
     headers = [*callers.one.items(), ("Content-Type", "application/x-ndjson"), *[(KEY_HEADER, str(new_key()))] * 2]
     answer = await callers.client.post("/api/events/batch", content=GOOD, headers=headers)
