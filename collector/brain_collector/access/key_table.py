@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from brain_collector.access.keyring import SCOPES, Key, Keyring, Secret
+from brain_collector.access.keyring import BOOTSTRAP, OPEN, SCOPES, Key, Keyring, Secret, key_prefix
 from brain_collector.access.session import Session, new_token
 from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unauthorized, Unavailable
 from brain_collector.http.scope import Caller
@@ -36,9 +36,17 @@ _LIVE: Final = """
 
 _EVER_CREATED: Final = "SELECT EXISTS (SELECT FROM api_keys)"
 
+# By the clock: `now()` is when the transaction began, and it may have waited for the lock since then.
+_IS_ADMIN: Final = """
+    SELECT EXISTS (
+        SELECT FROM api_keys WHERE prefix = $1 AND 'admin' = ANY (scopes) AND revoked_at IS NULL
+            AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    )
+"""
+
 _COLUMNS: Final = "id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at"
 
-# Excludes inserts by others, also by collectors that do not take it, until the end of the transaction.
+# Excludes changes by others, also by collectors that do not take it, until the end of the transaction.
 _LOCK: Final = "LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"
 
 _INSERT: Final = f"""
@@ -121,27 +129,17 @@ class KeyTable:
                 "API keys are required, and none exists: set BRAIN_COLLECTOR_API_KEY, and create the first one with it"
             )
 
-    async def create(self, description: KeyCreate, secret: Secret, *, is_first: bool) -> ApiKey:
+    async def create(self, description: KeyCreate, secret: Secret, caller: Caller) -> ApiKey:
         """Store a new API key. When this returns, it is valid on this collector.
-
-        `is_first`: it is created without an API key, which is possible once.
 
         Raises:
             TooManyApiKeys: the maximum is reached.
-            Unauthorized: it is not the first one.
+            Unauthorized: see `_changing`.
         """
         scopes = [scope for scope in SCOPES if scope in description.scopes]
         values = (description.name, secret.prefix, secret.sha256, scopes, description.expires_in_s)
-        is_late, row = False, None
-        async with self._connection() as connection:
-            async with connection.transaction():
-                await connection.execute(_LOCK)
-                is_late = is_first and await connection.fetchval(_EVER_CREATED)
-                if not is_late:
-                    row = await connection.fetchrow(_INSERT, *values, self._settings.max_api_keys)
-            await self._fill(connection)
-        if is_late:
-            raise Unauthorized("an API key was created meanwhile, so this collector requires one")
+        async with self._changing(caller) as connection:
+            row = await connection.fetchrow(_INSERT, *values, self._settings.max_api_keys)
         if row is None:
             raise TooManyApiKeys(
                 f"there are {self._settings.max_api_keys} live API keys, which is the maximum; revoke some, or "
@@ -154,17 +152,17 @@ class KeyTable:
         async with self._connection() as connection:
             return [_api_key(row) for row in await connection.fetch(_LIST)]
 
-    async def revoke(self, key_id: int) -> tuple[ApiKey, bool]:
+    async def revoke(self, key_id: int, caller: Caller) -> tuple[ApiKey, bool]:
         """Revoke an API key; return whether it was not revoked before. When this returns, this collector refuses it.
 
         Raises:
             ApiKeyNotFound: there is no API key with this id.
+            Unauthorized: see `_changing`.
         """
-        async with self._connection() as connection:
+        async with self._changing(caller) as connection:
             row = await connection.fetchrow(_REVOKE, key_id)
-            if row is None:
-                raise ApiKeyNotFound(f"there is no API key {key_id}; GET /api/keys lists them")
-            await self._fill(connection)
+        if row is None:
+            raise ApiKeyNotFound(f"there is no API key {key_id}; GET /api/keys lists them")
         return _api_key(row), row["is_newly_revoked"]
 
     async def begin_session(self, caller: Caller, scheme: str) -> str:
@@ -218,6 +216,26 @@ class KeyTable:
         self._keyring.load_sessions(Session(*row) for row in sessions)
 
     @asynccontextmanager
+    async def _changing(self, caller: Caller) -> AsyncIterator[asyncpg.Connection]:
+        """Yield the connection in a transaction that alone changes API keys; then fill the keyring.
+
+        The lock decides which change comes first, not the keyring, which may be older: nobody whose API key was revoked
+        before this transaction changes anything.
+
+        Raises:
+            Unauthorized: the caller may not change API keys any more.
+        """
+        async with self._connection() as connection:
+            async with connection.transaction():
+                await connection.execute(_LOCK)
+                refusal = await _refusal(connection, caller)
+                if refusal is None:
+                    yield connection
+            await self._fill(connection)
+        if refusal is not None:
+            raise refusal
+
+    @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
         try:
             async with self._lock, self._link.use() as connection:
@@ -225,6 +243,19 @@ class KeyTable:
         except DATABASE_ERRORS as error:
             reason = f"the database is not available ({reason_of(error)})"
             raise Unavailable(reason, retry_after_s=self._settings.retry_after_s) from error
+
+
+async def _refusal(connection: asyncpg.Connection, caller: Caller) -> Unauthorized | None:
+    """Return why a caller may not change API keys, or None: the bootstrap key always may, no key only at first."""
+    if caller == BOOTSTRAP:
+        return None
+    if caller == OPEN:
+        is_late = await connection.fetchval(_EVER_CREATED)
+        return Unauthorized("an API key was created meanwhile, so this collector requires one") if is_late else None
+    prefix = key_prefix(caller)
+    if await connection.fetchval(_IS_ADMIN, prefix):
+        return None
+    return Unauthorized(f"the API key be_{prefix} was revoked, has expired or lost the scope admin meanwhile")
 
 
 def _api_key(row: Any) -> ApiKey:

@@ -71,6 +71,11 @@ def prefix_of(text: str) -> str | None:
     return match and match[1]
 
 
+def key_prefix(caller: Caller) -> str:
+    """Return the prefix of the API key of a caller that has one of the table."""
+    return caller.name.removeprefix(_KEY_CALLER)
+
+
 class Keyring:
     """The API keys that this collector knows: the bootstrap key of the settings, and those of the table as last read.
 
@@ -167,7 +172,7 @@ class Keyring:
         now = datetime.now(UTC)
         if caller is BOOTSTRAP:
             return Session(hash_of(token, self._bootstrap or b""), BOOTSTRAP_ID, scheme, now)
-        return Session(hash_of(token), self._keys[caller.name.removeprefix(_KEY_CALLER)].id, scheme, now)
+        return Session(hash_of(token), self._keys[key_prefix(caller)].id, scheme, now)
 
     def session(self, token: str) -> Session:
         """Return the live session with this token.

@@ -14,6 +14,7 @@ from brain_collector.api.operation import JSON, Operation, Parameter, ResponseSp
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import ApiKeyInvalid, ApiKeyNotFound, BodyUndecodable, EventNotFound, FieldError
 from brain_collector.http.body import body_of, media_type
+from brain_collector.http.scope import context_of
 from brain_collector.schema import ApiKey, KeyCreate, KeyCreated
 
 PATH: Final = "/api/keys"
@@ -28,15 +29,14 @@ async def create(request: Request) -> Response:
     with resources.budget.reserve(caller_of(request.scope)) as reservation:
         body = await body_of(request, resources.settings, reservation)
         description = decode(body, KeyCreate)
-    by = caller_of(request.scope)
-    if by == keyring.OPEN.name and "admin" not in description.scopes:
+    caller = context_of(request.scope).caller
+    if caller == keyring.OPEN and "admin" not in description.scopes:
         raise _invalid("scopes", "lack `admin`: once this key exists, a key with that scope is needed to create others")
     secret = keyring.generate()
-    api_key = await resources.keys.create(description, secret, is_first=by == keyring.OPEN.name)
+    api_key = await resources.keys.create(description, secret, caller)
     message = f"The API key be_{api_key.prefix} ({api_key.name}) was created"
-    resources.own_events.log(
-        "api_key_created", "info", message, prefix=api_key.prefix, name=api_key.name, scopes=api_key.scopes, by=by
-    )
+    details = {"prefix": api_key.prefix, "name": api_key.name, "scopes": api_key.scopes, "by": caller.name}
+    resources.own_events.log("api_key_created", "info", message, **details)
     return _json(KeyCreated(**msgspec.structs.asdict(api_key), key=secret.text), status=201)
 
 
@@ -50,11 +50,12 @@ async def revoke(request: Request) -> Response:
     """Revoke an API key; one that is revoked already is left unchanged."""
     resources = resources_of(request)
     parameters.refuse_unknown(request)
-    api_key, is_newly_revoked = await resources.keys.revoke(_key_id(request))
+    caller = context_of(request.scope).caller
+    api_key, is_newly_revoked = await resources.keys.revoke(_key_id(request), caller)
     if is_newly_revoked:
         message = f"The API key be_{api_key.prefix} ({api_key.name}) was revoked"
-        by = caller_of(request.scope)
-        resources.own_events.log("api_key_revoked", "warning", message, prefix=api_key.prefix, name=api_key.name, by=by)
+        details = {"prefix": api_key.prefix, "name": api_key.name, "by": caller.name}
+        resources.own_events.log("api_key_revoked", "warning", message, **details)
     return Response(status_code=204)
 
 

@@ -14,7 +14,7 @@ from brain_collector.server.app import OPERATIONS
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.access.test_keys import BOOTSTRAP, KEY, bearer, made
-from tests.support.collector import count_foreign, create, event, outcome, sql
+from tests.support.collector import connected, count_foreign, create, event, outcome, sql
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
@@ -175,6 +175,64 @@ async def test_two_callers_without_a_key_at_two_collectors_do_not_both_create_th
         for client in (one, other):
             assert outcome(await client.post("/api/events", json=event())) == (401, "unauthorized")
         assert (await one.get("/api/keys", headers=bearer(created[0]["key"]))).status_code in {200, 401}
+
+
+ENDS = {
+    "revoked": "UPDATE api_keys SET revoked_at = now() WHERE id = $1",
+    "expired": "UPDATE api_keys SET expires_at = now() WHERE id = $1",
+    "narrowed": "UPDATE api_keys SET scopes = '{read}' WHERE id = $1",
+    "deleted": "DELETE FROM api_keys WHERE id = $1",
+}
+"""How an API key can cease to be one of an administrator, in SQL."""
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_key_that_has_ended_elsewhere_changes_no_key_before_this_collector_knows_it(
+    settings: Settings, serve: Serve, end: str
+) -> None:
+    async with serve(settings, api_key=KEY, api_key_refresh_s=3600) as client:
+        admin, victim = await made(client, "admin"), await made(client, "admin")
+        for method, path in (("POST", "/api/keys"), ("DELETE", f"/api/keys/{victim['id']}")):
+            key = await made(client, "admin")
+            await sql(settings.dsn, ENDS[end], key["id"])
+            answer = await client.request(
+                method, path, json={"name": "evil", "scopes": ["admin"]}, headers=bearer(key["key"])
+            )
+            assert outcome(answer) == (401, "unauthorized")
+            assert key["prefix"] in answer.json()["detail"]
+        assert await sql(settings.dsn, "SELECT FROM api_keys WHERE name = 'evil'") == []
+        for headers in (bearer(admin["key"]), BOOTSTRAP):
+            assert (await client.delete(f"/api/keys/{victim['id']}", headers=headers)).status_code == 204
+
+
+async def test_a_key_whose_revocation_is_being_committed_creates_no_key(
+    locked: httpx.AsyncClient, settings: Settings
+) -> None:
+    key = await made(locked, "admin")
+    async with connected(settings.dsn) as connection:
+        async with connection.transaction():
+            await connection.execute(ENDS["revoked"], key["id"])
+            body = {"name": "evil", "scopes": ["admin"]}
+            creating = asyncio.create_task(locked.post("/api/keys", json=body, headers=bearer(key["key"])))
+
+            async def waits() -> bool:
+                waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'api_keys'::regclass"
+                return creating.done() or bool(await sql(settings.dsn, waiting))
+
+            await eventually(waits, "the request waits for the revocation")
+        answer = await creating
+
+    assert answer.status_code in {401, 503}  # 503 if this machine took longer than the collector waits for a lock
+    assert await sql(settings.dsn, "SELECT FROM api_keys WHERE name = 'evil'") == []
+
+
+async def test_nobody_revokes_the_first_key_at_a_collector_that_does_not_know_it(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings) as one, serve(settings, api_key_refresh_s=3600) as other:
+        first = await one.post("/api/keys", json={"name": "owner", "scopes": ["admin"]})
+        assert outcome(await other.delete(f"/api/keys/{first.json()['id']}")) == (401, "unauthorized")
+        assert (await one.get("/api/keys", headers=bearer(first.json()["key"]))).status_code == 200
 
 
 async def test_a_body_that_ends_after_its_browser_session_is_refused(locked: httpx.AsyncClient) -> None:
