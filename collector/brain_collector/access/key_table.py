@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 
 from brain_collector.access.keyring import BOOTSTRAP, OPEN, SCOPES, Key, Keyring, Secret, key_prefix
-from brain_collector.access.session import Session, new_token
+from brain_collector.access.session import Session, is_token, new_token
 from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unauthorized, Unavailable
 from brain_collector.http.scope import Caller
 from brain_collector.schema import ApiKey, KeyCreate
@@ -70,7 +70,7 @@ _FORGET_SESSIONS: Final = """
     ))
 """
 
-_END_SESSION: Final = "DELETE FROM sessions WHERE sha256 = $1"
+_END_SESSION: Final = "DELETE FROM sessions WHERE sha256 = ANY ($1)"
 
 _LIST: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
 
@@ -179,12 +179,10 @@ class KeyTable:
 
     async def end_session(self, token: str) -> None:
         """End a browser session, unless it has ended. When this returns, this collector refuses its token."""
-        try:
-            session = self._keyring.session(token)
-        except Unauthorized:
+        if not is_token(token):
             return
-        async with self._connection() as connection:
-            await connection.execute(_END_SESSION, session.sha256)
+        async with self._connection() as connection:  # the session may have begun elsewhere just now
+            await connection.execute(_END_SESSION, self._keyring.session_hashes(token))
             await self._fill(connection)
 
     async def _reload(self) -> None:

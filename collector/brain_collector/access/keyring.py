@@ -174,6 +174,10 @@ class Keyring:
             return Session(hash_of(token, self._bootstrap or b""), BOOTSTRAP_ID, scheme, now)
         return Session(hash_of(token), self._keys[key_prefix(caller)].id, scheme, now)
 
+    def session_hashes(self, token: str) -> list[bytes]:
+        """Return the possible hashes of a session with this token: with a key of the table, with the bootstrap key."""
+        return [hash_of(token), hash_of(token, self._bootstrap or b"")]
+
     def session(self, token: str) -> Session:
         """Return the live session with this token.
 
@@ -206,10 +210,8 @@ class Keyring:
         return self._caller_with(key)
 
     def _session_with(self, token: str) -> Session | None:
-        session = self._sessions.get(hash_of(token))
-        if session is None and self._bootstrap is not None:
-            session = self._sessions.get(hash_of(token, self._bootstrap))
-        return session
+        known = (self._sessions.get(sha256) for sha256 in self.session_hashes(token))
+        return next(filter(None, known), None)
 
     def unwritten_uses(self) -> dict[int, datetime]:
         """Return the time of the last use by key, for those that are due: each is written at most once a minute."""

@@ -204,6 +204,25 @@ async def test_a_session_begun_at_another_collector_is_known_at_once(settings: S
             assert (await other.get("/api/events", headers=cookie_of(client))).status_code == 200
 
 
+async def test_a_session_ends_at_a_collector_that_does_not_know_it_yet(settings: Settings, serve: Serve) -> None:
+    async with serve(settings, api_key=KEY) as client, serve(settings, api_key=KEY, api_key_refresh_s=3600) as other:
+        await log_in(client, KEY)
+        reader = await made(client, "read")
+        for key in (KEY, reader["key"]):
+            await log_in(client, key)
+            token = cookie_of(client)
+            remaining = len(await sql(settings.dsn, "SELECT FROM sessions")) - 1
+
+            assert (await other.delete(SESSION, headers=token)).status_code == 204
+            assert len(await sql(settings.dsn, "SELECT FROM sessions")) == remaining
+            assert (await other.get("/api/events", headers=token)).status_code == 401
+
+            async def refused(token: dict[str, str] = token) -> bool:
+                return (await client.get("/api/events", headers=token)).status_code == 401
+
+            await eventually(refused, "the collector at which the session began refuses it")
+
+
 async def test_a_flood_of_wrong_tokens_is_no_flood_of_queries(settings: Settings, serve: Serve) -> None:
     async def scans() -> int:
         statement = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'sessions'"
