@@ -86,7 +86,8 @@ def _arguments(url: str, server_settings: dict[str, str]) -> dict[str, Any]:
     for name, value in parameters.items():
         if name in _REFUSED and value not in _HARMLESS.get(name, ()):
             raise _Malformed(f"has the parameter {name}, which is not supported: {_REFUSED[name]}")
-    session = {name: value for name, value in parameters.items() if name not in _REFUSED}
+    ours = {name.lower() for name in server_settings}  # the server does not distinguish case
+    session = {name: value for name, value in parameters.items() if name not in _REFUSED and name.lower() not in ours}
     arguments["server_settings"] = session | server_settings
     return {name: value for name, value in arguments.items() if value is not None}
 

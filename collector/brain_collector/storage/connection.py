@@ -11,6 +11,9 @@ from brain_collector.settings import Settings
 from brain_collector.storage import hosts, pooler
 from brain_collector.storage.pooler import PoolerUnsupported, SessionRequired
 
+PRINTED: Final = {"timezone": "UTC", "datestyle": "ISO, MDY"}
+"""How the server prints times, whatever the defaults of the database and the role are."""
+
 GONE: Final = (
     OSError,
     asyncpg.InterfaceError,
@@ -48,8 +51,7 @@ async def open_connection(dsn: str, *, timeout_s: float, name: str = "brain-even
 
     The startup parameters are those that poolers forward; they refuse others.
     """
-    parameters = {"application_name": name, "timezone": "UTC"}
-    return await hosts.connect(dsn, parameters, timeout_s=timeout_s)
+    return await hosts.connect(dsn, {"application_name": name, **PRINTED}, timeout_s=timeout_s)
 
 
 async def connect(settings: Settings, *, statement_timeout_s: float) -> asyncpg.Connection:

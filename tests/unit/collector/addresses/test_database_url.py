@@ -78,11 +78,11 @@ def test_a_parameter_that_cannot_be_honoured_is_refused_by_name(parameter: str) 
 
 
 def test_other_parameters_are_settings_of_the_session_below_those_of_the_collector() -> None:
-    url = "postgresql://h?options=-c%20jit%3Doff&search_path=mine&statement_timeout=0"
-    arguments = connect_arguments(url, {"statement_timeout": "5000"})
+    url = "postgresql://h?options=-c%20jit%3Doff&search_path=mine&DateStyle=German&statement_timeout=0"
+    arguments = connect_arguments(url, {"statement_timeout": "5000", "datestyle": "ISO, MDY"})
 
     assert arguments["server_settings"] == {
-        "options": "-c jit=off", "search_path": "mine", "statement_timeout": "5000",
+        "options": "-c jit=off", "search_path": "mine", "statement_timeout": "5000", "datestyle": "ISO, MDY",
     }  # fmt: skip
 
 
