@@ -1,4 +1,4 @@
-"""The tables of API keys and sessions: all of their SQL, over one connection, and the refresh of the keyring."""
+"""The table of API keys: all of its SQL, over one connection, and the refresh of the keyring."""
 
 import asyncio
 import logging
@@ -10,19 +10,17 @@ from typing import Any, Final
 import asyncpg
 
 from brain_collector.access.keyring import BOOTSTRAP, OPEN, SCOPES, Key, Keyring, Secret, key_prefix
-from brain_collector.access.session import Session, is_token, new_token
-from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unauthorized, Unavailable
+from brain_collector.access.session_table import SessionTable
+from brain_collector.errors import ApiKeyNotFound, TooManyApiKeys, Unauthorized
 from brain_collector.http.scope import Caller
 from brain_collector.schema import ApiKey, KeyCreate
 from brain_collector.settings import Settings
-from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
+from brain_collector.storage.connection import DATABASE_ERRORS, Link, or_unavailable
 from brain_collector.storage.durability import DURABLE
 
 DEADLINE_S: Final = 3.0
 RELOAD_INTERVAL_S: Final = 0.5
 """Minimum interval between two reads that unknown sessions cause."""
-MAX_SESSIONS: Final = 100
-"""Maximum number of browser sessions of one API key; the next one ends the oldest."""
 RETRY_INTERVAL_S: Final = 0.5
 
 logger: Final = logging.getLogger(__name__)
@@ -58,20 +56,6 @@ _INSERT: Final = f"""
     RETURNING {_COLUMNS}
 """
 
-_SESSIONS: Final = """
-    SELECT sha256, api_key_id, scheme, began_at FROM sessions WHERE began_at > now() - make_interval(days => $1)
-"""
-
-_BEGIN_SESSION: Final = "INSERT INTO sessions (sha256, api_key_id, scheme, began_at) VALUES ($1, $2, $3, $4)"
-
-_FORGET_SESSIONS: Final = """
-    DELETE FROM sessions WHERE began_at <= now() - make_interval(days => $1) OR sha256 = ANY(ARRAY(
-        SELECT sha256 FROM sessions WHERE api_key_id = $2 ORDER BY began_at DESC OFFSET $3
-    ))
-"""
-
-_END_SESSION: Final = "DELETE FROM sessions WHERE sha256 = ANY ($1)"
-
 _LIST: Final = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
 
 _REVOKE: Final = f"""
@@ -92,6 +76,7 @@ class KeyTable:
     def __init__(self, settings: Settings, keyring: Keyring) -> None:
         self._settings = settings
         self._keyring = keyring
+        self.sessions: Final = SessionTable(settings, keyring)
         self._link = Link(settings, deadline_s=DEADLINE_S)
         self._lock = asyncio.Lock()
         self._has_warned = False
@@ -165,26 +150,6 @@ class KeyTable:
             raise ApiKeyNotFound(f"there is no API key {key_id}; GET /api/keys lists them")
         return _api_key(row), row["is_newly_revoked"]
 
-    async def begin_session(self, caller: Caller, scheme: str) -> str:
-        """Begin a browser session of a caller that has just shown its API key; return its token."""
-        token = new_token()
-        session = self._keyring.new_session(caller, token, scheme)
-        async with self._connection() as connection:
-            await connection.execute(_BEGIN_SESSION, *session)
-            await connection.execute(
-                _FORGET_SESSIONS, self._settings.session_life_days, session.api_key_id, MAX_SESSIONS
-            )
-            await self._fill(connection)
-        return token
-
-    async def end_session(self, token: str) -> None:
-        """End a browser session, unless it has ended. When this returns, this collector refuses its token."""
-        if not is_token(token):
-            return
-        async with self._connection() as connection:  # the session may have begun elsewhere just now
-            await connection.execute(_END_SESSION, self._keyring.session_hashes(token))
-            await self._fill(connection)
-
     async def _reload(self) -> None:
         """Refresh, once for all requests that wait for it."""
         asked_at_s = time.monotonic()
@@ -196,11 +161,13 @@ class KeyTable:
             await self.refresh()
 
     def abort(self) -> None:
-        """Abort the statement that is running."""
+        """Abort the statements that are running."""
+        self.sessions.abort()
         self._link.abort()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        await self.sessions.close()
         await self._link.close()
 
     async def _fill(self, connection: asyncpg.Connection) -> None:
@@ -209,9 +176,8 @@ class KeyTable:
             for row in await connection.fetch(_LIVE)
         ]
         ever_created = bool(keys) or await connection.fetchval(_EVER_CREATED)
-        sessions = await connection.fetch(_SESSIONS, self._settings.session_life_days)
+        await self.sessions.read(connection)
         self._keyring.load(keys, ever_created=ever_created)
-        self._keyring.load_sessions(Session(*row) for row in sessions)
 
     @asynccontextmanager
     async def _changing(self, caller: Caller) -> AsyncIterator[asyncpg.Connection]:
@@ -235,12 +201,9 @@ class KeyTable:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        try:
+        with or_unavailable(self._settings.retry_after_s):
             async with self._lock, self._link.use() as connection:
                 yield connection
-        except DATABASE_ERRORS as error:
-            reason = f"the database is not available ({reason_of(error)})"
-            raise Unavailable(reason, retry_after_s=self._settings.retry_after_s) from error
 
 
 async def _refusal(connection: asyncpg.Connection, caller: Caller) -> Unauthorized | None:

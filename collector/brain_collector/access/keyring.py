@@ -10,7 +10,7 @@ import re
 import secrets
 import string
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, get_args
 
@@ -108,6 +108,14 @@ class Keyring:
     def load_sessions(self, sessions: Iterable[Session]) -> None:
         """Replace the browser sessions."""
         self._sessions = {session.sha256: session for session in sessions}
+
+    def change_sessions(self, changes: Mapping[bytes, Session | None]) -> None:
+        """Add sessions that have begun; None: the session with this hash has ended."""
+        for sha256, session in changes.items():
+            if session is None:
+                self._sessions.pop(sha256, None)
+            else:
+                self._sessions[sha256] = session
 
     async def learn(self, token: str) -> None:
         """Read the table again if this token is unknown: its session may have begun at another collector just now."""

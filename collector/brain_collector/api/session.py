@@ -52,8 +52,7 @@ async def begin(request: Request) -> Response:
     limits = msgspec.structs.replace(
         resources.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES
     )
-    address = request.client.host if request.client else "unknown"
-    with resources.session_budget.reserve(address) as reservation:
+    with resources.session_budget.reserve(_address(request)) as reservation:
         body = await body_of(request, limits, reservation)
         key = decode(body, SessionCreate).key
     try:
@@ -63,7 +62,7 @@ async def begin(request: Request) -> Response:
         raise
     response = _json(caller)
     if caller is not OPEN:  # without required API keys, the cookie would have no use
-        token = await resources.keys.begin_session(caller, page_scheme(request.headers))
+        token = await resources.keys.sessions.begin(caller, page_scheme(request.headers))
         _set_cookies(response, cookies_with(token, request.headers))
     return response
 
@@ -75,13 +74,17 @@ async def end(request: Request) -> Response:
     cookies = expired_cookies(request.headers)
     if token := session_token(request.headers):
         try:
-            await resources_of(request).keys.end_session(token)
+            await resources_of(request).keys.sessions.end(token, _address(request))
         except Unavailable as error:
             error.headers["Set-Cookie"] = cookies[0]
             raise
     response = Response(status_code=204)
     _set_cookies(response, cookies)
     return response
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
 
 
 def _refuse_other_pages(request: Request) -> None:

@@ -1,12 +1,13 @@
 """Connections to Postgres that are opened when needed and can be abandoned when Postgres hangs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import asyncpg
 
+from brain_collector.errors import Unavailable
 from brain_collector.settings import Settings
 from brain_collector.storage import hosts, pooler
 from brain_collector.storage.pooler import PoolerUnsupported, SessionRequired
@@ -44,6 +45,19 @@ def reason_of(error: BaseException) -> str:
         return str(PoolerUnsupported())
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+@contextmanager
+def or_unavailable(retry_after_s: int) -> Iterator[None]:
+    """Turn every error of the database into a response.
+
+    Raises:
+        Unavailable: the database cannot serve, or refused a statement.
+    """
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        raise Unavailable(f"the database is not available ({reason_of(error)})", retry_after_s=retry_after_s) from error
 
 
 async def open_connection(dsn: str, *, timeout_s: float, name: str = "brain-events") -> asyncpg.Connection:

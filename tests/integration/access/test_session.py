@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from brain_collector import VERSION
-from brain_collector.access import key_table, session
+from brain_collector.access import session, session_table
 from brain_collector.access.session_cookie import COOKIE, FORMER_COOKIE
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.ingest.test_idempotency import have_left
-from tests.support.collector import create, event, outcome, sql
+from tests.support.collector import connected, create, event, outcome, sql
 from tests.support.proxy import proxied
 from tests.support.waiting import eventually
 
@@ -223,6 +223,41 @@ async def test_a_session_ends_at_a_collector_that_does_not_know_it_yet(settings:
             await eventually(refused, "the collector at which the session began refuses it")
 
 
+async def test_sessions_begin_and_end_at_once_while_the_table_is_being_read(settings: Settings, serve: Serve) -> None:
+    """A read that began before a change must not undo it in memory."""
+    async with serve(settings, api_key=KEY, api_key_refresh_s=0.0001) as client:
+        for _ in range(100):
+            await log_in(client, KEY)
+            token = cookie_of(client)
+            assert (await client.get(SESSION)).json()["caller"] == "bootstrap"
+            await client.delete(SESSION, headers=own(client))
+            assert (await client.get(SESSION, headers=token)).json() == NOBODY
+
+
+async def test_logins_that_wait_delay_no_administrator_and_only_so_many_wait(settings: Settings, serve: Serve) -> None:
+    refused: list[httpx.Response] = []
+    async with serve(settings, api_key=KEY, admission_wait_s=0.001) as client, connected(settings.dsn) as connection:
+        await log_in(client, KEY)
+
+        async def revoked_before_they_were_answered() -> bool:
+            key = await made(client, "ingest")
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE sessions IN SHARE MODE")
+                logins = [
+                    asyncio.create_task(client.post(SESSION, json={"key": key["key"]}))
+                    for _ in range(session_table.MAX_CHANGES)
+                ]
+                await asyncio.wait(logins, return_when=asyncio.FIRST_COMPLETED)
+                revoked = await client.delete(f"/api/keys/{key['id']}", headers={"Authorization": f"Bearer {KEY}"})
+                is_one_waiting = not all(login.done() for login in logins)
+            await asyncio.wait(logins)
+            refused[:] = [answer for answer in (login.result() for login in logins) if "too many users" in answer.text]
+            return revoked.status_code == 204 and is_one_waiting and len(refused) > 0
+
+        await eventually(revoked_before_they_were_answered, "a key is revoked while its holder's logins wait")
+    assert {(*outcome(answer), answer.headers["retry-after"]) for answer in refused} == {(503, "unavailable", "1")}
+
+
 async def test_a_flood_of_wrong_tokens_is_no_flood_of_queries(settings: Settings, serve: Serve) -> None:
     async def scans() -> int:
         statement = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relname = 'sessions'"
@@ -247,15 +282,15 @@ async def test_of_one_key_only_so_many_sessions_are_kept_and_none_for_longer_tha
         "INSERT INTO sessions (sha256, api_key_id, scheme, began_at) SELECT sha256(n::text::bytea), $1, '', "
         "now() - make_interval(days => $2, secs => n) FROM generate_series($3::int, $4::int) AS n"
     )
-    await sql(settings.dsn, began, 0, 1, 1, key_table.MAX_SESSIONS)
+    await sql(settings.dsn, began, 0, 1, 1, session_table.MAX_SESSIONS)
     await sql(settings.dsn, began, 7, 31, 1_001, 1_005)
     await sql(settings.dsn, began, 8, 1, 2_001, 2_005)
 
     assert (await log_in(locked, KEY)).status_code == 200
     kept = await sql(settings.dsn, "SELECT api_key_id, count(*) FROM sessions GROUP BY 1 ORDER BY 1")
-    assert kept == [(0, key_table.MAX_SESSIONS), (8, 5)]
+    assert kept == [(0, session_table.MAX_SESSIONS), (8, 5)]
     oldest = "SELECT FROM sessions WHERE sha256 = sha256($1::text::bytea)"
-    assert await sql(settings.dsn, oldest, str(key_table.MAX_SESSIONS)) == []
+    assert await sql(settings.dsn, oldest, str(session_table.MAX_SESSIONS)) == []
 
 
 async def test_the_database_has_no_token(logged_in: httpx.AsyncClient, settings: Settings) -> None:
