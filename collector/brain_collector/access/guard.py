@@ -81,8 +81,8 @@ def refuse_if_revoked(connection: HTTPConnection) -> None:
 
 
 def is_trusted(connection: HTTPConnection) -> bool:
-    """Return whether a probe may include details: the caller may read, or no API key is required."""
-    return context_of(connection.scope).is_trusted
+    """Return whether a probe may include details: the caller may read, as any may if no API key is required."""
+    return "read" in context_of(connection.scope).caller.scopes
 
 
 class Guard:
@@ -147,14 +147,11 @@ class Guard:
             challenge = CHALLENGE if is_operation else _CHALLENGE_BROWSER
             context.check_again = partial(self._permitted, method, headers, required, challenge)
             context.caller = context.check_again()
-            context.is_trusted = "read" in context.caller.scopes
             return
         try:
             context.caller = self._caller(method, headers)
-            context.is_trusted = "read" in context.caller.scopes
         except Problem as problem:
             context.refusal = problem
-            context.is_trusted = not self._keyring.requires_key
 
     def _permitted(self, method: str, headers: Headers, required: KeyScope, challenge: dict[str, str]) -> Caller:
         """Return the caller if it has the required scope."""

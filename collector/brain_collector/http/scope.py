@@ -47,7 +47,6 @@ class RequestContext(msgspec.Struct, kw_only=True):
         stopping: Whether the collector is shutting down (by the draining middleware).
         caller: The caller (by the guard).
         refusal: Why the caller has no access; the request is served because its path requires none (by the guard).
-        is_trusted: The caller has the scope `read`, or no API key is required (by the guard).
         answer: The memory that is reserved for the answer to a read (by `answer_budget`).
         check_again: Raises if access was revoked meanwhile; nothing is checked where no key is required (by the guard).
     """
@@ -58,7 +57,6 @@ class RequestContext(msgspec.Struct, kw_only=True):
     stopping: Stopping = msgspec.field(default_factory=Stopping)
     caller: Caller = ANONYMOUS
     refusal: Problem | None = None
-    is_trusted: bool = False
     answer: Reservation | None = None
     check_again: Callable[[], Caller] = lambda: ANONYMOUS
 

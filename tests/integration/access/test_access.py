@@ -25,6 +25,13 @@ BEARER = {"Authorization": f"Bearer {KEY}"}
 PAGES = [("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nowhere")]
 GUARDED = [*PAGES, *((operation.method, operation.path) for operation in OPERATIONS if operation.scope)]
 PROBES = ["/livez", "/readyz", "/health", "/health/db"]
+HIDDEN: dict[str, dict[str, object]] = {
+    "/livez": {"status": "alive"},
+    "/readyz": {"status": "not_ready", "reasons": []},
+    "/health": {"status": "degraded"},
+    "/health/db": {"status": "down", "latency_ms": None},
+}
+"""What the probes respond without details, while the database is away."""
 
 
 def basic(password: str, user: str = "any") -> dict[str, str]:
@@ -140,18 +147,22 @@ async def test_without_the_key_the_probes_show_only_the_status(settings: Setting
         shown = {path: (await client.get(path)).json() for path in PROBES}
         shown_to_owner = {path: (await client.get(path, headers=BEARER)).json() for path in PROBES}
 
-    assert shown == {
-        "/livez": {"status": "alive"},
-        "/readyz": {"status": "not_ready", "reasons": []},
-        "/health": {"status": "degraded"},
-        "/health/db": {"status": "down", "latency_ms": None},
-    }
+    assert shown == HIDDEN
     (reason,) = shown_to_owner["/readyz"]["reasons"]
     assert reason.startswith("the database does not respond")
     assert set(shown_to_owner["/health"]) == {
         *("status", "version", "database", "cache", "engines"),
         *("failing_jobs", "unindexable_events"),
     }
+
+
+async def test_before_it_is_known_whether_a_key_is_required_the_probes_show_only_the_status(
+    settings: Settings, serve: Serve
+) -> None:
+    async with serve(settings, database_url="postgresql://brain@/x?host=/nowhere") as client:
+        shown = {path: (await client.get(path)).json() for path in PROBES}
+
+    assert shown == HIDDEN
 
 
 # -- host names

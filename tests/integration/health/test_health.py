@@ -24,6 +24,9 @@ from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
+KEY = "s3cret-key"
+BEARER = {"Authorization": f"Bearer {KEY}"}
+"""Only a known caller is shown reasons while the API keys cannot be read."""
 NO_REDIS = "unix:///nowhere/redis.sock"
 
 
@@ -129,8 +132,8 @@ async def test_a_collector_starts_without_its_database_and_stores_what_it_said_w
     with new_database(engines, template="migrated") as dsn, scratch_dir() as scratch:
         sockets = Path(dsn.partition("host=")[2].partition("&")[0])
         flags = ("--database-url", dsn.replace(str(sockets), str(scratch / "sockets")), "--redis-url", "none")
-        with collector_process(*flags, BRAIN_COLLECTOR_RETRY_AFTER_S="1") as process:
-            async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE_S) as client:
+        with collector_process(*flags, BRAIN_COLLECTOR_RETRY_AFTER_S="1", BRAIN_COLLECTOR_API_KEY=KEY) as process:
+            async with httpx.AsyncClient(base_url=process.url, headers=BEARER, timeout=PATIENCE_S) as client:
                 assert (await client.get("/livez")).status_code == 200
                 readiness = await client.get("/readyz")
                 assert (readiness.status_code, readiness.headers["retry-after"]) == (503, "1")
@@ -203,7 +206,8 @@ async def test_a_database_without_a_schema_is_not_ready_and_the_remedy_is_named(
     engines: SuiteEngines, settings: Settings, serve: Serve
 ) -> None:
     with new_database(engines) as dsn:
-        async with serve(settings, database_url=dsn) as client:
+        async with serve(settings, database_url=dsn, api_key=KEY) as client:
+            client.headers.update(BEARER)
             readiness = await client.get("/readyz")
             written = await client.post("/api/events", json=event())
             listed = await client.get("/api/events")

@@ -156,7 +156,8 @@ async def test_a_pooler_that_loses_prepared_statements_is_refused_in_one_sentenc
 ) -> None:
     path = pgbouncer.program(tracks_statements=not old)
     with pooled(settings.dsn, path, **({} if old else {"max_prepared_statements": "0"})) as pooler:
-        async with serve(through(pooler, settings)) as client:
+        async with serve(through(pooler, settings), api_key="s3cret-key") as client:
+            client.headers["Authorization"] = "Bearer s3cret-key"  # others get no reasons before API keys are read
 
             async def is_told() -> bool:
                 return NOT_KEPT in (await client.get("/readyz")).text
