@@ -44,7 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Access
     api_key: Annotated[
         str | None,
-        _help("The bootstrap API key. It has every scope and works while the database is unavailable."),
+        _help(
+            "The bootstrap API key. It has every scope and works while the database is unavailable.",
+            "If the collector listens on an address other than loopback, it must have at least 16 characters.",
+        ),
     ] = None
     api_key_file: Annotated[str | None, _help("File whose first line is the bootstrap API key.")] = None
     require_api_key: Annotated[

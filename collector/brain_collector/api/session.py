@@ -1,7 +1,7 @@
 """`/api/session`: a browser's session, which is a token in a cookie that scripts cannot read.
 
-The token stands for an API key, and is worth nothing once that key is revoked. API keys have 256 random bits, so
-attempts to guess one need no limit.
+The token stands for an API key, and is worth nothing once that key is revoked. API keys have 256 random bits, and
+the bootstrap key of a collector that others can reach has a minimum length, so attempts to guess one need no limit.
 """
 
 from typing import Final

@@ -64,6 +64,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
 """Every operation. Routes, OpenAPI and the rules of the guard are made from this list."""
 
 
+MIN_KEY_CHARS: Final = 16
+"""Minimum length of the bootstrap key of a collector that others can reach: attempts to guess it are not limited."""
+
+
 class State(TypedDict):
     """The contents of `request.state`."""
 
@@ -89,7 +93,7 @@ def create_app(
         manual_directory: Where the manual was built.
 
     Raises:
-        SettingsError: It would be reachable from the network without an API key.
+        SettingsError: It would be reachable from the network without an API key, or with one that is short.
     """
     refuse_to_be_open(settings)
     keyring = Keyring(settings)
@@ -126,13 +130,20 @@ def create_app(
 
 
 def refuse_to_be_open(settings: Settings) -> None:
-    """Refuse to serve on an address that others can reach, without a required API key.
+    """Refuse to serve on an address that others can reach, without a required API key or with one that is short.
 
     Raises:
-        SettingsError: the address is not loopback, and the settings require no API key.
+        SettingsError: the address is not loopback, and the settings require no API key, or one that can be guessed.
     """
+    if settings.host in LOOPBACK:
+        return
+    if settings.api_key is not None and len(settings.api_key) < MIN_KEY_CHARS:
+        raise SettingsError(
+            f"--host {settings.host} is reachable from the network, and the bootstrap API key has fewer than "
+            f"{MIN_KEY_CHARS} characters, so that it can be guessed: make one with `openssl rand -hex 32`"
+        )
     is_key_required = settings.api_key is not None or settings.require_api_key
-    if not is_key_required and settings.host not in LOOPBACK and not settings.insecure:
+    if not is_key_required and not settings.insecure:
         raise SettingsError(
             f"--host {settings.host} is reachable from the network, and no API key protects it: set "
             "BRAIN_COLLECTOR_API_KEY or --api-key-file; or pass --require-api-key if API keys were created before; or "

@@ -218,13 +218,23 @@ def test_an_address_open_to_the_network_needs_a_key(settings: Settings) -> None:
 
 
 def test_a_key_insecure_or_loopback_will_do(settings: Settings) -> None:
-    for changes in ({"api_key": KEY}, {"insecure": True}):
+    for changes in ({"api_key": "k" * 16}, {"insecure": True}):
         create_app(msgspec.structs.replace(settings, host="0.0.0.0", **changes), Metrics())
     for host in ("127.0.0.1", "::1", "localhost"):
         create_app(msgspec.structs.replace(settings, host=host), Metrics())
 
 
 # -- headers
+
+
+def test_an_address_open_to_the_network_needs_a_bootstrap_key_that_cannot_be_guessed(settings: Settings) -> None:
+    for changes in ({}, {"insecure": True}, {"require_api_key": True}):
+        with pytest.raises(SettingsError, match="openssl rand -hex 32") as refused:
+            create_app(msgspec.structs.replace(settings, host="0.0.0.0", api_key="k" * 15, **changes), Metrics())
+
+        assert "k" * 15 not in str(refused.value)
+    for host in ("127.0.0.1", "::1", "localhost"):
+        create_app(msgspec.structs.replace(settings, host=host, api_key="k"), Metrics())
 
 
 async def test_every_answer_has_the_security_headers(settings: Settings, serve: Serve, tmp_path: Path) -> None:
