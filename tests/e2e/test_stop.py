@@ -1,5 +1,6 @@
 """A collector that is told to stop while its Postgres hangs."""
 
+import asyncio
 import re
 import signal
 import socket
@@ -15,7 +16,7 @@ from websockets.sync.client import connect
 
 from brain_collector.read.export import FIRST_PAGE, PAGE_BYTES
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
-from tests.support.collector import Process, collector_process, event, ndjson
+from tests.support.collector import Process, collector_process, event, ndjson, sql
 from tests.support.proxy import proxied
 from tests.support.waiting import PATIENCE_S
 
@@ -188,3 +189,20 @@ def test_who_still_waits_for_a_turn_when_the_collector_stops_is_told_to_come_aga
         assert exit_code(collector) == 0
         answers = [each.recv(1_000) for each in sending]
         assert all(answer.startswith(b"HTTP/1.1 503 ") and b"retry-after" in answer.lower() for answer in answers)
+
+
+def test_the_death_of_a_task_that_others_rely_on_ends_the_process_with_a_failure(
+    database_url: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with collector_process("--database-url", database_url, "--redis-url", "none", log=str(log)) as collector:
+        with (
+            suppress(httpx.TransportError),  # the process ends
+            httpx.stream("GET", f"{collector.url}/api/events/stream?source=s", timeout=PATIENCE_S) as stream,
+        ):
+            parts = stream.iter_text()
+            heard_until("event: ready", parts)
+            asyncio.run(sql(database_url, "ALTER TABLE epochs ALTER COLUMN epoch TYPE text"))  # the tail compares them
+            list(parts)
+        assert collector._popen.wait(PATIENCE_S) == 1
+    assert "the task 'tail' died; the collector shuts down" in log.read_text()

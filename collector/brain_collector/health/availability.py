@@ -54,7 +54,7 @@ class Availability:
         self._since_s = {"database": time.monotonic(), "cache": time.monotonic()}
         self._database_reason = ""
         self.survey: Survey | None = None
-        self.schema_problem: str | None = "the database has not been reached yet"
+        self.schema_problem: str | None = "the database has not been prepared yet"
 
     @property
     def database(self) -> State:

@@ -22,14 +22,15 @@ class JobStates:
         """The jobs that fail, by name."""
         return [self._failing[name] for name in sorted(self._failing)]
 
-    def failed(self, job: str, reason: str) -> None:
-        """Note a failed run."""
+    def failed(self, job: str, reason: str, unforeseen: Exception | None = None) -> None:
+        """Note a failed run; an error that was not foreseen is logged with its traceback."""
         self._metrics.add(JOB_FAILURES, job)
         before = self._failing.get(job)
         since = datetime.now(UTC) if before is None else before.since
         self._failing[job] = FailingJob(job, since, 1 if before is None else before.failures + 1, reason)
         if before is None:
-            logger.warning("the job %r fails and will be tried again: %s", job, reason)
+            level = logging.ERROR if unforeseen else logging.WARNING
+            logger.log(level, "the job %r fails and will be tried again: %s", job, reason, exc_info=unforeseen)
 
     def worked(self, job: str) -> None:
         """Note a run without an error."""

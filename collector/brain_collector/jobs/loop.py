@@ -25,7 +25,7 @@ class Job(Protocol):
         """The time to wait before the next run."""
 
     async def run(self) -> None:
-        """Do the work once. It is never cancelled, and may raise any error of the database."""
+        """Do the work once. It is never cancelled, and may raise any error."""
 
 
 async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
@@ -37,19 +37,22 @@ async def every(interval_s: Callable[[], float], work: Callable[[], Awaitable[No
 
 
 async def every_run(job: Job, states: JobStates, stop: asyncio.Event) -> None:
-    """Run the job periodically until `stop` is set, and note in `states` how it went.
+    """Run the job periodically until `stop` is set, and note in `states` how it went."""
+    await every(job.interval_s, lambda: attempt(job.name, job.run, states, stop), stop)
+
+
+async def attempt(name: str, work: Callable[[], Awaitable[None]], states: JobStates, stop: asyncio.Event) -> None:
+    """Do the work of a job once, and note in `states` how it went; no error of it ends the collector.
 
     The monitor reports a lost database; this reports everything else, time-outs included.
     """
-
-    async def run() -> None:
-        try:
-            await job.run()
-        except DATABASE_ERRORS as error:
-            is_database_lost = isinstance(error, GONE) and not isinstance(error, TIMED_OUT)
-            if not is_database_lost and not stop.is_set():  # at the end, jobs are aborted
-                states.failed(job.name, reason_of(error))
-        else:
-            states.worked(job.name)
-
-    await every(job.interval_s, run, stop)
+    try:
+        await work()
+    except DATABASE_ERRORS as error:
+        is_database_lost = isinstance(error, GONE) and not isinstance(error, TIMED_OUT)
+        if not is_database_lost and not stop.is_set():  # at the end, jobs are aborted
+            states.failed(name, reason_of(error))
+    except Exception as error:  # noqa: BLE001 - logged with its traceback
+        states.failed(name, repr(error), unforeseen=error)
+    else:
+        states.worked(name)

@@ -21,7 +21,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.sql.elements import ColumnElement
 
 from brain_collector.counts.journal import hour
-from brain_collector.errors import ParameterInvalid, QueryTooBroad, Unavailable
+from brain_collector.errors import ParameterInvalid, Problem, QueryTooBroad, Unavailable
 from brain_collector.query.cursor import Page, Position, position_of
 from brain_collector.query.filter import Filter, newest_first
 from brain_collector.query.page_bytes import within_bytes
@@ -186,6 +186,12 @@ class Store:
                 except GONE:
                     await connection.invalidate()
                     raise
+                except Exception as error:
+                    if isinstance(error, DBAPIError | Problem) or not driver.is_closed():
+                        raise
+                    await connection.invalidate()  # the driver raises any error on a connection that was closed
+                    after_s = self._settings.retry_after_s
+                    raise _StaleConnection("the database connection was closed", retry_after_s=after_s) from error
                 finally:
                     await connection.close()  # within the deadline: its rollback can hang too
         except DBAPIError as error:

@@ -1,6 +1,7 @@
 """The lifespan: opens connections, starts long-lived tasks and stops them in order. Nothing else starts such tasks.
 
-A task that dies stops the process: uvicorn alone would continue to serve without it.
+The death of a task that others rely on stops the process: uvicorn alone would continue to serve without it. A job that
+fails is tried again.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final, Protocol
 
 from brain_collector import VERSION
@@ -27,7 +29,7 @@ from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLineWriter
 from brain_collector.ingest.writer import Writer
 from brain_collector.jobs.epoch_watch import EpochWatch
-from brain_collector.jobs.loop import every
+from brain_collector.jobs.loop import attempt, every
 from brain_collector.jobs.scheduler import Scheduler
 from brain_collector.metrics import Metrics
 from brain_collector.read.export import Exports
@@ -66,13 +68,14 @@ async def opened(
     """
     async with AsyncExitStack() as stack:
         resources, scheduler = _open(stack, settings, engines, keyring, metrics)
-        await scheduler.maintenance.run()
-        await resources.keys.refresh()
+        stop = asyncio.Event()
+        for name, work in (("maintain", scheduler.maintenance.run), ("keys", resources.keys.refresh)):
+            await attempt(name, work, resources.job_states, stop)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if engines is not None:
             watching = tasks.create_task(_critical("engines", engines.watch()))
             stack.callback(watching.cancel)
-        _start_loops(stack, tasks, resources, scheduler)
+        _start_loops(stack, tasks, resources, scheduler, stop)
         _start_writers(stack, tasks, resources)
         resources.own_events.log("system_startup", "info", "The collector started", version=VERSION)
         stack.callback(resources.own_events.log, "system_shutdown", "info", "The collector is stopping")
@@ -134,14 +137,16 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _start_loops(stack: AsyncExitStack, tasks: asyncio.TaskGroup, resources: Resources, scheduler: Scheduler) -> None:
-    """Start every periodic task; the stack aborts them."""
-    stop = asyncio.Event()
-    keys, rejected_lines = resources.keys, resources.rejected_lines
+def _start_loops(
+    stack: AsyncExitStack, tasks: asyncio.TaskGroup, resources: Resources, scheduler: Scheduler, stop: asyncio.Event
+) -> None:
+    """Start the tail and every periodic task; the stack aborts them."""
+    keys, rejected_lines, states = resources.keys, resources.rejected_lines, resources.job_states
+    flush = partial(attempt, "rejected_lines", rejected_lines.flush, states, stop)
     loops = {
         **scheduler.loops(stop),
-        "keys": every(keys.interval_s, keys.refresh, stop),
-        "rejected_lines": every(lambda: INTERVAL_S, rejected_lines.flush, stop),
+        "keys": every(keys.interval_s, partial(attempt, "keys", keys.refresh, states, stop), stop),
+        "rejected_lines": every(lambda: INTERVAL_S, flush, stop),
         "tail": resources.tail.run(),
     }
     for name, loop in loops.items():

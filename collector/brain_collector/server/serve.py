@@ -40,6 +40,8 @@ def patience(settings: Settings) -> migrate.Patience:
 def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
     """Serve until SIGTERM or SIGINT; call `on_ready` with the URL once requests are served.
 
+    If a critical task dies, the exit code is 1, so that a supervisor which restarts after a failure does so.
+
     Raises:
         SettingsError: the collector cannot listen on the address, or the settings are inconsistent.
     """
@@ -58,6 +60,8 @@ def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.until_signal(listener))
+        if server.lifespan.error_occurred:  # a critical task died, and has been logged
+            sys.exit(1)
 
 
 def configured(

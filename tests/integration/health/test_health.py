@@ -123,6 +123,48 @@ async def test_a_lost_cache_degrades_and_is_an_event_but_costs_no_readiness(sett
     assert len(await own_events(settings.dsn, "cache_lost")) == 1
 
 
+# -- jobs that fail
+
+
+async def test_a_job_that_fails_in_an_unforeseen_way_is_told_with_its_traceback_and_tried_again(
+    settings: Settings, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sql(settings.dsn, "DELETE FROM jobs WHERE name = 'fold'")  # the survey needs this row
+    async with serve(settings) as client:
+
+        async def fails() -> bool:
+            return [job["name"] for job in (await client.get("/health")).json()["failing_jobs"]] == ["survey"]
+
+        async def works_again() -> bool:
+            return not (await client.get("/health")).json()["failing_jobs"]
+
+        await eventually(fails, "a job fails")
+        assert 'job_failures_total{job_name="survey"} ' in (await client.get("/metrics")).text
+        (record,) = [record for record in caplog.records if "the job 'survey' fails" in record.getMessage()]
+        assert record.exc_info
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await post_batch(client, ndjson(event()))).status_code == 200
+        await sql(settings.dsn, "INSERT INTO jobs (name, done_at) VALUES ('fold', now())")
+        await eventually(works_again, "the job works again")
+
+
+async def test_a_first_preparation_that_fails_in_an_unforeseen_way_leaves_the_collector_not_ready(
+    settings: Settings, serve: Serve
+) -> None:
+    bounds = "CREATE OR REPLACE FUNCTION pg_catalog.pg_get_expr(pg_node_tree, oid) RETURNS text STABLE"
+    await sql(settings.dsn, f"{bounds} LANGUAGE sql AS $$ SELECT 'nonsense' $$")
+    async with serve(settings) as client:
+        readiness = await client.get("/readyz")
+        assert readiness.json()["reasons"] == ["the database has not been prepared yet"]
+        assert "maintain" in [job["name"] for job in (await client.get("/health")).json()["failing_jobs"]]
+        await sql(settings.dsn, f"{bounds} STRICT LANGUAGE internal AS 'pg_get_expr'")
+
+        async def is_ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await eventually(is_ready, "the collector is ready")
+
+
 # -- without a database
 
 

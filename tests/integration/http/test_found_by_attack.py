@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from sqlalchemy import text
 
+from brain_collector.errors import Unavailable
+from brain_collector.read.store import Store
 from brain_collector.settings import ENV_PREFIX, Settings
 from brain_collector.storage import migrate
 from brain_events.wire import BATCH_PATH, NDJSON, new_key
@@ -436,6 +440,21 @@ async def test_the_first_request_after_every_connection_was_killed_succeeds(
         answer = await client.request(method, path.format(path=f"/api/events/{created['id']}"), json=body)
 
     assert answer.status_code == (204 if method == "DELETE" else 200)
+
+
+async def test_a_connection_that_was_closed_after_a_change_of_the_schema_is_replaced(settings: Settings) -> None:
+    store = Store(msgspec.structs.replace(settings, read_connections=1))
+    query = text("SELECT * FROM jobs")
+    try:
+        n = len(await store.fetch(query))
+        await sql(settings.dsn, "ALTER TABLE jobs ADD COLUMN other text")
+        with pytest.raises(Unavailable, match="cached statement plan is invalid"):
+            await store.fetch(query)
+        store.abandon()  # SQLAlchemy then has the driver forget the types of a connection that is closed
+
+        assert len(await store.fetch(query)) == n
+    finally:
+        await store.close()
 
 
 async def kill_backends(dsn: str) -> None:
