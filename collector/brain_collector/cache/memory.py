@@ -22,11 +22,18 @@ class MemoryCache:
 
     def __init__(self, metrics: Metrics, *, max_bytes: int = 64 * 1024 * 1024) -> None:
         self._metrics = metrics
+        self._database_id = ""
         self._max_bytes = max_bytes
         self._bytes = 0
         self._generations = dict.fromkeys(CacheScope, 0)
         self._entries: OrderedDict[tuple[CacheScope, str], _Entry] = OrderedDict()
         self._flights = SingleFlight()
+
+    def use_database(self, database_id: str) -> None:
+        if database_id != self._database_id:
+            self._database_id = database_id
+            for scope in CacheScope:
+                self._generations[scope] += 1
 
     async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
         generation = self._generations[scope]

@@ -22,6 +22,9 @@ class CacheScope(StrEnum):
 
 
 class Cache(Protocol):
+    def use_database(self, database_id: str) -> None:
+        """Keep the values of this database apart from those of any other one; to be called before the first use."""
+
     async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
         """Return the value cached in the scope's generation, or that of `fill`; raise only what `fill` raises.
 

@@ -35,7 +35,8 @@ PROBE_TTL_MS: Final = 60_000
 class RedisCache:
     """A `Cache` in Redis.
 
-    `brain:gen:<scope>` has the token, `brain:<scope>:<token>:<key>` the values. An invalidation is *pending* until its
+    `brain:<database>:gen:<scope>` has the token, `brain:<database>:<scope>:<token>:<key>` the values. So installations
+    can share a server. Until the database is known, nothing cached is used. An invalidation is *pending* until its
     token is written. One also becomes pending when a different server responds, since that may have been restored to
     an older state. While an invalidation is pending, nothing cached is used.
 
@@ -49,7 +50,6 @@ class RedisCache:
         url: str,
         metrics: Metrics,
         *,
-        namespace: str = "brain",
         retry_interval_s: float = 1.0,
         patience_s: float = PATIENCE_S,
         lost_after_s: float = LOST_AFTER_S,
@@ -68,7 +68,7 @@ class RedisCache:
         )
         self._redis = redis.asyncio.Redis.from_pool(pool)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # waiting for one is outside the deadline
-        self._namespace = namespace
+        self._database_id: str | None = None
         self._metrics = metrics
         self._retry_interval_s = retry_interval_s
         self._patience_s = patience_s
@@ -88,6 +88,12 @@ class RedisCache:
     @property
     def state(self) -> State:
         return "down" if self._is_lost else "up"
+
+    def use_database(self, database_id: str) -> None:
+        if database_id != self._database_id:
+            self._database_id = database_id
+            for scope in CacheScope:
+                self._pending[scope] += 1
 
     async def get_or_fill(self, scope: CacheScope, key: str, ttl_s: float, fill: Fill) -> bytes:
         n_before = self._flights.n_started
@@ -109,14 +115,16 @@ class RedisCache:
         await self._renew(scope)
 
     async def check(self) -> State:
-        probe = ("SET", f"{self._namespace}:probe", b"", "PX", PROBE_TTL_MS)
+        probe = ("SET", "brain:probe", b"", "PX", PROBE_TTL_MS)  # of any database: it has no content
         await self._send(*probe, patience_s=max(self._patience_s, self._lost_after_s), always=True)
         for scope in CacheScope:  # retries a pending invalidation: until then other collectors serve old values
             await self._is_settled(scope)
         return self.state
 
     async def evaluate(self, script: str, name: str, *arguments: float) -> list[bytes] | None:
-        reply = await self._send("EVAL", script, 1, f"{self._namespace}:{name}", *arguments)
+        if self._database_id is None:
+            return None
+        reply = await self._send("EVAL", script, 1, f"brain:{self._database_id}:{name}", *arguments)
         return reply if isinstance(reply, list) else None
 
     async def close(self) -> None:
@@ -153,7 +161,7 @@ class RedisCache:
     async def _renew(self, scope: CacheScope) -> bool:
         """Write a new token, which completes every invalidation that was pending when it was sent."""
         pending, token = self._pending[scope], secrets.token_hex(8).encode()
-        if not await self._send("SET", self._generation_name(scope), token):
+        if self._database_id is None or not await self._send("SET", self._generation_name(scope), token):
             return False
         self._done[scope] = max(self._done[scope], pending)
         self._tokens[scope] = token
@@ -238,10 +246,10 @@ class RedisCache:
                 self._pending[scope] += 1
 
     def _generation_name(self, scope: CacheScope) -> bytes:
-        return f"{self._namespace}:gen:{scope}".encode()
+        return f"brain:{self._database_id}:gen:{scope}".encode()
 
     def _name(self, scope: CacheScope, token: bytes, key: str) -> bytes:
-        return f"{self._namespace}:{scope}:".encode() + token + b":" + key.encode(errors="surrogatepass")
+        return f"brain:{self._database_id}:{scope}:".encode() + token + b":" + key.encode(errors="surrogatepass")
 
 
 @asynccontextmanager

@@ -9,14 +9,16 @@ from brain_collector.cache import Cache, CacheScope
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.metrics import EPOCH_CHANGES, Metrics
 from brain_collector.storage import epochs
+from brain_collector.storage.hash_keys import database_id
 
 FAILOVER: Final = "A standby was promoted: it is the database now"
 RESTORE: Final = "The database is another server than before: it was restored or copied"
 
 
 class EpochWatch:
-    """Compares the epoch with that of the last check. `abandon` is called when it has changed: it closes connections.
+    """Compares database and epoch with those of the last check. After a change, `abandon` closes connections.
 
+    The first check tells the cache which database it belongs to.
     A server that is frozen or cut off breaks no connection, so each would be noticed only by its deadline.
     """
 
@@ -27,18 +29,21 @@ class EpochWatch:
         self._own_events = own_events
         self._metrics = metrics
         self._abandon = tuple(abandon)
-        self._epoch: int | None = None
+        self._server: tuple[str, int] | None = None
 
     async def check(self, connection: asyncpg.Connection) -> None:
         """Check the epoch of the server behind a connection; record a change that no collector has recorded yet."""
-        epoch = await epochs.ensure(connection)
-        if self._epoch not in {None, epoch}:
+        server = await database_id(connection), await epochs.ensure(connection)
+        is_changed = self._server not in {None, server}
+        if is_changed:
             self._metrics.add(EPOCH_CHANGES)
             for abandon in self._abandon:
                 abandon()
+        self._cache.use_database(server[0])
+        if is_changed:
             for scope in CacheScope:
                 await self._cache.invalidate(scope)
-        self._epoch = epoch
+        self._server = server
         for change in await epochs.announce(connection):
             self._own_events.log(
                 "database_failed_over",

@@ -8,6 +8,7 @@ import asyncpg
 from brain_collector.health.availability import Availability
 from brain_collector.ingest import rejected_lines
 from brain_collector.jobs import idempotency_keys
+from brain_collector.jobs.epoch_watch import EpochWatch
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate, partitions, pooler, renumber
@@ -26,11 +27,19 @@ class Maintenance:
 
     name: Final = "maintain"
 
-    def __init__(self, settings: Settings, link: SharedLink, renumber_link: Link, availability: Availability) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        link: SharedLink,
+        renumber_link: Link,
+        availability: Availability,
+        epoch_watch: EpochWatch,
+    ) -> None:
         self._settings = settings
         self._link = link
         self._renumber_link = renumber_link
         self._availability = availability
+        self._epoch_watch = epoch_watch
         self._has_warned = False
 
     def interval_s(self) -> float:
@@ -52,6 +61,8 @@ class Maintenance:
                 await self._renumber()
             if problem is None:
                 async with self._link.use() as connection:
+                    if self._availability.schema_problem is not None:  # then the monitor does not check it yet
+                        await self._epoch_watch.check(connection)
                     await self._make_partitions(connection)
                     await self._expire_rejected_lines(connection)
                     await self._forget_idempotency_keys(connection)

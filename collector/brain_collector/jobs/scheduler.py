@@ -42,7 +42,7 @@ class Scheduler:
         renumber_link = Link(settings, deadline_s=RENUMBER_DEADLINE_S)
         self._states = states
         self._links: Final = (shared, monitor_link, index_link, renumber_link)
-        self.maintenance: Final = Maintenance(settings, shared, renumber_link, availability)
+        self.maintenance: Final = Maintenance(settings, shared, renumber_link, availability, epoch_watch)
         self.monitor: Final = Monitor(monitor_link, cache, availability, epoch_watch)
         self._jobs: Final[tuple[Job, ...]] = (
             Fold(settings, shared),

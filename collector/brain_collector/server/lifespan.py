@@ -61,7 +61,8 @@ async def opened(
     Each part uses those that were opened or started before it, so the exit stack ends them in reverse order:
 
     1. Connections are opened: cache, reads, jobs, rejected lines, API keys.
-    2. The database is prepared once, and the API keys are read, before the first request.
+    2. The database is prepared once, the cache is told which one it is, and the API keys are read, before the first
+       request.
     3. Tasks start: engines, jobs, tail, writers, and last own events, which are written by the writers.
     4. At the end the shutdown event is logged, own events and then the writers finish what is waiting, streams end,
        jobs are aborted (the next start repeats them), and connections are closed.

@@ -114,9 +114,11 @@ async def test_collectors_share_a_limit_through_redis(settings: Settings) -> Non
         await cache.close()
 
 
-def patient(settings: Settings, namespace: str, more: str = "") -> RedisCache:
+def patient(settings: Settings, database_id: str, more: str = "") -> RedisCache:
     """Return a cache that does not take a slow machine for a lost Redis."""
-    return RedisCache(f"{settings.redis_url}{more}", Metrics(), namespace=namespace, patience_s=30)
+    cache = RedisCache(f"{settings.redis_url}{more}", Metrics(), patience_s=30)
+    cache.use_database(database_id)
+    return cache
 
 
 async def test_callers_do_not_share_a_limit(settings: Settings) -> None:
@@ -178,11 +180,11 @@ async def test_tokens_come_back(settings: Settings) -> None:
 async def test_a_value_of_another_kind_in_redis_is_replaced(settings: Settings) -> None:
     own = redis.asyncio.Redis.from_url(str(settings.redis_url))
     cache = patient(settings, "kind")
-    await own.set("kind:quota:a", "nonsense")
+    await own.set("brain:kind:quota:a", "nonsense")
     quota = RateLimit(msgspec.structs.replace(settings, **FIVE), cache.evaluate)
 
     assert (await quota.take("a", n_events=1, n_bytes=1))["RateLimit"].startswith('"events";r=4')
-    assert await own.type("kind:quota:a") == b"hash"
+    assert await own.type("brain:kind:quota:a") == b"hash"
     assert cache.state == "up"
     await cache.close()
     await own.aclose()

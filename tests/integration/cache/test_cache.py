@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from brain_collector.cache import Cache, CacheScope, MemoryCache, RedisCache, open_cache
@@ -25,8 +27,11 @@ from brain_collector.embedded import datadir, valkey
 from brain_collector.embedded.supervisor import Supervised
 from brain_collector.errors import SettingsError
 from brain_collector.metrics import Metrics
+from brain_collector.settings import Settings
+from tests.conftest import Serve
+from tests.support.collector import create, new_database, sql
 from tests.support.effort import times
-from tests.support.engines import scratch_dir
+from tests.support.engines import SuiteEngines, scratch_dir
 from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +77,7 @@ class Server:
             return connection.recv(65536).decode()
 
     def token(self, scope: CacheScope) -> str:
-        return self.tell("GET", f"brain:gen:{scope}").split("\r\n")[1]
+        return self.tell("GET", f"brain:test:gen:{scope}").split("\r\n")[1]
 
 
 class Truth:
@@ -124,7 +129,13 @@ async def opened(cache: Cache) -> AsyncIterator[Cache]:
 
 
 def connect(server: Server, lost_after_s: float = LOST_AFTER_S, patience_s: float = 0.5) -> RedisCache:
-    return RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=patience_s, lost_after_s=lost_after_s)
+    return cache_at(server.url, retry_interval_s=0.01, patience_s=patience_s, lost_after_s=lost_after_s)
+
+
+def cache_at(url: str, **options: float) -> RedisCache:
+    cache = RedisCache(url, Metrics(), **options)
+    cache.use_database("test")
+    return cache
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -315,7 +326,7 @@ STEPS = ("write a", "write b", "read a", "read b", "flush", "cut connections", "
 
 
 @given(steps=st.lists(st.sampled_from(STEPS), max_size=25))
-@settings(max_examples=times(40))
+@effort(max_examples=times(40))
 def test_two_collectors_on_one_redis_never_read_what_a_write_has_replaced(server: Server, steps: list[str]) -> None:
     async def run() -> None:
         truth, collectors = Truth(), {"a": connect(server), "b": connect(server)}
@@ -344,11 +355,41 @@ def disturb(server: Server, step: str) -> None:
             server.kill()
             server.start()
         case "evict tokens":
-            server.tell("DEL", "brain:gen:events", "brain:gen:event")
+            server.tell("DEL", "brain:test:gen:events", "brain:test:gen:event")
         case "wrong types":
             for key in server.tell("KEYS", "brain:*").split("\r\n")[2::2]:
                 server.tell("DEL", key)
                 server.tell("RPUSH", key, "a list")
+
+
+async def test_until_the_database_is_known_its_values_are_neither_cached_nor_looked_up(server: Server) -> None:
+    async with opened(connect(server)) as reader, opened(RedisCache(server.url, Metrics())) as late:
+        truth = Truth()
+        await warm(reader)
+        await truth.read(reader)
+        names = server.tell("DBSIZE")
+        assert await truth.read(late) == b"version 0"
+        assert truth.asked == 2
+        assert await late.evaluate("return {'ran'}", "name") is None
+        assert server.tell("DBSIZE") == names
+        await truth.write(late)
+        late.use_database("test")
+
+        async def is_made_anew() -> bool:  # what was written before is not forgotten
+            await late.check()
+            return await truth.read(reader) == b"version 1"
+
+        await eventually(is_made_anew)
+
+
+async def test_values_of_another_database_are_out_of_reach(cache: Cache) -> None:
+    truth = Truth()
+    cache.use_database("one")
+    await warm(cache)
+    await truth.read(cache)
+    truth.version += 1
+    cache.use_database("other")
+    assert await truth.read(cache) == b"version 1"
 
 
 async def test_a_hung_server_costs_nothing_but_the_cache_and_is_used_again_by_itself(server: Server) -> None:
@@ -384,7 +425,7 @@ async def test_one_caller_at_a_time_looks_whether_a_hung_server_is_back() -> Non
 
     with scratch_dir() as directory:
         listener = await asyncio.start_unix_server(hang, directory / "s")
-        async with listener, opened(RedisCache(f"unix://{directory}/s", Metrics(), retry_interval_s=0.2)) as cache:
+        async with listener, opened(cache_at(f"unix://{directory}/s", retry_interval_s=0.2)) as cache:
             truth = Truth()
 
             async def a_second_connection_is_made() -> bool:
@@ -417,7 +458,7 @@ async def has_state(cache: Cache, state: str) -> bool:
 async def test_a_hiccup_sends_requests_to_the_database_and_is_no_loss(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hasty = RedisCache(server.url, Metrics(), retry_interval_s=0.01, patience_s=0.02, lost_after_s=PATIENCE_S)
+    hasty = cache_at(server.url, retry_interval_s=0.01, patience_s=0.02, lost_after_s=PATIENCE_S)
     async with opened(hasty) as cache:
         truth = Truth()
         await cache.check()
@@ -460,7 +501,7 @@ async def test_a_full_cache_is_logged_when_it_is_lost_and_when_it_is_back_and_no
 
 async def test_a_wrong_password_is_named_as_the_cause(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     url = f"{server.url}?username=nobody&password=wrong"
-    async with opened(RedisCache(url, Metrics(), patience_s=PATIENCE_S, lost_after_s=0)) as cache:
+    async with opened(cache_at(url, patience_s=PATIENCE_S, lost_after_s=0)) as cache:
         assert await cache.check() == "down"
 
     assert "it refuses the user or the password" in caplog.text
@@ -478,7 +519,7 @@ async def test_a_certificate_that_is_not_trusted_is_named_as_the_cause(
     context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
     listener = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     url = f"rediss://localhost:{listener.sockets[0].getsockname()[1]}"
-    async with listener, opened(RedisCache(url, Metrics(), patience_s=PATIENCE_S, lost_after_s=0)) as cache:
+    async with listener, opened(cache_at(url, patience_s=PATIENCE_S, lost_after_s=0)) as cache:
         assert await cache.check() == "down"
 
     assert "its TLS certificate is not trusted: self-signed certificate" in caplog.text
@@ -495,7 +536,7 @@ async def test_after_an_invalidation_that_did_not_arrive_nothing_cached_is_trust
         server.signal(signal.SIGSTOP)
         await truth.write(writer)
         server.signal(signal.SIGCONT)
-        server.tell("SET", "brain:gen:events", token)
+        server.tell("SET", "brain:test:gen:events", token)
         assert await truth.read(reader) == b"version 0"  # cannot know; for a TTL at most
 
         async def writer_is_back() -> bool:
@@ -514,11 +555,11 @@ async def test_a_server_restored_to_an_older_state_is_not_trusted(server: Server
         await warm(reader)
         await truth.read(reader)
         token = server.token(CacheScope.LIST)
-        name = f"brain:events:{token}:key"
+        name = f"brain:test:events:{token}:key"
         await truth.write(writer)
         server.kill()
         server.start()
-        server.tell("SET", "brain:gen:events", token)
+        server.tell("SET", "brain:test:gen:events", token)
         server.tell("SET", name, f"{name}\nversion 0")
         assert await truth.read(reader) == b"version 1"
 
@@ -540,7 +581,7 @@ async def test_a_foreign_value_under_a_key_of_ours_is_not_served(server: Server)
         truth = Truth()
         await warm(cache)
         await truth.read(cache)
-        server.tell("SET", f"brain:events:{server.token(CacheScope.LIST)}:key", "foreign")
+        server.tell("SET", f"brain:test:events:{server.token(CacheScope.LIST)}:key", "foreign")
         assert await truth.read(cache) == truth.now
 
 
@@ -555,7 +596,7 @@ async def test_without_a_server_a_fill_is_only_for_those_who_came_before_it_bega
         await asyncio.sleep(0.01)
         return found
 
-    cache = RedisCache("unix:///nowhere/redis.sock", Metrics(), retry_interval_s=0.0)
+    cache = cache_at("unix:///nowhere/redis.sock", retry_interval_s=0.0)
     async with opened(cache), asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         early = group.create_task(cache.get_or_fill(CacheScope.LIST, "key", LONG_S, slow_fill))
         await read_old.wait()
@@ -591,8 +632,62 @@ async def test_garbage_is_never_an_error_nor_an_answer(answer: bytes) -> None:
 
     with scratch_dir() as directory:
         listener = await asyncio.start_unix_server(talk, directory / "s")
-        async with listener, opened(RedisCache(f"unix://{directory}/s", Metrics(), retry_interval_s=0.0)) as cache:
+        async with listener, opened(cache_at(f"unix://{directory}/s", retry_interval_s=0.0)) as cache:
             truth = Truth()
             for _ in range(5):
                 await truth.write(cache)
                 assert await truth.read(cache) == truth.now
+
+
+# Databases that share a Redis.
+
+
+async def messages(client: httpx.AsyncClient) -> list[str]:
+    response = await client.get("/api/events?event_type=test")
+    return [each["message"] for each in response.json()] if response.status_code == 200 else []
+
+
+async def is_cached(client: httpx.AsyncClient) -> bool:
+    await messages(client)
+    return 'result="hit",scope="events"' in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("is_copy", [False, True], ids=["another database", "a copy"])
+async def test_collectors_of_two_databases_on_one_redis_see_only_their_own_events(
+    settings: Settings, serve: Serve, engines: SuiteEngines, *, is_copy: bool
+) -> None:
+    async with serve(settings) as client:
+        await create(client, message="before")  # a copy has all that this collector has stored by then
+    ((name,),) = await sql(settings.dsn, "SELECT current_database()")
+    with new_database(engines, template=name if is_copy else "migrated") as dsn:
+        async with serve(settings) as one, serve(settings, database_url=dsn) as other:
+            found = await create(one, message="of one")
+            path = f"/api/events/{found['id']}"
+            assert (await one.get(path)).status_code == 200
+            await eventually(partial(is_cached, one))
+            assert await messages(one) == ["of one", "before"]
+            assert await messages(other) == (["before"] if is_copy else [])
+            assert (await other.get(path)).status_code == 404
+            await create(other, message="of other")
+            assert await messages(one) == ["of one", "before"]
+
+
+@pytest.mark.parametrize("redis_url", [None, "none"], ids=["redis", "memory"])
+async def test_nothing_is_served_of_a_database_that_was_dropped_and_created_again(
+    settings: Settings, serve: Serve, engines: SuiteEngines, redis_url: str | None
+) -> None:
+    """Both are copies of one template, on one server: neither the epoch nor a secret tells them apart."""
+    name = f"again_{os.getpid()}"
+    with new_database(engines, template="migrated", name=name) as dsn:
+        shared = {"database_url": dsn, "redis_url": redis_url or settings.redis_url, "list_ttl_s": 3600.0}
+        async with serve(settings, **shared) as client:
+            await create(client, message="of the first")
+            await eventually(partial(is_cached, client))
+            await sql(engines.maintenance_url, f"DROP DATABASE {name} WITH (FORCE)")
+            await sql(engines.maintenance_url, f"CREATE DATABASE {name} TEMPLATE migrated")
+
+            async def is_empty() -> bool:
+                response = await client.get("/api/events?event_type=test")
+                return response.status_code == 200 and response.json() == []
+
+            await eventually(is_empty)
