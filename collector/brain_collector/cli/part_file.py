@@ -1,12 +1,13 @@
 """Writes a file atomically: data goes to FILE.part, which can be resumed, and is renamed to FILE when complete.
 
-The directory may be one that others write to, such as /tmp: no link is followed there, and nobody else reads a part.
+The directory may be one that others write to, such as /tmp: no link or pipe of another user is opened there, the mode
+of another user's file is not used, and nobody else reads a part.
 """
 
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -29,15 +30,16 @@ def open_part(path: Path, *, resume: bool) -> Iterator[BinaryIO]:
     Raises:
         click.FileError: the file cannot be written.
     """
-    _refuse_link_of_others(path)
+    _refuse_planted(path)
     path = path.resolve()
+    _refuse_planted(path)
     is_regular = path.is_file() or not path.exists()
     part = part_of(path) if is_regular else path
     resumed = resume and is_regular and os.path.lexists(part)
     try:
         if is_regular and not resumed:
             part.unlink(missing_ok=True)
-        opener = _open_own if is_regular else None
+        opener = _open_own if is_regular else _open_special
         with open(part, "r+b" if resumed else "x+b" if is_regular else "wb", opener=opener) as file:
             if resumed:
                 file.seek(_end_of_lines(file))
@@ -53,10 +55,34 @@ def open_part(path: Path, *, resume: bool) -> Iterator[BinaryIO]:
         raise click.FileError(str(part), error.strerror) from None
 
 
-def _refuse_link_of_others(path: Path) -> None:
-    """Refuse a link that another user may have planted to have some other file overwritten."""
-    if path.is_symlink() and path.lstat().st_uid not in {os.geteuid(), 0}:
-        raise click.FileError(str(path), "it is a symbolic link of another user; name another file")
+def _refuse_planted(path: Path) -> None:
+    """Refuse a link or a pipe of another user, who may have planted it to redirect the events. A file is replaced."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            _refuse_special_of_others(str(path), status)
+
+
+def _refuse_special_of_others(path: str, status: os.stat_result) -> None:
+    if _is_ours(status) or stat.S_ISCHR(status.st_mode):  # only root makes devices, and lets a user own a terminal
+        return
+    kind = "symbolic link" if stat.S_ISLNK(status.st_mode) else "pipe or another special file"
+    raise click.FileError(path, f"it is a {kind} of another user; name another file")
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid in {os.geteuid(), 0}
+
+
+def _open_special(path: str, flags: int) -> int:
+    """Open a pipe or a device, unless another user has put something else in its place."""
+    descriptor = os.open(path, (flags | os.O_NOFOLLOW) & ~os.O_CREAT)
+    try:
+        _refuse_special_of_others(path, os.fstat(descriptor))
+    except click.FileError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _open_own(part: str, flags: int) -> int:
@@ -70,9 +96,9 @@ def _open_own(part: str, flags: int) -> int:
 
 
 def _final_mode(path: Path) -> int:
-    """Return the mode of the finished file: that of the file it replaces, else as the umask says."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
+    """Return the mode of the finished file: that of this user's file which it replaces, else as the umask says."""
+    if path.exists() and _is_ours(status := path.lstat()):
+        return status.st_mode & 0o777
     umask = os.umask(0o077)
     os.umask(umask)
     return 0o666 & ~umask
