@@ -1,4 +1,4 @@
-"""Masks a URL for output: shows the parts that identify the server, and nothing that could be a secret.
+"""Masks a URL, and what its server responds, for output: shows what identifies the server, and no secret.
 
 Only known harmless parts are shown. Where an unencoded password makes it uncertain which part is which, nothing but the
 scheme is shown.
@@ -6,8 +6,11 @@ scheme is shown.
 
 import re
 from typing import Final
+from urllib.parse import unquote, unquote_plus
 
 MASK: Final = "***"
+MIN_CUT_CHARS: Final = 8
+"""Length from which the beginning of a secret is masked too: a server may quote only a part of what it was sent."""
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _USER: Final = re.compile(r"([A-Za-z0-9._~-]*):.+", re.DOTALL)
@@ -56,6 +59,25 @@ def masked(url: str) -> str:
             f"#{MASK}" if hash_mark else "",
         ]
     )
+
+
+def without_secrets(text: str, url: str) -> str:
+    """Return a text from the server of this URL, which may quote what it was sent, without the secrets of the URL."""
+    secrets = _secrets(url)
+    cut = {secret[:n_chars] for secret in secrets for n_chars in range(MIN_CUT_CHARS, len(secret))}
+    for part in sorted(secrets | cut, key=len, reverse=True):
+        text = text.replace(part, MASK)
+    return text
+
+
+def _secrets(url: str) -> set[str]:
+    """Return the passwords of a URL, as they are written and decoded."""
+    rest, _, query = url.partition("://")[2].partition("?")
+    user_info = rest.partition("/")[0].rpartition("@")[0]
+    pairs = [parameter.partition("=") for parameter in query.split("&")]
+    passwords = [value for name, _, value in pairs if "password" in unquote(name)]
+    written = [user_info.partition(":")[2], *passwords]
+    return {form for text in written for form in (text, unquote(text), unquote_plus(text)) if form}
 
 
 def _user(user_info: str) -> str:

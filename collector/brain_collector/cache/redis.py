@@ -66,6 +66,7 @@ class RedisCache:
             retry=Retry(NoBackoff(), 1),  # that a connection was closed while idle is noticed only when it is used
             redis_connect_func=self._identify_server,
         )
+        self._url = url
         self._redis = redis.asyncio.Redis.from_pool(pool)
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)  # waiting for one is outside the deadline
         self._database_id: str | None = None
@@ -189,7 +190,8 @@ class RedisCache:
                     return self._failed(error, began_s)
                 if not self._scripts_refused:  # it denies scripts or is out of memory, but responds
                     logger.warning(
-                        "the cache refuses to run scripts (%s); each collector applies rate limits by itself", error
+                        "the cache refuses to run scripts (%s); each collector applies rate limits by itself",
+                        reason_of(error, self._url),
                     )
                     self._scripts_refused = True
                 return None
@@ -210,10 +212,10 @@ class RedisCache:
             return
         if now_s - self._failing_since_s >= self._lost_after_s:
             self._is_lost = True
-            logger.warning("the cache is not available (%s); reads go to the database", reason_of(error))
+            logger.warning("the cache is not available (%s); reads go to the database", reason_of(error, self._url))
         elif isinstance(error, ResponseError) and now_s - self._refusal_logged_at_s >= REFUSAL_LOG_INTERVAL_S:
             self._refusal_logged_at_s = now_s
-            logger.warning("the cache refuses a command (%s); reads go to the database", reason_of(error))
+            logger.warning("the cache refuses a command (%s); reads go to the database", reason_of(error, self._url))
 
     def _worked(self) -> None:
         """Note a write that succeeded; a lost cache is back once nothing has failed for a while."""

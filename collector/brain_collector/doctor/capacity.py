@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from brain_collector.addresses.masking import masked
+from brain_collector.addresses.masking import masked, without_secrets
 from brain_collector.addresses.redis_url import connection_url
 from brain_collector.cache import failure_reason
 from brain_collector.doctor.check import Check, Examination, Status, judged
@@ -150,8 +150,9 @@ async def cache(settings: Settings) -> Check:
         return Check(
             "cache", "ok", "none is configured: each collector has its own; share one among several with --redis-url"
         )
-    address = masked(str(settings.redis_url))
-    client = redis.asyncio.Redis.from_url(connection_url(str(settings.redis_url)), retry=Retry(NoBackoff(), 0))
+    url = str(settings.redis_url)
+    address = masked(url)
+    client = redis.asyncio.Redis.from_url(connection_url(url), retry=Retry(NoBackoff(), 0))
     try:
         async with asyncio.timeout(CACHE_PATIENCE_S):
             await client.ping()
@@ -160,7 +161,7 @@ async def cache(settings: Settings) -> Check:
             elapsed_s = time.monotonic() - started_s
     except (RedisError, OSError) as error:
         advice = "start it, or correct the address and the password; until then, reads go to the database"
-        return Check("cache", "warning", f"{address}: {failure_reason.reason_of(error)}", advice)
+        return Check("cache", "warning", f"{address}: {failure_reason.reason_of(error, url)}", advice)
     finally:
         await client.aclose()
     policy, max_memory = info.get("maxmemory_policy", "unknown"), int(info.get("maxmemory", 0))
@@ -170,4 +171,4 @@ async def cache(settings: Settings) -> Check:
     advice = (
         "set maxmemory, and maxmemory-policy to allkeys-lru: the cache may drop any entry, but a full one accepts none"
     )
-    return judged("cache", "warning" if policy == "noeviction" else "ok", detail, advice)
+    return judged("cache", "warning" if policy == "noeviction" else "ok", without_secrets(detail, url), advice)

@@ -6,11 +6,12 @@ sends nothing; it would use up the time-out, and the next host would never be tr
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from brain_collector.addresses.database_url import connect_arguments
+from brain_collector.addresses.masking import without_secrets
 
 _TRY_NEXT: Final = (
     OSError,
@@ -62,20 +63,32 @@ class Hosts:
         """See the function `connect`."""
         arguments = connect_arguments(self._dsn, server_settings)
         if len(self._addresses) <= 1:
-            only: asyncpg.Connection = await asyncpg.connect(**arguments, timeout=timeout_s)
-            return only
+            return await self._connect(**arguments, timeout=timeout_s)
         arguments.setdefault("target_session_attrs", "read-write")
         problems = []
         for address in tuple(self._addresses):
             its_own = {"host": address.host, "port": address.port, "timeout": timeout_s / len(self._addresses)}
             try:
-                connection: asyncpg.Connection = await asyncpg.connect(**(arguments | its_own))
+                connection = await self._connect(**(arguments | its_own))
             except _TRY_NEXT as error:
                 problems.append(f"{address} {_reason(error)}")
             else:
                 self._prefer(address)
                 return connection
         raise NoHostServes(f"none of its hosts can serve: {'; '.join(problems)}")
+
+    async def _connect(self, **arguments: Any) -> asyncpg.Connection:
+        """Open a connection. A server may quote the password that it is sent, so no error has it."""
+        try:
+            connection: asyncpg.Connection = await asyncpg.connect(**arguments)
+        except Exception as error:
+            error.args = tuple(map(self._masked, error.args))
+            vars(error).update({name: self._masked(value) for name, value in vars(error).items()})
+            raise
+        return connection
+
+    def _masked(self, value: object) -> object:
+        return without_secrets(value, self._dsn) if isinstance(value, str) else value
 
     def _prefer(self, good: Address) -> None:
         self._addresses.sort(key=lambda address: address != good)

@@ -32,6 +32,7 @@ from tests.conftest import Serve
 from tests.support.collector import create, new_database, sql
 from tests.support.effort import times
 from tests.support.engines import SuiteEngines, scratch_dir
+from tests.support.repeating import repeating_redis
 from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -506,6 +507,20 @@ async def test_a_wrong_password_is_named_as_the_cause(server: Server, caplog: py
 
     assert "it refuses the user or the password" in caplog.text
     assert "wrong" not in caplog.text
+
+
+async def test_a_server_that_repeats_the_password_does_not_bring_it_into_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        repeating_redis() as address,
+        opened(cache_at(f"redis://owner:Zq7x%2FWk3v@{address}", lost_after_s=0)) as cache,
+    ):
+        await cache.evaluate("return 1", "name")
+        assert await cache.check() == "down"
+
+    assert "***" in caplog.text
+    assert "Zq7x" not in caplog.text
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="a certificate is made by openssl")

@@ -23,6 +23,7 @@ from brain_collector.storage import migrate, partitions
 from tests.conftest import Serve
 from tests.support.collector import collector_process, connected, create, new_database, sql, started
 from tests.support.engines import SuiteEngines, scratch_dir
+from tests.support.repeating import repeating_postgres, repeating_redis
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
@@ -453,6 +454,18 @@ async def test_a_database_and_a_cache_that_are_away_are_told_without_passwords(s
     assert {name: checks[0].status for name, checks in found.items()} == {"postgres": "problem", "cache": "warning"}
     assert "s3cret" not in repr(found)
     assert "127.0.0.1:9" in found["postgres"][0].detail
+
+
+async def test_servers_that_repeat_the_password_are_told_without_it(settings: Settings) -> None:
+    async with repeating_postgres() as postgres, repeating_redis() as cache:
+        urls = {"database_url": f"postgresql://u:s3%2Fcret@{postgres}/x", "redis_url": f"redis://u:s3%2Fcret@{cache}"}
+        found = await looked(msgspec.structs.replace(settings, **urls))
+        several = urls | {"database_url": f"postgresql://u:s3%2Fcret@{postgres},{postgres}/x"}
+        found_of_several = await looked(msgspec.structs.replace(settings, **several))
+
+    assert "repeats ***" in found["postgres"][0].detail
+    assert "unknown command" in found["cache"][0].detail
+    assert "cret" not in repr([found, found_of_several])
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

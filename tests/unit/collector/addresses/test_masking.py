@@ -1,12 +1,13 @@
 """Masking: no part of a password is shown, whatever a URL looks like; what helps to recognise a server is."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brain_collector.addresses.masking import masked
+from brain_collector.addresses.masking import MIN_CUT_CHARS, masked, without_secrets
 
 PIECES = st.lists(st.sampled_from(["Zq7x", "Wk3v", "Jm9y"]), min_size=1, max_size=3, unique=True)
 PUNCTUATION = "@/:?#&=%+ ;,$!'\"\\\n\x1b[]"
@@ -69,3 +70,29 @@ def test_no_piece_of_a_password_in_a_parameter_is_shown(
 )
 def test_only_what_helps_to_recognise_the_server_is_shown(url: str, shown: str) -> None:
     assert masked(url) == shown
+
+
+@given(
+    secrets(), st.sampled_from(["redis://u:{}@h/0", "postgresql://h/db?user=u&password={}", "unix:///s?pass%77ord={}"])
+)
+def test_no_piece_of_a_password_is_left_in_a_text_that_quotes_it(secret: tuple[list[str], str], form: str) -> None:
+    pieces, password = secret
+    written = quote(password, safe="")
+    text = without_secrets(f"unknown command 'AUTH' '{password}' '{written}'", form.format(written))
+
+    assert not [piece for piece in pieces if piece in text]
+    assert text.startswith("unknown command 'AUTH' '")
+
+
+def test_a_text_that_quotes_only_the_beginning_of_a_password_is_masked_too() -> None:
+    password = "Zq7xWk3vJm9y" * 20
+    text = without_secrets(f"'AUTH' '{password[:100]}'", f"redis://:{password}@h")
+
+    assert text == "'AUTH' '***'"
+    assert without_secrets(password[: MIN_CUT_CHARS - 1], f"redis://:{password}@h") != "***"
+
+
+def test_a_text_without_a_secret_stays_as_it_is() -> None:
+    assert without_secrets('database "db" does not exist', "postgresql://db:@h/db?dbname=db") == (
+        'database "db" does not exist'
+    )
