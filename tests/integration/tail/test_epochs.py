@@ -1,8 +1,12 @@
 """Positions of another server: a stream that resumes says what it may have missed, and never remains silent."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from brain_collector.jobs import idempotency_keys
@@ -10,7 +14,8 @@ from brain_collector.settings import Settings
 from brain_collector.storage import epochs
 from tests.conftest import Serve
 from tests.integration.tail.test_stream import Listening, listening, numbered
-from tests.support.collector import connected, event, own_events, post_batch, sql
+from tests.support.collector import connected, create, event, new_database, own_events, post_batch, sql
+from tests.support.engines import SuiteEngines
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +41,19 @@ async def listed(client: httpx.AsyncClient, gap: dict[str, Any]) -> list[int]:
     response = await client.get("/api/events", params=parameters)
     assert response.status_code == 200, response.text
     return sorted(each["details"]["number"] for each in response.json())
+
+
+@contextmanager
+def copied(engines: SuiteEngines, settings: Settings) -> Iterator[Settings]:
+    """Yield settings of a copy of the database, which nobody may use meanwhile."""
+    (name,) = re.findall(r"(\w+)\?", settings.dsn)
+    with new_database(engines, template=name) as dsn:
+        yield msgspec.structs.replace(settings, database_url=dsn)
+
+
+async def ids_in(dsn: str) -> set[int]:
+    """Return the ids of all events, the collector's own ones included."""
+    return {id for (id,) in await sql(dsn, "SELECT id FROM system_events")}
 
 
 async def position_after(client: httpx.AsyncClient, *numbers: int) -> tuple[int, int, int]:
@@ -206,6 +224,23 @@ async def test_a_stream_does_not_repeat_events_when_the_collector_is_behind_its_
             async with listening(behind, "?source=nobody"):  # lets the reader read
                 await resumed.until(1)
             assert resumed.numbers == [3]
+
+
+async def test_two_standbys_of_one_primary_that_are_promoted_in_turn_give_no_id_to_two_events(
+    settings: Settings, engines: SuiteEngines, serve: Serve
+) -> None:
+    async with serve(settings) as client:
+        await create(client)
+    primary = await ids_in(settings.dsn)
+    with copied(engines, settings) as one, copied(engines, settings) as other:
+        for standby in (one, other):
+            await sql(standby.dsn, BECOME_ANOTHER_SERVER)
+            async with serve(standby) as client:
+                await post_batch(client, numbered(1))
+        promoted = [await ids_in(standby.dsn) - primary for standby in (one, other)]
+    assert all(promoted)
+    assert not promoted[0] & promoted[1]
+    assert max(promoted[1]) < 2**53  # exact in JavaScript
 
 
 async def test_ids_of_a_new_epoch_are_above_every_id_that_the_lost_server_can_have_drawn(
