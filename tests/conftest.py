@@ -23,6 +23,7 @@ from brain_collector.api import dashboard, manual
 from brain_collector.server.serve import configured
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate
+from tests.support.collector import BEGUN_HERE
 from tests.support.engines import SuiteEngines, running_engines
 from tests.support.signals import undo_inherited
 from tests.support.waiting import DEADLINES, PATIENCE_S
@@ -77,6 +78,7 @@ def database_url(engines: SuiteEngines) -> Iterator[str]:
     """A migrated database of the test's own."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     _in_thread(_execute(engines.maintenance_url, f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy"))
+    _in_thread(_execute(engines.database_url(name), BEGUN_HERE))
     yield engines.database_url(name)
     _in_thread(_execute(engines.maintenance_url, f"DROP DATABASE {name} WITH (FORCE)"))
 

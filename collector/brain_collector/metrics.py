@@ -126,7 +126,7 @@ CACHE_REQUESTS: Final = _counter(
 CACHE_UP: Final = _gauge("cache_up", "1 while the cache responds, otherwise 0.")
 DATABASE_UP: Final = _gauge("database_up", "1 while the database accepts writes, otherwise 0.")
 EPOCH_CHANGES: Final = _counter(
-    "epoch_changes", "Changes of the database to another server (failover, restore) that this collector noticed."
+    "epoch_changes", "Changes of the database to another one (failover, restore) that this collector noticed."
 )
 READ_CONNECTIONS: Final = _gauge("read_connections", "Database connections for reads in use.")
 READ_CONNECTIONS_LIMIT: Final = _gauge(

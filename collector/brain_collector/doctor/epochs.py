@@ -28,6 +28,6 @@ async def epoch(examination: Examination) -> list[Check]:
     identity = f"system identifier {row['identifier']}, timeline {timeline}"
     if row["current"] is None:
         advice = "a failover or a restore that no collector has noticed yet: start one, or see its log"
-        return [Check("epoch", "warning", f"{identity}; this is not the server of the last epoch", advice)]
+        return [Check("epoch", "warning", f"{identity}; this is not the database of the last epoch", advice)]
     since = f"{row['at']:%Y-%m-%dT%H:%M:%SZ}"
     return [Check("epoch", "ok", f"{identity}; epoch {row['epoch']} since {since}, {row['n']} in all")]

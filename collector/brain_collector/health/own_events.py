@@ -42,9 +42,9 @@ OWN_EVENTS: Final = {
     "db_health_check": "`GET /health/db` was requested; `count` is the number of requests.",
     "database_lost": "The database stopped accepting writes; `reason` says why.",
     "database_back": "The database accepts writes again; `away_s` is how long it did not, in seconds.",
-    "database_failed_over": "The database is another server than before: a standby was promoted (the same "
-    "`identifier`, a higher `timeline`), or a backup was restored; streams continue, with a gap if they may miss "
-    "events.",
+    "database_failed_over": "The database is another one than before: a standby was promoted (the same "
+    "`identifier` and `database_oid`, a higher `timeline`), or a backup was restored; streams continue, with a gap if "
+    "they may miss events.",
     "cache_lost": "Redis has failed for a second, or accepts no writes; requests are served from Postgres.",
     "cache_back": "Redis responds again; `away_s` is how long it did not, in seconds.",
     "engine_restarted": "An embedded engine died and was restarted.",

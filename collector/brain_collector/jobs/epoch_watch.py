@@ -12,7 +12,7 @@ from brain_collector.storage import epochs
 from brain_collector.storage.hash_keys import database_id
 
 FAILOVER: Final = "A standby was promoted: it is the database now"
-RESTORE: Final = "The database is another server than before: it was restored or copied"
+RESTORE: Final = "The database is another one than before: it was restored or copied"
 
 
 class EpochWatch:
@@ -52,6 +52,8 @@ class EpochWatch:
                 epoch=change.epoch,
                 identifier=str(change.identifier),
                 timeline=change.timeline,
+                database_oid=change.database_oid,
                 identifier_before=str(change.identifier_before),
                 timeline_before=change.timeline_before,
+                database_oid_before=change.database_oid_before,
             )

@@ -1,8 +1,9 @@
-"""Epochs of the commit order: a new one begins when the database is no longer the server that it was.
+"""Epochs of the commit order: a new one begins when the database is no longer the one that it was.
 
 Transaction numbers belong to a server. After a failover, the promoted standby may assign numbers that the lost primary
 had assigned to other transactions, and a restored copy assigns its own. So a position carries the epoch of its number.
-A server is identified by its system identifier and its timeline, which every promotion increments.
+A database is identified by its server's system identifier, by the timeline, which every promotion increments, and by
+its oid: one that is restored or copied in the same server has another one.
 
 A writer makes sure that the epoch is known before its first write on a connection, so the first transaction number of
 an epoch precedes all its batches.
@@ -35,7 +36,7 @@ SKIPPED_IDS: Final = 100_000 * ID_BLOCK
 CURRENT: Final = """(
     SELECT epochs.epoch FROM epochs, database_identity() AS present
     WHERE epochs.epoch = (SELECT max(newest.epoch) FROM epochs AS newest)
-        AND epochs.identifier = present.identifier
+        AND (epochs.identifier, epochs.database_oid) = (present.identifier, present.database_oid)
         AND epochs.timeline = coalesce(present.timeline, epochs.timeline)
 )"""
 """The epoch of the server that runs the statement; null if no collector has noticed yet that it is another server."""
@@ -51,11 +52,15 @@ ALL: Final = f"""
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('brain-events epochs'))"
 
 # An epoch's number is the time in milliseconds: servers that were promoted from the same one must not reuse a number.
+# Its first transaction follows that of the last batch: a position beyond is one of a batch that is not here. (A backup
+# that is restored in the same server gets higher numbers than all that were lost; `xmax` would be above them.)
 _BEGIN: Final = """
-    INSERT INTO epochs (epoch, identifier, timeline, first_xid, keeps_order, forgotten_xid, forgotten_id,
+    INSERT INTO epochs (epoch, identifier, timeline, database_oid, first_xid, keeps_order, forgotten_xid, forgotten_id,
         forgotten_until)
     SELECT greatest(last.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-        present.identifier, present.timeline, pg_snapshot_xmax(pg_current_snapshot())::text::bigint, $1::boolean,
+        present.identifier, present.timeline, present.database_oid,
+        1 + greatest(last.forgotten_xid, (SELECT xid::text::bigint FROM batches ORDER BY batches.xid DESC LIMIT 1), 0),
+        $1::boolean,
         CASE WHEN $1::boolean THEN coalesce(last.forgotten_xid, 0) ELSE 0 END,
         CASE WHEN $1::boolean THEN coalesce(last.forgotten_id, 0) ELSE 0 END, last.forgotten_until
     FROM database_identity() AS present
@@ -71,12 +76,14 @@ _SKIP_IDS: Final = f"""
 
 _ANNOUNCE: Final = """
     UPDATE epochs SET is_announced = true FROM (
-        SELECT epoch, lag(identifier) OVER epochs AS identifier, lag(timeline) OVER epochs AS timeline
+        SELECT epoch, lag(identifier) OVER epochs AS identifier, lag(timeline) OVER epochs AS timeline,
+            lag(database_oid) OVER epochs AS database_oid
         FROM epochs WINDOW epochs AS (ORDER BY epoch)
     ) AS before
     WHERE before.epoch = epochs.epoch AND NOT is_announced
-    RETURNING epochs.epoch, epochs.identifier, epochs.timeline, epochs.at,
-        before.identifier AS identifier_before, before.timeline AS timeline_before
+    RETURNING epochs.epoch, epochs.identifier, epochs.timeline, epochs.database_oid,
+        before.identifier AS identifier_before, before.timeline AS timeline_before,
+        before.database_oid AS database_oid_before
 """
 
 _IS_UNANNOUNCED: Final = "SELECT EXISTS (SELECT FROM epochs WHERE NOT is_announced)"
@@ -99,19 +106,20 @@ class Epoch(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The beginning of an epoch, with the identities of the servers after and before it."""
+    """The beginning of an epoch, with the identities of the databases after and before it."""
 
     epoch: int
     identifier: int
     timeline: int
-    at: datetime
+    database_oid: int
     identifier_before: int
     timeline_before: int
+    database_oid_before: int
 
     @property
     def is_failover(self) -> bool:
         """Whether a standby was promoted; otherwise the database was restored or copied."""
-        return self.identifier == self.identifier_before
+        return (self.identifier, self.database_oid) == (self.identifier_before, self.database_oid_before)
 
 
 async def ensure(connection: Connection) -> int:

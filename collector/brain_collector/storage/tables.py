@@ -223,6 +223,12 @@ epochs: Final = Table(
     ),
     Column("identifier", BigInteger, nullable=False, comment="the system identifier of the server"),
     Column("timeline", BigInteger, nullable=False, comment="its timeline, which every promotion increments"),
+    Column(
+        "database_oid",
+        BigInteger,
+        nullable=False,
+        comment="the oid of the database: one that is restored in the same server has another",
+    ),
     Column("first_xid", BigInteger, nullable=False, comment="batches of the epoch have transaction ids from here on"),
     Column(
         "keeps_order",
@@ -256,7 +262,7 @@ epochs: Final = Table(
         comment="whether a collector has recorded the own event `database_failed_over`",
     ),
     _primary_key("epoch", name="epochs_pkey"),
-    comment="The epochs of the commit order. A row is added when the database is another server than before, after a "
+    comment="The epochs of the commit order. A row is added when the database is another one than before, after a "
     "failover or a restore: the positions of streams carry the epoch.",
 )
 

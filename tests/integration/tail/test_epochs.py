@@ -45,10 +45,27 @@ async def listed(client: httpx.AsyncClient, gap: dict[str, Any]) -> list[int]:
 
 @contextmanager
 def copied(engines: SuiteEngines, settings: Settings) -> Iterator[Settings]:
-    """Yield settings of a copy of the database, which nobody may use meanwhile."""
-    (name,) = re.findall(r"(\w+)\?", settings.dsn)
-    with new_database(engines, template=name) as dsn:
+    """Yield settings of a copy of the database, to which nobody may be connected meanwhile."""
+    with new_database(engines, template=name_of(settings)) as dsn:
         yield msgspec.structs.replace(settings, database_url=dsn)
+
+
+def name_of(settings: Settings) -> str:
+    """Return the name of the database."""
+    (name,) = re.findall(r"(\w+)\?", settings.dsn)
+    return str(name)
+
+
+async def swap(engines: SuiteEngines, one: str, other: str) -> None:
+    """Give two databases each other's name, whoever is connected."""
+    for name in (one, other):
+        await sql(engines.maintenance_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        end = "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = $1"
+        await sql(engines.maintenance_url, end, name)
+    for old, new in ((one, "swapped"), (other, one), ("swapped", other)):
+        await sql(engines.maintenance_url, f"ALTER DATABASE {old} RENAME TO {new}")
+    for name in (one, other):
+        await sql(engines.maintenance_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 async def ids_in(dsn: str) -> set[int]:
@@ -241,6 +258,38 @@ async def test_two_standbys_of_one_primary_that_are_promoted_in_turn_give_no_id_
     assert all(promoted)
     assert not promoted[0] & promoted[1]
     assert max(promoted[1]) < 2**53  # exact in JavaScript
+
+
+async def test_a_backup_that_is_put_in_place_in_the_same_server_begins_an_epoch(
+    settings: Settings, engines: SuiteEngines, serve: Serve
+) -> None:
+    with copied(engines, settings) as backup:
+        async with serve(settings) as client:
+            position = "-".join(map(str, await position_after(client, 1)))
+            lost = await ids_in(settings.dsn)
+            answers = [await client.get(f"/api/events/{id}") for id in lost]  # they are cached
+            assert {answer.status_code for answer in answers} == {200}
+            await swap(engines, name_of(settings), name_of(backup))
+
+            async def is_stored() -> bool:
+                return (await post_batch(client, numbered(2))).status_code == 200
+
+            await eventually(is_stored, "the collector has reached the backup")
+            async with listening(client, after=position) as tail:
+                assert set(await listed(client, await gap_of(tail))) <= {2}
+                await tail.until(1)
+                assert tail.numbers == [2]
+
+            async def is_recorded() -> bool:
+                return bool(await own_events(settings.dsn, "database_failed_over"))
+
+            await eventually(is_recorded, "the restore is recorded")
+            answers = [await client.get(f"/api/events/{id}") for id in lost]
+            assert {answer.status_code for answer in answers} == {404}
+            assert not lost & await ids_in(settings.dsn)
+    (details,) = await own_events(settings.dsn, "database_failed_over")
+    assert details["identifier"] == details["identifier_before"]
+    assert details["database_oid"] != details["database_oid_before"]
 
 
 async def test_ids_of_a_new_epoch_are_above_every_id_that_the_lost_server_can_have_drawn(
