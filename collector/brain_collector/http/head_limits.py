@@ -1,8 +1,13 @@
 """Limits of the head of a request (its request line and headers), counted and checked as the parser reports it."""
 
+from typing import Final
+
 from brain_collector.errors import HeadTooLarge, RequestMalformed
 from brain_collector.http.authority import check_authority
 from brain_collector.settings import Settings
+
+MAX_LENGTH_DIGITS: Final = 19
+"""Maximum number of digits of a Content-Length; more can only be leading zeros, or a length that nobody sends."""
 
 
 class HeadLimits:
@@ -47,7 +52,7 @@ class HeadLimits:
         The parser has already refused a malformed or repeated Content-Length, and one with a Transfer-Encoding.
 
         Raises:
-            RequestMalformed: the version, target, Host, Authorization or Transfer-Encoding is not acceptable.
+            RequestMalformed: the version, target, Host, Authorization, length or coding is not acceptable.
         """
         if version not in {"1.0", "1.1"}:
             raise RequestMalformed(f"the version is HTTP/{version}; send HTTP/1.1")
@@ -58,6 +63,11 @@ class HeadLimits:
         credentials = sum(name == b"authorization" for name, _ in headers)
         if credentials > 1:
             raise RequestMalformed(f"the request has {credentials} Authorization headers; send at most one")
+        length = next((value for name, value in headers if name == b"content-length"), b"")
+        if len(length) > MAX_LENGTH_DIGITS:
+            raise RequestMalformed(
+                f"Content-Length has {len(length):,} digits; send at most {MAX_LENGTH_DIGITS}, without leading zeros"
+            )
         codings = b", ".join(value for name, value in headers if name == b"transfer-encoding")
         if codings and (version == "1.0" or codings.strip().lower() != b"chunked"):
             raise RequestMalformed(

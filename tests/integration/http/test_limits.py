@@ -128,6 +128,11 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
         ),
         pytest.param(POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", id="two_lengths"),
         pytest.param(POST + b"Content-Length: +3\r\n\r\nabc", id="signed_length"),
+        pytest.param(POST + b"Content-Length: " + b"0" * 5_000 + b"3\r\n\r\nabc", id="length_of_5001_digits"),
+        pytest.param(
+            POST.replace(BATCH_PATH.encode(), b"/api/session") + b"Content-Length: " + b"0" * 19 + b"3\r\n\r\nabc",
+            id="length_of_20_digits",
+        ),
         pytest.param(POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", id="coding_besides_chunked"),
         pytest.param(POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", id="chunked_not_last"),
         pytest.param(POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", id="unknown_coding"),
