@@ -100,8 +100,8 @@ SHARES_REFUSED: Final = Metric(
     f"{PREFIX}shares_refused_total",
     "counter",
     "Requests refused because a maximum that callers share was reached: `pending_bytes`, `waiting_requests`, "
-    "`exports` or `streams`. Reason `caller`: the caller holds its share (the setting `caller_share`); `total`: all "
-    "callers together hold the maximum.",
+    "`read_connections`, `exports` or `streams`. Reason `caller`: the caller holds its share (the setting "
+    "`caller_share`); `total`: all callers together hold the maximum.",
     ("maximum", "reason"),
     at_scrape=True,
 )

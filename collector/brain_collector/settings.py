@@ -205,8 +205,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, le=1),
         _help(
-            "Part of a shared maximum (pending bytes, waiting requests, exports, streams) that one caller may hold,",
-            "out of what the other callers leave; beyond it, requests wait or get 503. 1: no limit per caller.",
+            "Part of a shared maximum (pending bytes, waiting requests, database connections for reads, exports,",
+            "streams) that one caller may hold, out of what the other callers leave; beyond it, requests wait or get",
+            "503. 1: no limit per caller.",
             "If no API key is required, there are no shares.",
         ),
     ] = 0.5

@@ -24,6 +24,7 @@ from brain_collector.http.problem import response
 from brain_collector.http.scope import Caller, RequestContext, context_of
 from brain_collector.schema import KeyScope
 from brain_collector.settings import Settings
+from brain_collector.shares import current_caller
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _READS: Final = frozenset({"GET", "HEAD"})
@@ -120,6 +121,7 @@ class Guard:
         if required is not None and "authorization" not in headers and (token := session_token(headers)):
             await self._keyring.learn(token)  # an open path does not wait for it
         app = self._refusal(scope) or self._app
+        current_caller.set(caller_of(scope))  # the request's own, as in the request log
         await app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:

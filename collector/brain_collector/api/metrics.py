@@ -36,7 +36,7 @@ def _readings(resources: Resources) -> Iterator[Reading]:
     yield Reading(metrics.WRITER_QUEUE, resources.writer.waiting)
     yield Reading(metrics.CACHE_UP, availability.cache == "up")
     yield Reading(metrics.DATABASE_UP, availability.database == "up")
-    yield Reading(metrics.READ_CONNECTIONS, resources.store.connections_in_use)
+    yield Reading(metrics.READ_CONNECTIONS, resources.store.slots.amount.taken)
     yield Reading(metrics.READ_CONNECTIONS_LIMIT, resources.settings.read_connections)
     for engine in availability.engines:
         yield Reading(metrics.ENGINE_UP, engine.running, (engine.name,))
@@ -60,6 +60,7 @@ def _refusals(resources: Resources) -> Iterator[Reading]:
     amounts = {
         "pending_bytes": resources.budget.memory,
         "waiting_requests": resources.budget.places,
+        "read_connections": resources.store.slots.amount,
         "exports": resources.exports.slots.amount,
         "streams": resources.tail.slots.amount,
     }

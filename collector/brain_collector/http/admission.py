@@ -6,7 +6,6 @@ admitted in turn: one of each caller, in the order of arrival.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from brain_collector.errors import Unavailable
 from brain_collector.settings import Settings
-from brain_collector.shares import Obstacle, SharedAmount
+from brain_collector.shares import Obstacle, SharedAmount, Turns
 
 PROMISE_S: Final = 0.5
 """How long the announced size of a body counts. After it, the body counts by the bytes that have come."""
@@ -29,10 +28,10 @@ class Budget:
     """The memory of requests in progress, up to `max_bytes`. A request that is the only one may exceed it."""
 
     def __init__(self, max_bytes: int, settings: Settings) -> None:
-        self.memory: Final = SharedAmount(max_bytes, settings.caller_share)
+        self.memory: Final = SharedAmount(max_bytes, settings.caller_share, is_exceedable=True)
         self.places: Final = SharedAmount(settings.max_waiting_requests, settings.caller_share)
         self._settings = settings
-        self._queues: OrderedDict[str, dict[asyncio.Future[None], int]] = OrderedDict()  # by caller, the next one first
+        self._turns = Turns(self.memory)
         self._late: dict[str, float] = {}  # until when a caller is not trusted
 
     @property
@@ -59,10 +58,6 @@ class Budget:
         finally:
             reservation.resize(0)
 
-    def obstacle(self, caller: str, n: int, held: int = 0) -> Obstacle | None:
-        """Return why a request that holds `held` bytes may not take n more; None: it may."""
-        return None if self.memory.taken == held else self.memory.obstacle(caller, n, held)
-
     async def wait_for(self, caller: str, n: int, disconnected: "asyncio.Future[None]") -> None:
         """Reserve n bytes as soon as they fit and the caller's earlier requests have had their turn.
 
@@ -70,65 +65,29 @@ class Budget:
             Unavailable: not admitted within `admission_wait_s`, or too many requests are waiting already.
             ClientDisconnect: the client disconnected while waiting.
         """
-        if caller not in self._queues and self.obstacle(caller, n) is None:
-            self.memory.take(caller, n)
+        if self._turns.take_if_free(caller, n):
             return
         if (crowd := self.places.obstacle(caller, 1)) is not None:
             self.places.refused[crowd] += 1
             raise self._refusal(caller, crowd)
-        admitted = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(caller, {})[admitted] = n
         self.places.take(caller, 1)
-        is_admitted = False
         try:
-            timeout_s = self._settings.admission_wait_s
-            await asyncio.wait([admitted, disconnected], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            is_admitted = admitted.done() and not disconnected.done()
+            is_admitted = await self._turns.wait_for(caller, n, self._settings.admission_wait_s, disconnected)
         finally:
-            if not is_admitted:
-                self._give_up(caller, admitted, n)
+            self.places.take(caller, -1)
         if disconnected.done():
             raise ClientDisconnect
         if not is_admitted:
-            obstacle = self.obstacle(caller, n) or "total"
+            obstacle = self.memory.obstacle(caller, n) or "total"
             self.memory.refused[obstacle] += 1
             raise self._refusal(caller, obstacle, has_waited=True)
 
-    def _give_up(self, caller: str, admitted: "asyncio.Future[None]", n: int) -> None:
-        """Remove a request from the queue, or release its bytes if it was admitted at the moment it gave up."""
-        if admitted.done():
-            self.change(caller, -n)
-        else:
-            self._dequeue(caller, admitted)
-            self._admit_waiting()  # the caller's next one may be smaller
-
-    def _dequeue(self, caller: str, admitted: "asyncio.Future[None]") -> None:
-        queue = self._queues[caller]
-        del queue[admitted]
-        if not queue:
-            del self._queues[caller]
-        self.places.take(caller, -1)
-
     def change(self, caller: str, n: int) -> None:
         """Reserve n bytes more; if n is negative, release them, and admit requests that wait."""
-        self.memory.take(caller, n)
-        if n < 0 and self._queues:
-            self._admit_waiting()
-
-    def _admit_waiting(self) -> None:
-        """Admit the requests that fit now: the first one of each caller in turn, until none fits."""
-        n_blocked = 0
-        while n_blocked < len(self._queues):
-            caller, queue = next(iter(self._queues.items()))
-            self._queues.move_to_end(caller)
-            admitted, n = next(iter(queue.items()))
-            if self.obstacle(caller, n) is not None:
-                n_blocked += 1
-                continue
-            n_blocked = 0
-            self._dequeue(caller, admitted)
+        if n < 0:
+            self._turns.release(caller, -n)
+        else:
             self.memory.take(caller, n)
-            admitted.set_result(None)
 
     def outgrown(self, caller: str, obstacle: Obstacle) -> Unavailable:
         """Count and return the refusal of a request that needs more than fits."""
@@ -237,7 +196,7 @@ class Reservation:
             Unavailable: the budget is exceeded. A request that holds bytes never waits: others may wait for them.
         """
         more = n - self.held
-        if more > 0 and (obstacle := self._budget.obstacle(self._caller, more, self.held)) is not None:
+        if more > 0 and (obstacle := self._budget.memory.obstacle(self._caller, more, self.held)) is not None:
             raise self._budget.outgrown(self._caller, obstacle)
         self._budget.change(self._caller, more)
         self.held = n

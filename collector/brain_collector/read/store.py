@@ -1,7 +1,8 @@
-"""The store: events by id and pages; changes of single events; and the pool that all reads use.
+"""The store: events by id and pages; changes of single events; and the connections that all reads share.
 
 Other modules of `read/` and `tail/` build their own statements and run them here, through `search` and `fetch`.
 Deadlines, retries on dead connections and the translation of database errors into those of the API are in this file.
+A caller has a share of the connections (see `shares`), so one that reads much leaves some to the others.
 """
 
 import asyncio
@@ -15,9 +16,7 @@ import asyncpg
 import msgspec
 from sqlalchemy import Select, Text, and_, cast, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.sql.elements import ColumnElement
 
 from brain_collector.counts.journal import hour
@@ -27,6 +26,7 @@ from brain_collector.query.filter import Filter, newest_first
 from brain_collector.query.page_bytes import within_bytes
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
+from brain_collector.shares import Slots, current_caller
 from brain_collector.storage.connection import GONE, connect, deadline, reason_of
 from brain_collector.storage.durability import DURABLE
 from brain_collector.storage.search_index import ADD_CHANGED
@@ -51,6 +51,7 @@ class Store:
     """Reads from Postgres. Every method may raise `Unavailable`; methods with a filter may raise `QueryTooBroad`."""
 
     def __init__(self, settings: Settings) -> None:
+        self.slots: Final = Slots("queries", "read_connections", settings)
         self._settings = settings
         self._opened: WeakSet[asyncpg.Connection] = WeakSet()
         self._engine = create_async_engine(
@@ -58,7 +59,6 @@ class Store:
             async_creator=self._connect,
             pool_size=settings.read_connections,
             max_overflow=0,
-            pool_timeout=settings.connect_deadline_s,
             json_serializer=lambda details: details,  # details are JSON text on the way in ...
             json_deserializer=lambda details: details,  # ... and on the way out
         )
@@ -79,12 +79,6 @@ class Store:
         """Close every connection of the pool, also those in use: the database is another server now."""
         for connection in list(self._opened):
             connection.terminate()
-
-    @property
-    def connections_in_use(self) -> int:
-        """The number of connections of the pool that are in use."""
-        pool = self._engine.pool
-        return pool.checkedout() if isinstance(pool, AsyncAdaptedQueuePool) else 0
 
     async def ping(self) -> None:
         """Wait for a response from Postgres."""
@@ -172,7 +166,20 @@ class Store:
 
     @asynccontextmanager
     async def _connection(self, *, reading: bool) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection for at most `read_deadline_s`; turn errors of the database into errors of the API."""
+        """Yield a connection for at most `read_deadline_s`, when it is the turn of the caller.
+
+        Raises:
+            Unavailable: the caller's turn does not come within `connect_deadline_s`.
+        """
+        async with (
+            self.slots.one_in_turn(current_caller.get(), self._settings.connect_deadline_s),
+            self._pooled(reading=reading) as connection,
+        ):
+            yield connection
+
+    @asynccontextmanager
+    async def _pooled(self, *, reading: bool) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection of the pool, which is free; turn errors of the database into errors of the API."""
         grace_s = 1.0  # the statement time-out of the server comes first, unless the server hangs
         try:
             # Nothing else bounds the queries that SQLAlchemy sends when it first connects.
@@ -196,10 +203,9 @@ class Store:
                     await connection.close()  # within the deadline: its rollback can hang too
         except DBAPIError as error:
             raise self._translated(error) from error
-        except PoolTimeout:
-            raise self._unavailable("all database connections are in use") from None
         except GONE as error:
-            raise self._unavailable(f"the database is unavailable ({reason_of(error)})") from error
+            why = f"the database is unavailable ({reason_of(error)})"
+            raise Unavailable(why, retry_after_s=self._settings.retry_after_s) from error
 
     def _translated(self, error: DBAPIError) -> Exception:
         cause = error.orig.__cause__ if error.orig is not None else None
@@ -211,9 +217,6 @@ class Store:
         why = f"the database is unavailable ({reason_of(cause or error)})"
         after_s = self._settings.retry_after_s
         return (_StaleConnection if error.connection_invalidated else Unavailable)(why, retry_after_s=after_s)
-
-    def _unavailable(self, why: str) -> Unavailable:
-        return Unavailable(why, retry_after_s=self._settings.retry_after_s)
 
 
 class _TooSlow(Unavailable):
