@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode, urlsplit
 
 import httpx
@@ -27,6 +28,12 @@ STORE = """
     INSERT INTO system_events (id, event_type, severity, message, details, "timestamp")
     SELECT {first_id} + n, '{name}', 'info', 'm', made.details, now() - n * interval '1 second'
     FROM made, generate_series(1, {n}) AS n
+"""
+SPREAD = """
+    INSERT INTO system_events (id, event_type, severity, message, source, "timestamp")
+    SELECT {first_id} + n, repeat('😀', 48) || n % 100, 'info', 'm', repeat('😀', 98) || n % 100,
+        timestamptz '{start}' + (n / 100) * interval '1 second'
+    FROM generate_series(0, 99999) AS n
 """
 INDEX = """
     INSERT INTO search_blocks (first_id, last_id, min_ts, max_ts, words)
@@ -88,6 +95,20 @@ def test_a_search_is_bounded_and_others_are_served_meanwhile(planted: CollectorP
     assert answer.status_code == 200, answer.text
     assert "matches" in answer.json()[0]
     assert len(answer.content) <= MAX_ANSWER
+    assert growth.at_peak <= MAX_GROWTH
+
+
+@pytest.mark.parametrize("by", ["source", "event_type"])
+def test_a_histogram_of_many_values_in_many_buckets_is_bounded(planted: CollectorProcess, by: str) -> None:
+    start = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(days=1 if by == "source" else 2)
+    planted.sql(SPREAD.format(start=start.isoformat(), first_id=20_000_000 + 1_000_000 * (by == "source")))
+    path = "/api/events/histogram?" + urlencode(
+        {"from": start.isoformat(), "to": (start + timedelta(seconds=1_000)).isoformat()}
+        | {"step": "1s", "by": by, "by_limit": 50}
+    )
+    with growth_of(planted.pid) as growth:
+        answer = httpx.get(planted.url + path, timeout=PATIENCE_S)
+    assert answer.json()["total"] == 100_000
     assert growth.at_peak <= MAX_GROWTH
 
 

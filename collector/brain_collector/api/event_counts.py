@@ -11,7 +11,8 @@ from brain_collector.api.operation import JSON, PATH, Operation, ResponseSpec
 from brain_collector.api.parameters import STATS_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.cache import CacheScope
-from brain_collector.read.statistics import statistics
+from brain_collector.http.answer_budget import reserve
+from brain_collector.read.statistics import TYPE_BYTES, statistics
 from brain_collector.schema import Stats
 
 _encode: Final = msgspec.json.encode
@@ -29,7 +30,9 @@ async def stats(request: Request) -> Response:
     filter = parameters.event_filter(request, resources.settings)
 
     async def fill() -> bytes:
-        return _encode(await statistics(resources.store, filter, resources.settings.max_stats_types))
+        max_types = resources.settings.max_stats_types
+        await reserve(request, max_types * TYPE_BYTES)
+        return _encode(await statistics(resources.store, filter, max_types))
 
     key = f"stats:{_encode(filter).decode()}"
     counts = await resources.cache.get_or_fill(CacheScope.LIST, key, resources.settings.stats_ttl_s, fill)

@@ -18,6 +18,7 @@ from brain_collector.counts.buckets import By
 from brain_collector.counts.leading import Value
 from brain_collector.counts.tally import FieldCounts
 from brain_collector.errors import ParameterInvalid
+from brain_collector.http.answer_budget import reserve
 from brain_collector.query.filter import Filter
 from brain_collector.read import histogram
 from brain_collector.schema import Facet, Facets, FacetValue, Histogram, Rest, Series
@@ -62,6 +63,7 @@ async def get_histogram(request: Request) -> Response:
     by_limit = parameters.whole_number(request, "by_limit", default=DEFAULT_VALUES, minimum=1, maximum=MAX_SERIES)
     step_s = _step_s(request, until - since)
     starts = _starts(since, until, step_s, resources.settings.max_histogram_buckets)
+    await reserve(request, histogram.max_bytes(histogram.max_values(by, len(starts)), len(starts)))
     counted = await histogram.histogram(resources.store, filter, step_s=step_s, by=by, n_buckets=len(starts))
     counts = counted.fields["value"]
     totals = _totals(counts)
@@ -89,6 +91,7 @@ async def facets(request: Request) -> Response:
     parameters.refuse_unknown(request, _FACETS_PARAMETERS, prefix=parameters.DETAILS, repeatable=["event_type"])
     filter, since, until = _with_range(parameters.event_filter(request, resources.settings))
     limit = parameters.whole_number(request, "limit", default=DEFAULT_VALUES, minimum=1, maximum=MAX_VALUES)
+    await reserve(request, 3 * histogram.max_bytes(histogram.MAX_VALUES))
     counted = await histogram.values(resources.store, filter)
     is_partial = counted.since > since
     kept = await histogram.kept_values(resources.store, filter)

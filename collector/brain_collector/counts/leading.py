@@ -6,6 +6,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     CTE,
+    BigInteger,
     ColumnElement,
     Select,
     SelectBase,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     func,
     literal_column,
     or_,
@@ -29,10 +31,10 @@ NOTHING_KNOWN: Final[Mapping[str, Collection[Value]]] = {}
 def leading(
     groups: Select[Any], fields: Sequence[str], most: int, known: Mapping[str, Collection[Value]] = NOTHING_KNOWN
 ) -> SelectBase:
-    """Return the query for rows of `field`, `is_listed`, `start`, `value`, `n`.
+    """Return the query for rows of `field`, `is_listed`, `value`, and the arrays `starts` and `numbers`.
 
-    `groups` has rows of `start`, the fields and `n`. The `most` most frequent values of each field are listed; for a
-    field in `known`, its values there. All other values are added up; the value is null then.
+    `groups` has rows of `start`, the fields and `n`. The `most` most frequent values of each field are listed, each in
+    one row; for a field in `known`, its values there. All other values are added up in one row; its value is null.
     """
     counted = groups.cte("counted").prefix_with("MATERIALIZED")
     return union_all(*(_of_field(counted, field, most, known.get(field)) for field in fields))
@@ -51,13 +53,23 @@ def _of_field(counted: CTE, field: str, most: int, known: Collection[Value] | No
         is_listed = _is_among(each.c.value, known)
     ranked = select(each.c.start, each.c.value, each.c.n, is_listed.label("is_listed")).subquery()
     shown = case((ranked.c.is_listed, ranked.c.value))
+    summed = (
+        select(
+            ranked.c.is_listed,
+            ranked.c.start,
+            shown.label("value"),
+            cast(func.sum(ranked.c.n), BigInteger).label("n"),
+        )
+        .group_by(ranked.c.is_listed, ranked.c.start, shown)
+        .subquery()
+    )
     return select(
         literal_column(f"'{field}'").label("field"),
-        ranked.c.is_listed,
-        ranked.c.start,
-        shown.label("value"),
-        func.sum(ranked.c.n).label("n"),
-    ).group_by(ranked.c.is_listed, ranked.c.start, shown)
+        summed.c.is_listed,
+        summed.c.value,
+        func.array_agg(summed.c.start).label("starts"),
+        func.array_agg(summed.c.n).label("numbers"),
+    ).group_by(summed.c.is_listed, summed.c.value)
 
 
 def _is_among(value: ColumnElement[Any], known: Collection[Value]) -> ColumnElement[bool]:

@@ -35,24 +35,23 @@ class Tally:
 
     def add(self, rows: Iterable[Any]) -> None:
         """Add the rows of a part, which was queried with `known`."""
-        for field, is_listed, start, value, n in rows:
-            counts = self.counts[field]
-            (counts.listed.setdefault(value, Counter()) if is_listed else counts.rest)[start] += int(n)
+        for field, is_listed, value, starts, numbers in rows:
+            listed, rest = self.counts[field]
+            (listed.setdefault(value, Counter()) if is_listed else rest).update(dict(zip(starts, numbers, strict=True)))
         for field, counts in self.counts.items():
             if len(counts.listed) > self._most:
                 self._fix(field, {value: each.total() for value, each in counts.listed.items()})
 
-    def is_cut(self, rows: Iterable[Any]) -> bool:
+    def is_cut(self, rows: Sequence[Any]) -> bool:
         """Return whether the part has more values than its rows list, of a field that is not fixed yet.
 
         These fields are fixed then, and the part has to be queried again.
         """
-        rows = list(rows)
         cut = {row[0] for row in rows if not row[1]} - self.known.keys()
         for field in cut:
             totals = {value: counts.total() for value, counts in self.counts[field].listed.items()}
-            for _, _, _, value, n in (row for row in rows if row[0] == field and row[1]):
-                totals[value] = totals.get(value, 0) + int(n)
+            for _, _, value, _, numbers in (row for row in rows if row[0] == field and row[1]):
+                totals[value] = totals.get(value, 0) + sum(numbers)
             self._fix(field, totals)
         return bool(cut)
 

@@ -26,12 +26,16 @@ from brain_collector.read import search
 from brain_collector.read.store import Store
 from brain_collector.storage.id_ranges import among
 from brain_collector.storage.tables import system_events
+from brain_events.wire import SEVERITIES
 
-MAX_ROWS: Final = 100_000
-"""Maximum number of rows (a bucket and a value) that one statement returns for a field, if it may list `MIN_VALUES`."""
+MAX_COUNTS: Final = 100_000
+"""Maximum number of counts (of a value in a bucket) that one statement returns, if it may list `MIN_VALUES`."""
 MIN_VALUES: Final = 50
 MAX_VALUES: Final = 1_000
 """Maximum number of values that are counted by name; the others are added up."""
+VALUE_BYTES: Final = 512
+COUNT_BYTES: Final = 32
+"""Size of a value, and of its count in one bucket, that is reserved for the response."""
 FIRST_PART: Final = timedelta(hours=1)
 FIRST_SEARCH_PART: Final = timedelta(minutes=1)
 GROWTH: Final = 4
@@ -52,6 +56,17 @@ class Counted(NamedTuple):
     since: datetime
 
 
+def max_values(by: By, n_buckets: int) -> int:
+    """Return the maximum number of values that a histogram counts by name."""
+    few = {"severity": len(SEVERITIES), "none": 1}
+    return few.get(by, max(MIN_VALUES, min(MAX_VALUES, MAX_COUNTS // max(n_buckets, 1))))
+
+
+def max_bytes(n_values: int, n_buckets: int = 1) -> int:
+    """Return the maximum size of the counts of values."""
+    return n_values * (VALUE_BYTES + n_buckets * COUNT_BYTES)
+
+
 async def histogram(store: Store, filter: Filter, *, step_s: int, by: By, n_buckets: int) -> Counted:
     """Return the counts of the field `value` by bucket, as seconds of the Unix epoch. The filter has both ends.
 
@@ -60,7 +75,7 @@ async def histogram(store: Store, filter: Filter, *, step_s: int, by: By, n_buck
         Unavailable: the database is unavailable.
     """
     fields = ["value"]
-    most = max(MIN_VALUES, min(MAX_VALUES, MAX_ROWS // max(n_buckets, 1)))
+    most = max_values(by, n_buckets)
     if step_s % HOUR.seconds == 0 and by != "source" and is_kept(filter):
 
         def kept(on_full_days: FullDays) -> SelectBase:

@@ -13,6 +13,8 @@ from brain_collector.query.filter import Filter
 from brain_collector.read.store import Store
 from brain_collector.schema import Stats
 
+TYPE_BYTES: Final = 512
+"""Maximum size of a type and its number in the response, with its characters escaped."""
 RECENT: Final = timedelta(hours=24)
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _REMEDY: Final = "choose full hours for `from` and `to`"

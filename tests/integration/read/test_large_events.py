@@ -11,6 +11,8 @@ import httpx
 import msgspec
 import pytest
 
+from brain_collector.api.operation import Operation
+from brain_collector.server.app import OPERATIONS
 from brain_collector.settings import Settings
 from tests.conftest import Serve
 from tests.integration.api.test_metrics import value
@@ -23,6 +25,9 @@ pytestmark = pytest.mark.anyio
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 PAGE_BYTES = 20_000
 ANSWER_BYTES = 16 * 2**20
+BOUNDED_OTHERWISE = {"/metrics", "/api/keys", "/api/session", "/api/events/stream", "/api/events/ws"}
+"""Paths whose responses have bounds of their own, such as the number of API keys or the bytes of a stream."""
+READS = [each for each in OPERATIONS if each.method == "GET" and each.scope and each.path not in BOUNDED_OTHERWISE]
 Stuck = tuple[httpx.AsyncClient, asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -179,6 +184,15 @@ async def test_a_read_is_refused_while_others_do_not_read_their_answers(settings
 
         await eventually(is_released, "what was held is released")
         assert (await client.get("/api/events")).status_code == 200
+
+
+@pytest.mark.parametrize("operation", READS, ids=lambda operation: operation.path)
+async def test_every_read_reserves_memory_for_its_answer(
+    settings: Settings, serve: Serve, operation: Operation
+) -> None:
+    async with reader_that_does_not_read(settings, serve, 0.1) as (client, _, _):
+        refused = await client.get(operation.path.replace("{id}", "1"))
+        assert outcome(refused) == (503, "unavailable")
 
 
 async def test_a_read_waits_until_another_client_has_read_its_answer(settings: Settings, serve: Serve) -> None:

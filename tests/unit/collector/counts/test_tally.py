@@ -24,7 +24,10 @@ def leading(
     rows = Counter[tuple[bool, int, str | None]]()
     for (start, value), n in groups.items():
         rows[value in listed, start, value if value in listed else None] += n
-    return [("f", *row, n) for row, n in rows.items()]
+    buckets: dict[tuple[bool, str | None], dict[int, int]] = {}
+    for (is_listed, start, value), n in rows.items():
+        buckets.setdefault((is_listed, value), {})[start] = n
+    return [("f", *row, list(counts), list(counts.values())) for row, counts in buckets.items()]
 
 
 @given(parts=st.lists(part, max_size=6))
