@@ -27,7 +27,7 @@ from brain_collector.query.page_bytes import within_bytes
 from brain_collector.schema import Event
 from brain_collector.settings import Settings
 from brain_collector.shares import Slots, current_caller
-from brain_collector.storage.connection import GONE, connect, deadline, reason_of
+from brain_collector.storage.connection import GONE, STATEMENT_LOST, connect, deadline, reason_of
 from brain_collector.storage.durability import DURABLE
 from brain_collector.storage.search_index import ADD_CHANGED
 from brain_collector.storage.tables import event_deltas, system_events
@@ -193,8 +193,13 @@ class Store:
                 except GONE:
                     await connection.invalidate()
                     raise
+                except DBAPIError as error:
+                    if isinstance(_cause(error), STATEMENT_LOST):
+                        driver.terminate()  # so that the next connection is checked
+                        await connection.invalidate()
+                    raise
                 except Exception as error:
-                    if isinstance(error, DBAPIError | Problem) or not driver.is_closed():
+                    if isinstance(error, Problem) or not driver.is_closed():
                         raise
                     await connection.invalidate()  # the driver raises any error on a connection that was closed
                     after_s = self._settings.retry_after_s
@@ -208,7 +213,7 @@ class Store:
             raise Unavailable(why, retry_after_s=self._settings.retry_after_s) from error
 
     def _translated(self, error: DBAPIError) -> Exception:
-        cause = error.orig.__cause__ if error.orig is not None else None
+        cause = _cause(error)
         if isinstance(cause, asyncpg.QueryCanceledError):
             why = f"the database took longer than {self._settings.read_deadline_s:g} s"
             return _TooSlow(why, retry_after_s=self._settings.retry_after_s)
@@ -217,6 +222,11 @@ class Store:
         why = f"the database is unavailable ({reason_of(cause or error)})"
         after_s = self._settings.retry_after_s
         return (_StaleConnection if error.connection_invalidated else Unavailable)(why, retry_after_s=after_s)
+
+
+def _cause(error: DBAPIError) -> BaseException | None:
+    """Return the error of the driver."""
+    return error.orig.__cause__ if error.orig is not None else None
 
 
 class _TooSlow(Unavailable):

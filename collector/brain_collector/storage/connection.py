@@ -15,6 +15,12 @@ from brain_collector.storage.pooler import PoolerUnsupported, SessionRequired
 PRINTED: Final = {"timezone": "UTC", "datestyle": "ISO, MDY"}
 """How the server prints times, whatever the defaults of the database and the role are."""
 
+STATEMENT_LOST: Final = (
+    asyncpg.InvalidSQLStatementNameError,  # a pooler lost a prepared statement,
+    asyncpg.DuplicatePreparedStatementError,  # or kept that of another client
+)
+"""Errors of a connection whose server connection the pooler has exchanged."""
+
 GONE: Final = (
     OSError,
     asyncpg.InterfaceError,
@@ -26,8 +32,7 @@ GONE: Final = (
     asyncpg.InvalidCatalogNameError,  # no such database
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.UndefinedTableError,  # never migrated, or not far enough
-    asyncpg.InvalidSQLStatementNameError,  # a pooler lost a prepared statement,
-    asyncpg.DuplicatePreparedStatementError,  # or kept that of another client
+    *STATEMENT_LOST,
 )
 """Errors that mean that the database as a whole cannot serve now."""
 
@@ -41,7 +46,7 @@ def reason_of(error: BaseException) -> str:
         return "its schema is missing or too old: run `brain-events migrate`"
     if isinstance(error, TimeoutError | Overdue):
         return "it does not respond in time"
-    if isinstance(error, asyncpg.InvalidSQLStatementNameError | asyncpg.DuplicatePreparedStatementError):
+    if isinstance(error, STATEMENT_LOST):
         return str(PoolerUnsupported())
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())

@@ -7,6 +7,7 @@ sends nothing; it would use up the time-out, and the next host would never be tr
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 import asyncpg
 
@@ -22,6 +23,16 @@ _TRY_NEXT: Final = (
     asyncpg.InsufficientResourcesError,
 )
 """Errors of one host, after which the next one is tried. Others, such as a wrong password, are raised at once."""
+
+
+class Connection(asyncpg.Connection):
+    """A connection whose prepared statements have names that no other connection uses.
+
+    A pooler that exchanges the server connections of processes can then lose a statement, but not execute another's.
+    """
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"__brain_{prefix}_{uuid4().hex}__"
 
 
 class NoHostServes(OSError):  # noqa: N818 - a state, not a mistake
@@ -80,7 +91,7 @@ class Hosts:
     async def _connect(self, **arguments: Any) -> asyncpg.Connection:
         """Open a connection. A server may quote the password that it is sent, so no error has it."""
         try:
-            connection: asyncpg.Connection = await asyncpg.connect(**arguments)
+            connection: asyncpg.Connection = await asyncpg.connect(**arguments, connection_class=Connection)
         except Exception as error:
             error.args = tuple(map(self._masked, error.args))
             vars(error).update({name: self._masked(value) for name, value in vars(error).items()})

@@ -21,23 +21,27 @@ _ARRAY_TYPES: Final = (
     "SELECT $1::bigint[], $2::bytea[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[], $7::uuid[]"
 )
 
+_STATEMENT_MODE: Final = "statement pooling mode"
+"""The end of PgBouncer's error for a transaction that it does not allow."""
+
 _UNLIMITED: Final = "SELECT name FROM pg_settings WHERE name = ANY($1) AND setting = '0'"
 
 _pooled: Final[WeakSet[asyncpg.Connection]] = WeakSet()
 """The connections for transactions of this process that lead to a pooler."""
 
 _session_mode_dsns: Final[set[str]] = set()
-"""The addresses at which this process has found a pooler in session mode."""
+"""The addresses at which a pooler is in session mode: found by this process since it last lost a connection there."""
 
 
 class PoolerUnsupported(asyncpg.InterfaceError):
-    """The pooler loses prepared statements."""
+    """The pooler loses prepared statements, or refuses transactions."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the connection pooler loses prepared statements: use PgBouncer 1.21 or later with max_prepared_statements "
-            "above 0, or pool_mode = session, or a URL that bypasses the pooler"
-        )
+    def __init__(
+        self,
+        defect: str = "loses prepared statements",
+        remedy: str = "use PgBouncer 1.21 or later with max_prepared_statements above 0, or pool_mode = session",
+    ) -> None:
+        super().__init__(f"the connection pooler {defect}: {remedy}, or a URL that bypasses the pooler")
 
 
 class SessionRequired(asyncpg.InterfaceError):
@@ -103,6 +107,11 @@ async def require_support(
         pid = None if dsn in _session_mode_dsns else await _pid_of_prepared(connection)
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
         raise PoolerUnsupported from None  # the server connection has a statement that another process left behind
+    except asyncpg.PostgresError as error:
+        if _STATEMENT_MODE not in str(error):
+            raise
+        raise PoolerUnsupported("refuses transactions", "set pool_mode = transaction or session") from None
+    connection.add_termination_listener(lambda _: _session_mode_dsns.discard(dsn))
     if pid is None:
         return
     other = await another()

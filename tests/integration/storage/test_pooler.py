@@ -14,6 +14,8 @@ import pytest
 from brain_collector import doctor
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate
+from brain_collector.storage.connection import connect
+from brain_collector.storage.pooler import PoolerUnsupported
 from tests.conftest import Serve
 from tests.support import pgbouncer
 from tests.support.collector import connected, count_foreign, create, event, ndjson, post_batch, sql, started
@@ -196,6 +198,65 @@ async def test_a_pooler_that_begins_to_work_is_used_without_a_restart(settings: 
 
             await eventually(is_ready, "the collector is ready")
             await create(client)
+
+
+async def test_a_pooler_that_leaves_session_mode_is_refused_once_a_connection_was_lost(settings: Settings) -> None:
+    path = pgbouncer.program(tracks_statements=False)
+    with pooled(settings.dsn, path, pool_mode="session", default_pool_size="20") as pooler:
+        behind = through(pooler, settings)
+        connections = [await connect(behind, statement_timeout_s=10) for _ in range(2)]
+        await pooler.console("SET pool_mode = transaction")
+        connections[0].terminate()
+        await asyncio.sleep(0)
+
+        with pytest.raises(PoolerUnsupported):
+            await connect(behind, statement_timeout_s=10)
+        connections[1].terminate()
+
+
+async def test_a_pooler_that_leaves_session_mode_is_refused_by_a_collector_that_uses_it(
+    settings: Settings, serve: Serve
+) -> None:
+    path = pgbouncer.program(tracks_statements=False)
+    with pooled(settings.dsn, path, pool_mode="session", default_pool_size="20") as pooler:
+        async with serve(through(pooler, settings)) as client:
+            await every_kind_of_request(client)
+            await pooler.console("SET pool_mode = transaction")
+
+            async def is_told() -> bool:
+                await asyncio.gather(*(client.get(f"/api/events?source={n}") for n in range(5)))
+                return NOT_KEPT in (await client.get("/readyz")).text
+
+            async def is_ready() -> bool:
+                return (await client.get("/readyz")).status_code == 200
+
+            await eventually(is_told, "/readyz names the pooler")
+            await pooler.console("SET pool_mode = session")
+            await eventually(is_ready, "the collector is ready again")
+            await every_kind_of_request(client)
+
+
+async def test_statements_of_two_processes_never_have_the_same_name(settings: Settings) -> None:
+    script = (
+        "import asyncio, sys; from brain_collector.storage.hosts import connect\n"
+        "async def name(): return (await (await connect(sys.argv[1], {}, timeout_s=60)).prepare('SELECT 1')).get_name()"
+        "\nprint(asyncio.run(name()))"
+    )
+    command = (sys.executable, "-c", script, settings.dsn)
+    running = [await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE) for _ in range(2)]
+    names = {(await each.communicate())[0] for each in running}
+
+    assert len(names - {b""}) == 2
+
+
+async def test_a_pooler_that_refuses_transactions_is_refused_in_one_sentence(settings: Settings, serve: Serve) -> None:
+    with pooled(settings.dsn, pgbouncer.program(), pool_mode="statement") as pooler:
+        async with serve(through(pooler, settings)) as client:
+            readiness = await client.get("/readyz")
+
+    assert readiness.status_code == 503
+    (reason,) = readiness.json()["reasons"]
+    assert "the connection pooler refuses transactions: set pool_mode = transaction or session" in reason
 
 
 @pytest.mark.parametrize("n", [1, 1_000])
