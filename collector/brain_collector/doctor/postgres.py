@@ -82,11 +82,8 @@ async def schema(examination: Examination) -> list[Check]:
     """Report whether this release can use the schema; a newer schema is fine."""
     problem = await schema_problem(examination.connection)
     if problem:
-        return [
-            Check(
-                "schema", "problem", problem.removesuffix(": run `brain-events migrate`"), "run `brain-events migrate`"
-            )
-        ]
+        detail, _, advice = problem.partition(": ")
+        return [Check("schema", "problem", detail, advice)]
     return [
         Check(
             "schema", "ok", f"at {await migrate.revision_of(examination.connection)}; this release needs {migrate.HEAD}"

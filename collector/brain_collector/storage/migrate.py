@@ -1,5 +1,6 @@
 """Schema migrations: finds the revisions, in a checkout or an installed wheel, and runs them with Alembic."""
 
+import asyncio
 import logging
 import random
 import time
@@ -45,6 +46,7 @@ class Patience(msgspec.Struct, frozen=True):
 
 def upgrade(dsn: str, revision: str = "head", patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
     """Upgrade the schema to `revision`. Concurrent callers take turns; the second one has nothing to do."""
+    asyncio.run(_require_encoding(dsn))
     _run(command.upgrade, dsn, revision, patience)
 
 
@@ -88,6 +90,17 @@ async def current(dsn: str) -> str | None:
             await connection.close()
 
 
+async def _require_encoding(dsn: str) -> None:
+    with _named_errors(dsn):
+        connection = await open_session(dsn, timeout_s=CONNECT_S)
+        try:
+            problem = await encoding_problem(connection)
+        finally:
+            connection.terminate()
+    if problem:
+        raise MigrationError(f"cannot migrate {masked(dsn)}: {problem}")
+
+
 async def revision_of(connection: asyncpg.Connection) -> str | None:
     """Return the revision of the database of an open connection, or None if it was never migrated."""
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
@@ -96,8 +109,24 @@ async def revision_of(connection: asyncpg.Connection) -> str | None:
     return revision
 
 
+async def encoding_problem(connection: asyncpg.Connection) -> str | None:
+    """Return why events cannot be stored and searched in the encoding of the database, if so."""
+    encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
+    if encoding == "UTF8":
+        return None
+    return (
+        f"the encoding of the database is {encoding}, this collector needs UTF8: create another one with "
+        "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+    )
+
+
 async def schema_problem(connection: asyncpg.Connection) -> str | None:
-    """Return what is wrong with the schema, if anything. A newer one is fine: migrations keep this release running."""
+    """Return what is wrong with the database, if anything, and the remedy after a colon.
+
+    A newer schema is fine: migrations keep this release running.
+    """
+    if problem := await encoding_problem(connection):
+        return problem
     revision = await revision_of(connection)
     if revision == HEAD or (revision is not None and revision not in KNOWN):
         return None

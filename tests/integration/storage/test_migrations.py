@@ -7,13 +7,16 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from uuid import uuid4
 
 import asyncpg
 import msgspec
 import pytest
 
+from brain_collector import doctor
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate, partitions
+from tests.conftest import Serve
 from tests.support.collector import connected, new_database, sql
 from tests.support.engines import SuiteEngines
 from tests.support.waiting import PATIENCE_S
@@ -87,6 +90,33 @@ def test_the_printed_sql_does_the_same_by_hand(bare: str, database_url: str) -> 
     asyncio.run(run())
     assert asyncio.run(catalogue(bare)) == asyncio.run(catalogue(database_url))
     assert asyncio.run(migrate.current(bare)) == migrate.HEAD
+
+
+@pytest.mark.anyio
+async def test_a_database_that_is_not_utf8_is_refused_with_the_remedy(
+    engines: SuiteEngines, settings: Settings, serve: Serve
+) -> None:
+    name = f"latin_{uuid4().hex}"
+    dsn, printed = engines.database_url(name), io.StringIO()
+    await sql(engines.maintenance_url, f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(migrate.MigrationError, match=r"encoding of the database is LATIN1.* ENCODING 'UTF8'"):
+            await asyncio.to_thread(migrate.upgrade, dsn)
+        assert await migrate.current(dsn) is None
+        migrate.sql(printed)  # as an earlier release would have done
+        async with connected(dsn) as connection:
+            await connection.execute(printed.getvalue())
+        other = msgspec.structs.replace(settings, database_url=dsn)
+        async with serve(other) as client:
+            readiness = await client.get("/readyz")
+        checks = {check.name: check async for check in doctor.examine(other, doctor.Bounds())}
+    finally:
+        await sql(engines.maintenance_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+    (reason,) = readiness.json()["reasons"]
+    assert readiness.status_code == 503
+    assert reason == f"{checks['schema'].detail}: {checks['schema'].advice}"
+    assert checks["schema"].advice == "create another one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
 
 
 def test_two_upgrades_at_once_take_turns(bare: str) -> None:
