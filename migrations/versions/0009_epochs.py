@@ -8,14 +8,19 @@ branch_labels = None
 depends_on = None
 
 UP = (
-    # A promoted standby has another timeline, another cluster another system identifier, and a database that was
-    # restored in the same server another oid. On a standby the timeline is null: it is that of its primary. Servers
-    # that do not report identifier and timeline have 0 and 0, which never change.
+    # A promoted standby has another timeline, another cluster another system identifier, a database that was restored
+    # in the same server another oid, and a copy of the files another start. On a standby, timeline and start are null:
+    # they are those of its primary. A server that does not report its identifier has 0, which never changes.
     """
-    CREATE FUNCTION database_identity(OUT identifier bigint, OUT timeline bigint, OUT database_oid bigint)
+    CREATE FUNCTION database_identity(
+        OUT identifier bigint, OUT timeline bigint, OUT database_oid bigint, OUT started_at timestamptz
+    )
     LANGUAGE plpgsql STABLE
     AS $$ BEGIN
         SELECT oid::bigint INTO database_oid FROM pg_database WHERE datname = current_database();
+        IF NOT pg_is_in_recovery() THEN
+            started_at := pg_postmaster_start_time();
+        END IF;
         SELECT system_identifier INTO identifier FROM pg_control_system();
         IF NOT pg_is_in_recovery() THEN
             timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint;
@@ -31,6 +36,7 @@ UP = (
         identifier bigint NOT NULL,
         timeline bigint NOT NULL,
         database_oid bigint NOT NULL,
+        started_at timestamptz NOT NULL,
         first_xid bigint NOT NULL,
         keeps_order boolean DEFAULT true NOT NULL,
         at timestamptz DEFAULT now() NOT NULL,
@@ -44,11 +50,12 @@ UP = (
     # Clients of the previous release hold positions without an epoch, which are read as those of epoch 0. It is not
     # known which of its batches were deleted, so everything before the oldest one counts as forgotten.
     """
-    INSERT INTO epochs (epoch, identifier, timeline, database_oid, first_xid, forgotten_xid, forgotten_id,
-        forgotten_until, is_announced)
+    INSERT INTO epochs (epoch, identifier, timeline, database_oid, started_at, first_xid, forgotten_xid,
+        forgotten_id, forgotten_until, is_announced)
     SELECT
         CASE WHEN oldest.xid IS NULL THEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint ELSE 0 END,
-        present.identifier, coalesce(present.timeline, 0), present.database_oid, 0,
+        present.identifier, coalesce(present.timeline, 0), present.database_oid,
+        coalesce(present.started_at, now()), 0,
         coalesce(oldest.xid - 1, 0), CASE WHEN oldest.xid IS NULL THEN 0 ELSE 9223372036854775807 END,
         oldest.received_at, true
     FROM database_identity() AS present LEFT JOIN (

@@ -18,8 +18,9 @@ from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.e2e.test_rolling import Load
 from tests.support.collector import event, ndjson, sql
 from tests.support.engines import scratch_dir
+from tests.support.follower import following
 from tests.support.process import CollectorProcess, collector_process
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, wait_until
 
 GUIDE = (Path(__file__).parents[2] / "docs/how-to/backup.md").read_text()
 KEY, BODY = str(new_key()), ndjson(*(event(message=f"kept {n}", details={"n": n}) for n in range(500)))
@@ -73,6 +74,28 @@ def sums(database_url: str) -> list[Any]:
 def newest_id(database_url: str) -> int:
     ((found,),) = asyncio.run(sql(database_url, "SELECT max(id) FROM system_events"))
     return int(found)
+
+
+def ids(collector: CollectorProcess) -> set[int]:
+    return {id for (id,) in collector.sql("SELECT id FROM system_events")}
+
+
+def continued(data_dir: Path) -> tuple[set[int], str]:
+    """Store an event that a backup does not have; return the ids of all new ones, and the last id of a stream."""
+    with collector_process(data_dir) as collector:
+        before = ids(collector)
+        with following(collector.url, "stream", "lost") as tail:
+            httpx.post(collector.url + "/api/events", json=event(source="lost"), timeout=PATIENCE_S)
+            wait_until(lambda: len(tail.events) == 1, "the stream has the event")
+        return ids(collector) - before, tail.last_id
+
+
+def told(collector: CollectorProcess, last_id: str) -> list[str]:
+    """Return the names of the first two messages of a stream that resumes."""
+    headers = {"Last-Event-ID": last_id}
+    with httpx.stream("GET", collector.url + "/api/events/stream", headers=headers, timeout=PATIENCE_S) as response:
+        names = (line.removeprefix("event: ") for line in response.iter_lines() if line.startswith("event: "))
+        return [next(names), next(names)]
 
 
 def resumes(collector: CollectorProcess, backed_up: int) -> None:
@@ -132,6 +155,9 @@ def test_the_embedded_database_is_backed_up_and_restored_by_the_documented_comma
             before, backed_up = sums(engines.database_url)[0], newest_id(engines.database_url)
         shell(commands("embedded-copy" if stopped else "embedded-restore"), **paths)
 
+        lost, last_id = continued(path / "data")
         with collector_process(path / "new") as restored:
+            assert told(restored, last_id) == ["ready", "gap"]
+            assert not lost & ids(restored)
             assert sums(restored.database_url)[0] == before
             resumes(restored, backed_up)

@@ -31,7 +31,7 @@ class Follower:
         self._url = f"{url}/api/events/{kind}?source={source}"
         self._follow = self._by_stream if kind == "stream" else self._by_socket
         self._again = again
-        self._last = ""
+        self.last_id = ""
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -72,7 +72,7 @@ class Follower:
             time.sleep(PAUSE_S)
 
     def _by_stream(self) -> str:
-        headers = {"Last-Event-ID": self._last} if self._last else {}
+        headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         try:
             with httpx.stream("GET", self._url, headers=headers, timeout=PATIENCE_S) as response:
                 if response.status_code != 200:
@@ -82,7 +82,7 @@ class Follower:
             return "cut"
 
     def _by_socket(self) -> str:
-        url = self._url.replace("http://", "ws://") + (f"&last_event_id={self._last}" if self._last else "")
+        url = self._url.replace("http://", "ws://") + (f"&last_event_id={self.last_id}" if self.last_id else "")
         try:
             with connect(url, proxy=None, open_timeout=PATIENCE_S, ping_timeout=None) as socket:
                 return self._take(json.loads(text) for text in socket)
@@ -99,7 +99,7 @@ class Follower:
         for message in messages:
             self.events += message["data"] if message["event"] == "events" else []
             self.told += [message["data"]] if message["event"] == "gap" else []
-            self._last = message["id"]
+            self.last_id = message["id"]
             self.ready.set()
             if self._leave.is_set():
                 return "left"

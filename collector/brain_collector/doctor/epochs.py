@@ -27,7 +27,7 @@ async def epoch(examination: Examination) -> list[Check]:
     timeline = "a standby's" if row["timeline"] is None else row["timeline"]
     identity = f"system identifier {row['identifier']}, timeline {timeline}"
     if row["current"] is None:
-        advice = "a failover or a restore that no collector has noticed yet: start one, or see its log"
-        return [Check("epoch", "warning", f"{identity}; this is not the database of the last epoch", advice)]
+        advice = "a restart, a failover or a restore that no collector has noticed yet: start one, or see its log"
+        return [Check("epoch", "warning", f"{identity}; its epoch has not begun", advice)]
     since = f"{row['at']:%Y-%m-%dT%H:%M:%SZ}"
     return [Check("epoch", "ok", f"{identity}; epoch {row['epoch']} since {since}, {row['n']} in all")]

@@ -1,4 +1,4 @@
-"""Notices that the database is another server than before, and discards the state that belonged to the last one."""
+"""Notices that the database is another one than before, and discards the state that belonged to the last one."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -16,7 +16,7 @@ RESTORE: Final = "The database is another one than before: it was restored or co
 
 
 class EpochWatch:
-    """Compares database and epoch with those of the last check. After a change, `abandon` closes connections.
+    """Compares database and epoch with those of the last check. `abandon` closes connections to another server.
 
     The first check tells the cache which database it belongs to.
     A server that is frozen or cut off breaks no connection, so each would be noticed only by its deadline.
@@ -33,9 +33,9 @@ class EpochWatch:
 
     async def check(self, connection: asyncpg.Connection) -> None:
         """Check the epoch of the server behind a connection; record a change that no collector has recorded yet."""
-        server = await database_id(connection), await epochs.ensure(connection)
-        is_changed = self._server not in {None, server}
-        if is_changed:
+        before, server = self._server, (await database_id(connection), await epochs.ensure(connection))
+        is_changed = before is not None and before != server
+        if before and is_changed and not await _is_restart(connection, before, server):
             self._metrics.add(EPOCH_CHANGES)
             for abandon in self._abandon:
                 abandon()
@@ -57,3 +57,7 @@ class EpochWatch:
                 timeline_before=change.timeline_before,
                 database_oid_before=change.database_oid_before,
             )
+
+
+async def _is_restart(connection: asyncpg.Connection, before: tuple[str, int], after: tuple[str, int]) -> bool:
+    return before[0] == after[0] and await epochs.is_restart(connection, before[1], after[1])

@@ -3,7 +3,9 @@
 Transaction numbers belong to a server. After a failover, the promoted standby may assign numbers that the lost primary
 had assigned to other transactions, and a restored copy assigns its own. So a position carries the epoch of its number.
 A database is identified by its server's system identifier, by the timeline, which every promotion increments, and by
-its oid: one that is restored or copied in the same server has another one.
+its oid: one that is restored or copied in the same server has another one. A copy of the server's files, or a snapshot
+of its volume, has all three of them, and nothing in it tells that it is not the original. But it was started since. So
+an epoch ends with each restart of the server: that costs a row, and if nothing was lost, no reader notices it.
 
 A writer makes sure that the epoch is known before its first write on a connection, so the first transaction number of
 an epoch precedes all its batches.
@@ -33,11 +35,15 @@ those of today have four fifths of these ids above them, which last for 1,000 ye
 SKIPPED_IDS: Final = 100_000 * ID_BLOCK
 """Number of ids that a new epoch leaves unused if the last id is above that (the sequence was set, or a clock was)."""
 
+MAX_EPOCHS: Final = 1_000
+"""Maximum number of rows that are kept. A position of an older epoch is unknown: its stream is told of a gap."""
+
 CURRENT: Final = """(
     SELECT epochs.epoch FROM epochs, database_identity() AS present
     WHERE epochs.epoch = (SELECT max(newest.epoch) FROM epochs AS newest)
         AND (epochs.identifier, epochs.database_oid) = (present.identifier, present.database_oid)
         AND epochs.timeline = coalesce(present.timeline, epochs.timeline)
+        AND epochs.started_at = coalesce(present.started_at, epochs.started_at)
 )"""
 """The epoch of the server that runs the statement; null if no collector has noticed yet that it is another server."""
 
@@ -55,14 +61,16 @@ _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('brain-events epochs'))"
 # Its first transaction follows that of the last batch: a position beyond is one of a batch that is not here. (A backup
 # that is restored in the same server gets higher numbers than all that were lost; `xmax` would be above them.)
 _BEGIN: Final = """
-    INSERT INTO epochs (epoch, identifier, timeline, database_oid, first_xid, keeps_order, forgotten_xid, forgotten_id,
-        forgotten_until)
+    INSERT INTO epochs (epoch, identifier, timeline, database_oid, started_at, first_xid, keeps_order, forgotten_xid,
+        forgotten_id, forgotten_until, is_announced)
     SELECT greatest(last.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-        present.identifier, present.timeline, present.database_oid,
+        present.identifier, present.timeline, present.database_oid, present.started_at,
         1 + greatest(last.forgotten_xid, (SELECT xid::text::bigint FROM batches ORDER BY batches.xid DESC LIMIT 1), 0),
         $1::boolean,
         CASE WHEN $1::boolean THEN coalesce(last.forgotten_xid, 0) ELSE 0 END,
-        CASE WHEN $1::boolean THEN coalesce(last.forgotten_id, 0) ELSE 0 END, last.forgotten_until
+        CASE WHEN $1::boolean THEN coalesce(last.forgotten_id, 0) ELSE 0 END, last.forgotten_until,
+        (last.identifier, last.timeline, last.database_oid)
+            IS NOT DISTINCT FROM (present.identifier, present.timeline, present.database_oid)
     FROM database_identity() AS present
     LEFT JOIN (SELECT * FROM epochs ORDER BY epoch DESC LIMIT 1) AS last ON true
     RETURNING epoch
@@ -73,6 +81,14 @@ _SKIP_IDS: Final = f"""
         greatest(last_value, (SELECT coalesce(max(id), 0) FROM system_events)) + {SKIPPED_IDS}))
     FROM system_events_id_seq
 """  # noqa: S608 - constants
+
+_PRUNE: Final = f"""
+    DELETE FROM epochs WHERE epoch <= (SELECT epoch FROM epochs ORDER BY epoch DESC LIMIT 1 OFFSET {MAX_EPOCHS})
+"""  # noqa: S608 - a constant
+
+_IS_RESTART: Final = """
+    SELECT count(DISTINCT (identifier, timeline, database_oid)) = 1 FROM epochs WHERE epoch IN ($1, $2)
+"""
 
 _ANNOUNCE: Final = """
     UPDATE epochs SET is_announced = true FROM (
@@ -140,12 +156,21 @@ async def begin(connection: Connection, *, keeps_order: bool = True) -> int:
     """
     await connection.execute(_LOCK)
     epoch: int = await connection.fetchval(_BEGIN, keeps_order)
+    await connection.execute(_PRUNE)
     await connection.execute(_SKIP_IDS, epoch)
     return epoch
 
 
+async def is_restart(connection: Connection, before: int, after: int) -> bool:
+    """Return whether two epochs are of the same database, as far as it can be told from a copy of its files."""
+    return bool(await connection.fetchval(_IS_RESTART, before, after))
+
+
 async def announce(connection: Connection) -> list[Change]:
-    """Return the epochs that no collector has announced yet; they count as announced then."""
+    """Return the changes of the database that no collector has announced yet; they count as announced then.
+
+    Restarts are not announced.
+    """
     if not await connection.fetchval(_IS_UNANNOUNCED):
         return []
     return [Change(*row) for row in await connection.fetch(_ANNOUNCE)]

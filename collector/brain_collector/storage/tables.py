@@ -229,6 +229,7 @@ epochs: Final = Table(
         nullable=False,
         comment="the oid of the database: one that is restored in the same server has another",
     ),
+    Column("started_at", _TIME, nullable=False, comment="when the server was started: a copy of its files is, too"),
     Column("first_xid", BigInteger, nullable=False, comment="batches of the epoch have transaction ids from here on"),
     Column(
         "keeps_order",
@@ -259,11 +260,11 @@ epochs: Final = Table(
         Boolean,
         nullable=False,
         server_default=text("false"),
-        comment="whether a collector has recorded the own event `database_failed_over`",
+        comment="whether a collector has recorded the own event `database_failed_over`; true after a restart",
     ),
     _primary_key("epoch", name="epochs_pkey"),
     comment="The epochs of the commit order. A row is added when the database is another one than before, after a "
-    "failover or a restore: the positions of streams carry the epoch.",
+    "failover or a restore, or may be, after a restart: the positions of streams carry the epoch.",
 )
 
 _rejection_ids: Final = Sequence("rejected_lines_id_seq", data_type=BigInteger, metadata=metadata)

@@ -140,7 +140,7 @@ async def test_a_server_that_no_collector_has_noticed_to_be_another_one_is_told(
     await sql(stored.dsn, "UPDATE epochs SET timeline = timeline - 1")
     check = one(await looked(stored), "epoch")
     assert check.status == "warning"
-    assert "timeline 1; this is not the database of the last epoch" in check.detail
+    assert "timeline 1; its epoch has not begun" in check.detail
 
 
 async def test_a_drift_and_the_days_are_set_right_by_the_statements_of_the_documentation(stored: Settings) -> None:

@@ -14,7 +14,7 @@ from brain_collector.settings import Settings
 from brain_collector.storage import epochs
 from tests.conftest import Serve
 from tests.integration.tail.test_stream import Listening, listening, numbered
-from tests.support.collector import connected, create, event, new_database, own_events, post_batch, sql
+from tests.support.collector import BEGUN_HERE, connected, create, event, new_database, own_events, post_batch, sql
 from tests.support.engines import SuiteEngines
 from tests.support.waiting import eventually
 
@@ -22,6 +22,8 @@ pytestmark = pytest.mark.anyio
 
 BECOME_ANOTHER_SERVER = "UPDATE epochs SET timeline = timeline - 1"
 """SQL: the server was promoted since, as far as the collector can see."""
+RESTARTED = "UPDATE epochs SET started_at = started_at - interval '1 second'"
+"""SQL: the server was restarted since, as far as the collector can see, or it is a copy of another server's files."""
 
 
 async def gap_of(tail: Listening) -> dict[str, Any]:
@@ -125,6 +127,59 @@ async def test_open_streams_continue_with_every_event_when_the_server_is_another
         assert tail.numbers == [1, 2]
         before, after = (int(message.id.split("-")[0]) for message in (tail.messages[0], tail.messages[-1]))
         assert after > before
+
+
+async def test_a_restart_of_the_server_begins_an_epoch_that_no_client_notices(settings: Settings, serve: Serve) -> None:
+    async with serve(settings) as client, listening(client) as tail:
+        await post_batch(client, numbered(1))
+        await tail.until(1)
+        position = tail.last_id
+        await sql(settings.dsn, RESTARTED)
+        await post_batch(client, numbered(2))
+        await tail.until(2)
+        assert tail.last_id.split("-")[0] > position.split("-")[0]
+        async with listening(client, after=position) as resumed:
+            await resumed.until(1)
+        assert (tail.numbers, resumed.numbers) == ([1, 2], [2])
+        assert all(message.name != "gap" for message in tail.messages + resumed.messages)
+        assert "brain_collector_epoch_changes_total 0.0" in (await client.get("/metrics")).text
+    assert await own_events(settings.dsn, "database_failed_over") == []
+
+
+async def test_a_stream_on_a_copy_of_the_files_gets_a_gap_if_it_received_lost_events(
+    settings: Settings, engines: SuiteEngines, serve: Serve
+) -> None:
+    async with serve(settings) as client:
+        kept = "-".join(map(str, await position_after(client, 1)))
+    with copied(engines, settings) as copy:
+        for statement in (BEGUN_HERE, RESTARTED):
+            await sql(copy.dsn, statement)
+        async with serve(settings) as client:
+            lost = "-".join(map(str, await position_after(client, 2)))
+        ids = await ids_in(settings.dsn) - await ids_in(copy.dsn)
+        async with serve(copy) as client:
+            await post_batch(client, numbered(3))
+            async with listening(client, after=lost) as tail:
+                await gap_of(tail)
+                await tail.until(1)
+                assert tail.numbers == [3]
+            async with listening(client, after=kept) as tail:
+                await tail.until(1)
+                assert [message.name for message in tail.messages] == ["ready", "events"]
+        assert not ids & await ids_in(copy.dsn)
+
+
+async def test_the_number_of_epochs_is_bounded(settings: Settings) -> None:
+    await sql(
+        settings.dsn,
+        "INSERT INTO epochs (epoch, identifier, timeline, database_oid, started_at, first_xid) "
+        "SELECT n, 1, 1, 1, now(), 0 FROM generate_series(1, $1::int) AS n",
+        2 * epochs.MAX_EPOCHS,
+    )
+    await sql(settings.dsn, RESTARTED)
+    async with connected(settings.dsn) as connection:
+        newest = await epochs.ensure(connection)
+    assert await sql(settings.dsn, "SELECT count(*), max(epoch) FROM epochs") == [(epochs.MAX_EPOCHS, newest)]
 
 
 async def test_each_change_of_the_server_is_recorded_once_and_counted_by_every_collector(
