@@ -37,7 +37,7 @@ async def list_events(request: Request) -> Response:
             maximum=resources.settings.max_list_offset,
             remedy="; to go further, follow the Link header",
         ),
-        after=paging.position_of(request, filter),
+        after=paging.position_of(request, filter, resources.settings),
     )
     if filter.words and page.offset:
         raise ParameterInvalid("offset cannot be used with `q`; follow the Link header")

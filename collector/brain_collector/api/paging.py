@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from brain_collector.api import parameters
 from brain_collector.api.operation import Parameter
+from brain_collector.errors import ParameterInvalid
 from brain_collector.query import cursor
 from brain_collector.settings import Settings
 
@@ -39,12 +40,18 @@ def page_limit(request: Request, settings: Settings) -> int:
     return parameters.whole_number(request, "limit", default=min(DEFAULT_LIMIT, maximum), minimum=1, maximum=maximum)
 
 
-def position_of(request: Request, filter: msgspec.Struct) -> cursor.Position | None:
+def position_of(request: Request, filter: msgspec.Struct, settings: Settings) -> cursor.Position | None:
     """Return the position in the cursor, which must belong to the filter; None for the first page.
 
     Raises:
-        ParameterInvalid, CursorMismatch: see `cursor.decode`.
+        ParameterInvalid, CursorMismatch: see `cursor.decode`; or the link to the next page could not be followed.
     """
+    n_bytes, max_bytes = len(urlencode(_repeated(request))), settings.max_head_bytes // 2
+    if n_bytes > max_bytes:  # a character that was sent as it is may take twelve bytes in the link
+        raise ParameterInvalid(
+            f"the parameters have {n_bytes:,} bytes in the link to the next page, the maximum is {max_bytes:,} (half "
+            "of BRAIN_COLLECTOR_MAX_HEAD_BYTES); send shorter values"
+        )
     token = request.query_params.get("cursor")
     return cursor.decode(token, filter) if token else None
 
@@ -69,5 +76,10 @@ def link_header(request: Request, token: str) -> dict[str, str]:
     """Return the Link header for a cursor, or no header for an empty one. A relative URL is valid behind any proxy."""
     if not token:
         return {}
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]
-    return {"Link": f'<{request.url.path}?{urlencode([*kept, ("cursor", token)])}>; rel="next"'}
+    query = urlencode([*_repeated(request), ("cursor", token)])
+    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}
+
+
+def _repeated(request: Request) -> list[tuple[str, str]]:
+    """Return the parameters that the link to the next page repeats."""
+    return [(name, value) for name, value in request.query_params.multi_items() if name not in {"offset", "cursor"}]

@@ -13,9 +13,9 @@ from brain_collector.errors import EventNotFound, FieldError, ParameterInvalid
 from brain_collector.query import search_terms
 from brain_collector.query.details_path import split_path
 from brain_collector.query.filter import DetailsMatch, Filter, at_least
-from brain_collector.schema import Severity
+from brain_collector.schema import Severity, Source
 from brain_collector.settings import Settings
-from brain_events.wire import SEVERITIES
+from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS
 
 MAX_ID: Final = 2**63 - 1
 DETAILS: Final = "details."
@@ -24,7 +24,7 @@ DETAILS: Final = "details."
 KIND_PARAMETERS: Final = (
     Parameter(
         name="event_type",
-        type=list[str],
+        type=list[Annotated[str, Meta(max_length=EVENT_TYPE_MAX_CHARS)]],
         description="Only events of this type; repeat the parameter for several types.",
     ),
     Parameter(name="severity", type=Severity, description="Only events of this severity."),
@@ -35,7 +35,7 @@ KIND_PARAMETERS: Final = (
     ),
 )
 TEXT_PARAMETERS: Final = (
-    Parameter(name="source", type=str, description="Only events of this source."),
+    Parameter(name="source", type=Source, description="Only events of this source."),
     Parameter(
         name="q",
         type=Annotated[str, Meta(min_length=1, max_length=search_terms.MAX_CHARS)],
@@ -91,7 +91,7 @@ def event_filter(request: Request, settings: Settings) -> Filter:
     return Filter(
         event_types=_event_types(request, settings.max_filter_values),
         severities=_severities(request),
-        source=text(request, "source"),
+        source=text(request, "source", max_chars=SOURCE_MAX_CHARS),
         ids=_ids(request, settings.max_list_limit),
         details=_details(request, settings),
         since=since,
@@ -109,7 +109,8 @@ def time_range(request: Request) -> tuple[datetime | None, datetime | None]:
 
 
 def _event_types(request: Request, maximum: int) -> tuple[str, ...]:
-    types = tuple(sorted({_without_nul("event_type", text) for text in request.query_params.getlist("event_type")}))
+    values = request.query_params.getlist("event_type")
+    types = tuple(sorted({_storable("event_type", value, EVENT_TYPE_MAX_CHARS) for value in values}))
     if len(types) > maximum:
         raise _invalid(
             "event_type", f"has {len(types)} values, the maximum is {maximum} (BRAIN_COLLECTOR_MAX_FILTER_VALUES)"
@@ -152,15 +153,14 @@ def _details(request: Request, settings: Settings) -> tuple[DetailsMatch, ...]:
             "details", f"has {len(filters)} filters, the maximum is {maximum} (BRAIN_COLLECTOR_MAX_FILTER_VALUES)"
         )
     matches = [
-        DetailsMatch(_path(name, settings.max_details_depth), _without_nul(_shown(name), text))
-        for name, text in filters
+        DetailsMatch(_path(name, settings.max_details_depth), _storable(_shown(name), text)) for name, text in filters
     ]
     return tuple(sorted(matches, key=lambda match: match.path))
 
 
 def _path(name: str, max_depth: int) -> tuple[str, ...]:
     r"""Split `details.a.b\.c` into a and b.c: a backslash escapes the next character."""
-    _without_nul(_shown(name), name)
+    _storable(_shown(name), name)
     path = split_path(name.removeprefix(DETAILS))
     if path is None:
         raise _invalid(_shown(name), "has a backslash that is not followed by a dot or a backslash; write two for one")
@@ -204,15 +204,18 @@ def event_id(request: Request) -> int:
     return int(text)
 
 
-def text(request: Request, name: str) -> str | None:
+def text(request: Request, name: str, *, max_chars: int | None = None) -> str | None:
     """Return a parameter unchanged; None if it is absent."""
     value = request.query_params.get(name)
-    return None if value is None else _without_nul(name, value)
+    return None if value is None else _storable(name, value, max_chars)
 
 
-def _without_nul(name: str, text: str) -> str:
+def _storable(name: str, text: str, max_chars: int | None = None) -> str:
+    """Return a text unchanged; refuse one that no event can have."""
     if "\0" in text:
         raise _invalid(name, "contains a NUL character, which no event contains")
+    if max_chars is not None and len(text) > max_chars:
+        raise _invalid(name, f"has {len(text):,} characters, the maximum is {max_chars}")
     return text
 
 

@@ -24,7 +24,7 @@ async def list_rejections(request: Request) -> Response:
     parameters.refuse_unknown(request, _LIST_PARAMETERS)
     filter = RejectionFilter(parameters.text(request, "code"), *parameters.time_range(request))
     limit = paging.page_limit(request, resources.settings)
-    after = paging.position_of(request, filter)
+    after = paging.position_of(request, filter, resources.settings)
     max_bytes = resources.settings.max_page_bytes
     await reserve(request, max_bytes)
     rows = await rejected_lines.page(resources.store, filter, limit=limit + 1, max_bytes=max_bytes, after=after)

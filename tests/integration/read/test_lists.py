@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import random
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,8 @@ from brain_collector.query.filter import Filter
 from brain_collector.settings import Settings
 from brain_events.wire import SEVERITIES
 from tests.conftest import Serve
-from tests.support.collector import connected, event, ndjson, post_batch, sql, started
+from tests.integration.http.test_limits import exchange, parsed
+from tests.support.collector import connected, create, event, ndjson, post_batch, sql, started
 from tests.support.effort import times
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +161,22 @@ async def test_the_link_keeps_every_filter_and_drops_the_offset(shop: httpx.Asyn
     assert [found["message"] for found in (await shop.get(following)).json()] == ["1"]
 
 
+@pytest.mark.parametrize(("n_chars", "status"), [(10_000, 200), (22_300, 422)])
+async def test_the_link_can_be_followed_or_the_request_is_refused(
+    collector: httpx.AsyncClient, n_chars: int, status: int
+) -> None:
+    """An apostrophe has one byte in the request, and three in the link."""
+    for _ in range(2):
+        await create(collector, details={"a": "'" * n_chars})
+    end = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    received = await exchange(collector, b"GET /api/events?limit=1&details.a=" + b"'" * n_chars + end)
+
+    assert parsed(received).status == status
+    assert (status == 200) == (b"\nlink: " in received.lower())
+    for target in re.findall(rb"(?i)\r\nlink: <([^>]*)>", received):
+        assert parsed(await exchange(collector, b"GET " + target + end)).status == 200
+
+
 async def test_the_walk_skips_nothing_when_new_events_come_in_between(shop: httpx.AsyncClient) -> None:
     first = await shop.get("/api/events", params={"limit": 3, "to": at(60)})
     await post_batch(shop, ndjson(event(message="new", timestamp=at(10))))
@@ -197,6 +215,8 @@ async def test_a_value_that_no_event_can_have_is_refused(collector: httpx.AsyncC
         "severity=": "/severity",
         "event_type=%00": "/event_type",
         "source=a%00b": "/source",
+        f"event_type=test&event_type={'é' * 51}": "/event_type",
+        f"source={'é' * 101}": "/source",
         "from=yesterday": "/from",
         "to=": "/to",
         "to=12:00": "/to",
