@@ -350,9 +350,6 @@ class Unavailable(Problem):
 
     status, code, title = 503, "unavailable", "The collector is temporarily unavailable"
 
-    is_of_caller = False
-    """Whether the reason is the caller's share: another caller may succeed."""
-
     def __init__(self, detail: str, *, retry_after_s: int, answer_after_s: float = 0.0) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
         self.answer_after_s = answer_after_s

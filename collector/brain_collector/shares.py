@@ -190,9 +190,7 @@ class Slots:
                 f"this API key has {self.amount.held_by(caller)} of {self.amount.maximum} concurrent {self._kind}, "
                 f"which is its share ({_name('caller_share')}, {_name(self._setting)})"
             )
-        refusal = Unavailable(f"{reason}; try again in {self._retry_after_s} s", retry_after_s=self._retry_after_s)
-        refusal.is_of_caller = obstacle == "caller"
-        return refusal
+        return Unavailable(f"{reason}; try again in {self._retry_after_s} s", retry_after_s=self._retry_after_s)
 
 
 def _name(setting: str) -> str:

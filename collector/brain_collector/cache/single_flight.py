@@ -1,16 +1,17 @@
-"""Single flight: of concurrent callers that need the same value, one computes it for all.
+"""Single flight: of concurrent requests of a caller that need the same value, one computes it for all.
 
-An error is that of all of them, unless it is about the share of the one that computes: then another one takes over.
+Its error is the error of all of them. Callers do not share a flight: the requests of a caller that sends many wait for
+its share of the database (see `shares`), and nobody else waits with them.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 
-from brain_collector.errors import Unavailable
+from brain_collector.shares import current_caller
 
 
 class SingleFlight:
-    """Single flight without a task: the first caller fills; if it is cancelled, one of those that wait takes over."""
+    """Single flight without a task: the first request fills; if it is cancelled, one of those that wait takes over."""
 
     def __init__(self) -> None:
         self.n_started = 0
@@ -25,10 +26,11 @@ class SingleFlight:
         *,
         after: int = 0,
     ) -> bytes:
-        """Return the value of `fill`, of this or another caller, ignoring the first `after` flights.
+        """Return the value of `fill`, of this or another request, ignoring the first `after` flights.
 
-        `keep` stores the value; callers that wait get it before.
+        `keep` stores the value; requests that wait get it before.
         """
+        name = current_caller.get(), name
         while name in self._flights:
             number, flight = self._flights[name]
             if number <= after:
@@ -43,12 +45,12 @@ class SingleFlight:
         self._flights[name] = self.n_started, flight
         try:
             value = await fill()
-            flight.set_result(value)  # callers that wait need not wait for `keep`
+            flight.set_result(value)  # requests that wait need not wait for `keep`
             await keep(value)
         except Exception as error:
-            if not flight.done() and not (isinstance(error, Unavailable) and error.is_of_caller):
+            if not flight.done():
                 flight.set_exception(error)
-                flight.exception()  # marks it as retrieved: there may be no other caller
+                flight.exception()  # marks it as retrieved: there may be no other request
             raise
         else:
             return value

@@ -105,13 +105,11 @@ class Budget:
                 f"requests of this caller hold {self.memory.held_by(caller):,} of {self.max_bytes:,} bytes and "
                 f"{self.places.held_by(caller):,} wait, which is its share (BRAIN_COLLECTOR_CALLER_SHARE)"
             )
-        refusal = Unavailable.send_again(
+        return Unavailable.send_again(
             reason,
             self._settings.retry_after_s,
             answer_after_s=0.0 if has_waited else self._settings.admission_wait_s,
         )
-        refusal.is_of_caller = obstacle == "caller"
-        return refusal
 
     def believed(self, caller: str, announced: int) -> int:
         """Return how much of an announced size counts: little, if the caller's bodies were late.
