@@ -19,9 +19,12 @@ SentSeverity = Annotated[
     msgspec.Raw,
     Meta(
         extra_json_schema={
-            "type": "string",
-            "enum": sorted(SEVERITY_NAMES),
-            "description": "One of the four severities, or a name of syslog or of a logging library; in any case.",
+            "type": ["string", "integer"],
+            "enum": [*sorted(SEVERITY_NAMES), *range(8)],
+            "description": (
+                "One of the four severities, or a name of syslog or of a logging library, in any case; or a number of "
+                "syslog, also as text."
+            ),
         }
     ),
 ]

@@ -20,11 +20,13 @@ SEVERITY_NAMES: Final = (
     | dict.fromkeys(
         ("trace", "verbose", "debug", "notset", "informational", "information", "notice", "success"), "info"
     )
-    | dict.fromkeys(("warn",), "warning")
-    | dict.fromkeys(("err", "exception"), "error")
-    | dict.fromkeys(("crit", "fatal", "alert", "emerg", "emergency", "panic"), "critical")
+    | dict.fromkeys(("config", "fine", "finer", "finest"), "info")
+    | dict.fromkeys(("5", "6", "7"), "info")
+    | dict.fromkeys(("warn", "4"), "warning")
+    | dict.fromkeys(("err", "exception", "severe", "3"), "error")
+    | dict.fromkeys(("crit", "fatal", "alert", "emerg", "emergency", "panic", "0", "1", "2"), "critical")
 )
-"""The severity for every name, in lower case, that syslog and the logging libraries use."""
+"""The severity for every name, in lower case, that syslog and the logging libraries use; and syslog's numbers."""
 
 EVENT_TYPE_MAX_CHARS: Final = 50
 """Maximum length of an event type, in characters."""

@@ -20,8 +20,9 @@ from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import BatchInvalid, FieldError
 from brain_collector.http.body import INLINE_BYTES, body_of, media_type
 from brain_collector.ingest.array import is_array
-from brain_collector.ingest.decode import Decoded, decode_array, decode_ndjson, encode_row
+from brain_collector.ingest.decode import Decoded, decode_array, decode_ndjson, decode_object, encode_row, is_object
 from brain_collector.ingest.duplicates import Form
+from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import RejectedLine
 from brain_collector.ingest.submission import NOT_STORABLE, RejectedRows, RowsRejected, Submission
 from brain_collector.metrics import BATCH_EVENTS, EVENTS_ACCEPTED, EVENTS_REJECTED
@@ -47,7 +48,7 @@ async def ingest(request: Request) -> Response:
     sender = identify(request, resources)
     with resources.budget.reserve(sender.caller) as reservation:
         body = await body_of(request, resources.settings, reservation)
-        form: Form = "array" if content_type == JSON and is_array(body) else "lines"
+        form = _form_of(body, resources.limits) if content_type == JSON else "lines"
         decoded = await _decode(body, form, resources)
         headers = await resources.rate_limit.take(sender.caller, n_events=decoded.received, n_bytes=len(body))
         answer = await _store(resources, body, form, decoded, sender)
@@ -105,8 +106,15 @@ def _keep_rejected(resources: Resources, decoded: Decoded, rejected: RejectedRow
     )
 
 
+def _form_of(body: bytes, limits: Limits) -> Form:
+    """Return the form of a body that was sent as JSON."""
+    if is_array(body):
+        return "array"
+    return "object" if is_object(body, limits) else "lines"
+
+
 async def _decode(body: bytes, form: Form, resources: Resources) -> Decoded:
-    decode = decode_array if form == "array" else decode_ndjson
+    decode = {"array": decode_array, "object": decode_object}.get(form, decode_ndjson)
     now = datetime.now(UTC)
     if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
         return await asyncio.to_thread(decode, body, resources.limits, now)
@@ -163,7 +171,8 @@ OPERATIONS: Final = (
         endpoint=ingest,
         summary="Store a batch of events",
         description=(
-            "One event per line (NDJSON, also as `application/json`) or a JSON array, optionally compressed with gzip. "
+            "One event per line (NDJSON, also as `application/json`), a JSON array, or one JSON object, optionally "
+            "compressed with gzip. "
             "Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are "
             "listed in the response."
         ),

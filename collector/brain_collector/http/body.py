@@ -1,6 +1,7 @@
 """Request bodies: received and inflated, within limits of size and time."""
 
 import asyncio
+import codecs
 import zlib
 from typing import Final
 
@@ -24,7 +25,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 async def body_of(request: Request, settings: Settings, reservation: Reservation) -> bytes:
-    """Return the body, inflated. The reservation accounts for its memory.
+    """Return the body, inflated and without a byte order mark. The reservation accounts for its memory.
 
     Access is checked again once the body is complete: a slow request must not take effect after a revocation.
 
@@ -42,6 +43,7 @@ async def body_of(request: Request, settings: Settings, reservation: Reservation
         raise BodyUndecodable("the client disconnected before the end of the body") from None
     if encoding == "gzip":
         body = await _inflate(body, settings.max_inflated_bytes, reservation)
+    body = body.removeprefix(codecs.BOM_UTF8)
     reservation.resize(MEMORY_FACTOR * len(body))
     context_of(request.scope).check_again()
     return body

@@ -39,6 +39,7 @@ CLIENT_SOURCE: Final = "client:collector"
 
 _event: Final = msgspec.json.Decoder(PlainEvent)
 _update: Final = msgspec.json.Decoder(PlainUpdate)
+_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -89,6 +90,22 @@ def decode_array(body: bytes, limits: Limits, now: datetime) -> Decoded:
         BodyTooLarge: the batch has more than `batch_events` events.
     """
     return _decode_lines(list(islice(elements(body), limits.batch_events + 1)), limits, now)
+
+
+def is_object(body: bytes, limits: Limits) -> bool:
+    """Return whether a body is one JSON object on several lines; NDJSON ends this check after its first line."""
+    if len(body) > limits.event_bytes or b"\n" not in body.strip():
+        return False
+    try:
+        _object.decode(body)
+    except _DECODE_ERRORS:
+        return False
+    return True
+
+
+def decode_object(body: bytes, limits: Limits, now: datetime) -> Decoded:
+    """Decode a batch of one event, which is one JSON object."""
+    return _decode_lines([body], limits, now)
 
 
 def _too_many(limits: Limits) -> BodyTooLarge:

@@ -19,10 +19,13 @@ from enum import Enum
 from typing import Final, Literal, NamedTuple, Protocol
 from uuid import UUID
 
-Form = Literal["event", "lines", "array"]
-"""How a body is read: the same bytes can be a single event, NDJSON or a JSON array, with other events in them."""
+Form = Literal["event", "lines", "array", "object"]
+"""How a body is read: the same bytes can be a single event, NDJSON or a JSON array, with other events in them.
 
-_FORM_CODES: Final[dict[Form, bytes]] = {"event": b"1", "lines": b"n", "array": b"a"}
+`object` is a batch of one event that is written on several lines.
+"""
+
+_FORM_CODES: Final[dict[Form, bytes]] = {"event": b"1", "lines": b"n", "array": b"a", "object": b"o"}
 
 
 class Fingerprint(NamedTuple):

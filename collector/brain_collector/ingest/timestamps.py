@@ -5,7 +5,7 @@ The size of a number tells its unit: for every time from 1973 to 5138, only one 
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 import msgspec
@@ -24,17 +24,14 @@ _BELOW_MICROSECONDS: Final = re.compile(r"(\.\d{6})\d+")
 def timestamp_of(text: str) -> datetime | None:
     """Return the time that a text denotes, in UTC if it has no offset; None if it denotes no time.
 
-    A leap second becomes the first second of the next minute; the precision is a microsecond.
+    A leap second becomes the first second of the next minute. Fractions are rounded to the nearest microsecond, as the
+    decoder of JSON does.
     """
     text = text.strip()
     if _NUMBER.fullmatch(text):
         return _of_number(text)
     try:
-        plain = _BELOW_MICROSECONDS.sub(r"\1", text, count=1)
-        if _LEAP_SECOND.search(plain):
-            moment = msgspec.convert(_LEAP_SECOND.sub(":59", plain), datetime) + timedelta(seconds=1)
-        else:
-            moment = msgspec.convert(plain, datetime)
+        moment = _of_text(text)
     except (msgspec.ValidationError, UnicodeEncodeError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -45,6 +42,15 @@ def has_leap_second(text: str) -> bool:
     return _LEAP_SECOND.search(text) is not None
 
 
+def _of_text(text: str) -> datetime:
+    if _LEAP_SECOND.search(text):
+        return _of_text(_LEAP_SECOND.sub(":59", text)) + timedelta(seconds=1)
+    try:
+        return msgspec.convert(text, datetime)
+    except msgspec.ValidationError:  # perhaps because it would be rounded to the year 10000
+        return msgspec.convert(_BELOW_MICROSECONDS.sub(r"\1", text, count=1), datetime)
+
+
 def _of_number(text: str) -> datetime | None:
     number = Decimal(text)
     if not 0 <= number < MAX_EPOCH:
@@ -52,4 +58,5 @@ def _of_number(text: str) -> datetime | None:
     per_second = 1
     while number >= EPOCH_LIMIT * per_second:
         per_second *= 1_000
-    return _EPOCH + timedelta(microseconds=int(number * 1_000_000 // per_second))
+    microseconds = (number * 1_000_000 / per_second).to_integral_value(ROUND_HALF_UP)
+    return _EPOCH + timedelta(microseconds=int(microseconds))

@@ -118,7 +118,7 @@ def _unknown_fields(fields: Fields) -> list[tuple[str, str]]:
 def _check(
     fields: Fields, unknown: list[tuple[str, str]], limits: Limits, event_bytes: int, *, is_replaced: bool
 ) -> ValidEvent:
-    given = _text(fields, "severity", None, required=True)
+    given = _syslog_number(fields) or _text(fields, "severity", None, required=True)
     sent_at, timestamp = _timestamp(fields)
     values: list[Any] = [
         _text(fields, "event_type", EVENT_TYPE_MAX_CHARS, required=True, minimum=1),
@@ -163,6 +163,12 @@ def _text(
         detail = f"{name} has {len(value):,} characters, the maximum is {maximum}"
         return FieldError(f"/{name}", "field_too_long", detail)
     return value
+
+
+def _syslog_number(fields: Fields) -> str | None:
+    """Return the severity if it is a number of syslog; libraries do not agree on other numbers."""
+    text = _as_text(fields["severity"]) if "severity" in fields else ""
+    return text if text.isdecimal() and text in SEVERITY_NAMES else None
 
 
 def _severity(name: str) -> str | FieldError:

@@ -393,10 +393,10 @@ export interface components {
         EventCreate: {
             event_type: string;
             /**
-             * @description One of the four severities, or a name of syslog or of a logging library; in any case.
-             * @enum {string}
+             * @description One of the four severities, or a name of syslog or of a logging library, in any case; or a number of syslog, also as text.
+             * @enum {string|integer}
              */
-            severity: "alert" | "crit" | "critical" | "debug" | "emerg" | "emergency" | "err" | "error" | "exception" | "fatal" | "info" | "information" | "informational" | "notice" | "notset" | "panic" | "success" | "trace" | "verbose" | "warn" | "warning";
+            severity: "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "alert" | "config" | "crit" | "critical" | "debug" | "emerg" | "emergency" | "err" | "error" | "exception" | "fatal" | "fine" | "finer" | "finest" | "info" | "information" | "informational" | "notice" | "notset" | "panic" | "severe" | "success" | "trace" | "verbose" | "warn" | "warning" | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7;
             message: string;
             /** @description Any JSON object. */
             details?: Record<string, never> | null;
@@ -443,10 +443,10 @@ export interface components {
         EventUpdate: {
             event_type?: string;
             /**
-             * @description One of the four severities, or a name of syslog or of a logging library; in any case.
-             * @enum {string}
+             * @description One of the four severities, or a name of syslog or of a logging library, in any case; or a number of syslog, also as text.
+             * @enum {string|integer}
              */
-            severity?: "alert" | "crit" | "critical" | "debug" | "emerg" | "emergency" | "err" | "error" | "exception" | "fatal" | "info" | "information" | "informational" | "notice" | "notset" | "panic" | "success" | "trace" | "verbose" | "warn" | "warning";
+            severity?: "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "alert" | "config" | "crit" | "critical" | "debug" | "emerg" | "emergency" | "err" | "error" | "exception" | "fatal" | "fine" | "finer" | "finest" | "info" | "information" | "informational" | "notice" | "notset" | "panic" | "severe" | "success" | "trace" | "verbose" | "warn" | "warning" | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7;
             message?: string;
             /** @description Any JSON object. */
             details?: Record<string, never> | null;

@@ -1,6 +1,7 @@
 """Batches over HTTP: each valid event is stored once and each invalid one listed, for any body and any retries."""
 
 import asyncio
+import codecs
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from brain_collector.ingest.submission import Submission
 from brain_collector.ingest.writer import Writer
 from brain_collector.metrics import Metrics
 from brain_collector.settings import Settings
-from brain_events.wire import BATCH_PATH, KEY_HEADER
+from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON
 from tests.conftest import Serve
 from tests.support.collector import (
     FOREIGN,
@@ -256,6 +257,36 @@ async def test_ndjson_is_taken_under_every_name_that_senders_give_it(collector: 
         answer = await post_batch(collector, GOOD, content_type=given)
 
         assert answer.json() == all_taken(3), given
+
+
+async def test_an_event_on_several_lines_is_one_event_as_json_and_is_known_again(
+    collector: httpx.AsyncClient, settings: Settings
+) -> None:
+    key, body = uuid4(), msgspec.json.format(ndjson(event(message="good", details={"a": [1, {"b": 2}]})), indent=2)
+    answers = [await post_batch(collector, body, key=key, content_type=JSON) for _ in range(2)]
+    twice = await post_batch(collector, ndjson(event(), event()), content_type=JSON)
+    as_lines = await post_batch(collector, body)
+
+    assert body.count(b"\n") > 5
+    assert answers[0].json() == all_taken(1)
+    assert answers[1].json() == all_taken(1, duplicate=True)
+    assert twice.json() == all_taken(2)
+    assert outcome(as_lines) == (422, "batch_invalid")
+    assert await count_foreign(settings.dsn) == 3
+
+
+async def test_a_byte_order_mark_is_skipped(collector: httpx.AsyncClient) -> None:
+    for content_type, body, n in ((NDJSON, GOOD, 3), (JSON, b"[" + ndjson(event()) + b"]", 1)):
+        plain = await post_batch(collector, codecs.BOM_UTF8 + body, content_type=content_type)
+        zipped = await post_batch(
+            collector, gzip.compress(codecs.BOM_UTF8 + body), content_type=content_type, content_encoding="gzip"
+        )
+
+        assert plain.json() == zipped.json() == all_taken(n)
+    single = await collector.post(
+        "/api/events", content=codecs.BOM_UTF8 + ndjson(event()), headers={"Content-Type": JSON}
+    )
+    assert single.status_code == 201
 
 
 async def test_an_element_that_is_not_an_event_affects_no_other(

@@ -41,10 +41,19 @@ def test_the_collector_and_the_sdk_know_the_same_names(name: str) -> None:
 @given(st.integers(10**8, 10**11 - 1), st.integers(0, 10**9 - 1), st.sampled_from([1, 10**3, 10**6, 10**9]))
 def test_a_number_means_the_time_in_the_unit_that_its_size_tells(second: int, ns: int, per_second: int) -> None:
     sent = (second * 10**9 + ns) * per_second // 10**9
-    expected = EPOCH + timedelta(microseconds=sent * 10**6 // per_second)
+    expected = EPOCH + timedelta(microseconds=(2 * sent * 10**6 + per_second) // (2 * per_second))
 
     assert timestamp_of(str(sent)) == expected
     assert timestamp_of(f"{sent}.0") == expected
+
+
+@given(st.integers(0, 10**9 - 1))
+def test_a_time_is_rounded_alike_in_every_form(ns: int) -> None:
+    second = int(NOW.timestamp())
+    texts = [f"2026-01-02T03:04:05.{ns:09}Z", f"2026-01-02T03:04:05.{ns:09}", f"{second}{ns:09}"]
+    rows = [decode_one(line(timestamp=sent), LIMITS, NOW) for sent in (*texts, second * 10**9 + ns)]
+
+    assert {row.timestamps[0] for row in rows} == {NOW + timedelta(microseconds=(ns + 500) // 1_000)}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,7 @@ def test_a_number_means_the_time_in_the_unit_that_its_size_tells(second: int, ns
     [
         ("0", EPOCH),
         ("1767323045.5", datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=UTC)),
-        ("1767323045.1234569", datetime(2026, 1, 2, 3, 4, 5, 123_456, tzinfo=UTC)),
+        ("1767323045.1234569", datetime(2026, 1, 2, 3, 4, 5, 123_457, tzinfo=UTC)),
         ("1.767323045e9", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
         (" 1767323045 ", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
         (str(10**20), None),
