@@ -8,26 +8,20 @@ branch_labels = None
 depends_on = None
 
 UP = (
-    # A promoted standby has another timeline, another cluster another system identifier, a database that was restored
-    # in the same server another oid, and a copy of the files another start. On a standby, timeline and start are null:
-    # they are those of its primary. A server that does not report its identifier has 0, which never changes.
+    # A promoted standby has another timeline, and another cluster another system identifier. They name the server in
+    # reports, and are 0 where the role may not read them. On a standby, the timeline is null.
     """
-    CREATE FUNCTION database_identity(
-        OUT identifier bigint, OUT timeline bigint, OUT database_oid bigint, OUT started_at timestamptz
-    )
+    CREATE FUNCTION database_identity(OUT identifier bigint, OUT timeline bigint)
     LANGUAGE plpgsql STABLE
     AS $$ BEGIN
-        SELECT oid::bigint INTO database_oid FROM pg_database WHERE datname = current_database();
+        identifier := 0;
         IF NOT pg_is_in_recovery() THEN
-            started_at := pg_postmaster_start_time();
-        END IF;
-        SELECT system_identifier INTO identifier FROM pg_control_system();
-        IF NOT pg_is_in_recovery() THEN
+            timeline := 0;
             timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint;
         END IF;
+        SELECT system_identifier INTO identifier FROM pg_control_system();
     EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
-        identifier := 0;
-        timeline := 0;
+        NULL;
     END $$
     """,
     """
@@ -54,8 +48,8 @@ UP = (
         forgotten_id, forgotten_until, is_announced)
     SELECT
         CASE WHEN oldest.xid IS NULL THEN (extract(epoch FROM clock_timestamp()) * 1000)::bigint ELSE 0 END,
-        present.identifier, coalesce(present.timeline, 0), present.database_oid,
-        coalesce(present.started_at, now()), 0,
+        present.identifier, coalesce(present.timeline, 0),
+        (SELECT oid::bigint FROM pg_database WHERE datname = current_database()), pg_postmaster_start_time(), 0,
         coalesce(oldest.xid - 1, 0), CASE WHEN oldest.xid IS NULL THEN 0 ELSE 9223372036854775807 END,
         oldest.received_at, true
     FROM database_identity() AS present LEFT JOIN (

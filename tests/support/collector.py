@@ -26,7 +26,7 @@ from tests.support.waiting import ENVIRONMENT, PATIENCE_S, eventually, wait_unti
 
 FOREIGN = "source IS DISTINCT FROM 'collector'"
 """SQL: only the events that a test sent, none of the collector's own."""
-BEGUN_HERE = "UPDATE epochs SET database_oid = (SELECT database_oid FROM database_identity())"
+BEGUN_HERE = "UPDATE epochs SET database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())"
 """SQL, in a copy of the template: it is not one that a collector should notice."""
 
 

@@ -8,7 +8,8 @@ from brain_collector.doctor.check import Check, Examination
 from brain_collector.storage import pooler
 from brain_collector.storage.connection import GONE, connect, reason_of
 
-_IDENTITY: Final = "SELECT system_identifier, current_database() FROM pg_control_system()"
+_IDENTITY: Final = "SELECT pg_postmaster_start_time(), current_database()"
+"""Two servers were not started in the same microsecond; and every role may ask for it."""
 
 _VALUES: Final = "SELECT name, setting FROM pg_settings WHERE name = ANY($1)"
 

@@ -2,10 +2,11 @@
 
 Transaction numbers belong to a server. After a failover, the promoted standby may assign numbers that the lost primary
 had assigned to other transactions, and a restored copy assigns its own. So a position carries the epoch of its number.
-A database is identified by its server's system identifier, by the timeline, which every promotion increments, and by
-its oid: one that is restored or copied in the same server has another one. A copy of the server's files, or a snapshot
-of its volume, has all three of them, and nothing in it tells that it is not the original. But it was started since. So
-an epoch ends with each restart of the server: that costs a row, and if nothing was lost, no reader notices it.
+An epoch ends with every start of the server: a promoted standby was started at another time than the primary, and so
+was a copy of the server's files or a snapshot of its volume, in which nothing else tells that it is not the original.
+And it ends when the oid of the database is another one: the database was restored in the same server. A start costs a
+row, and if nothing was lost, no reader notices it. The system identifier and the timeline, which every promotion
+increments, only tell these cases apart in reports, and some roles may not read them.
 
 A writer makes sure that the epoch is known before its first write on a connection, so the first transaction number of
 an epoch precedes all its batches.
@@ -38,14 +39,18 @@ SKIPPED_IDS: Final = 100_000 * ID_BLOCK
 MAX_EPOCHS: Final = 1_000
 """Maximum number of rows that are kept. A position of an older epoch is unknown: its stream is told of a gap."""
 
-CURRENT: Final = """(
-    SELECT epochs.epoch FROM epochs, database_identity() AS present
+_OID: Final = "(SELECT oid::bigint FROM pg_database WHERE datname = current_database())"
+
+CURRENT: Final = f"""(
+    SELECT epochs.epoch FROM epochs
     WHERE epochs.epoch = (SELECT max(newest.epoch) FROM epochs AS newest)
-        AND (epochs.identifier, epochs.database_oid) = (present.identifier, present.database_oid)
-        AND epochs.timeline = coalesce(present.timeline, epochs.timeline)
-        AND epochs.started_at = coalesce(present.started_at, epochs.started_at)
-)"""
-"""The epoch of the server that runs the statement; null if no collector has noticed yet that it is another server."""
+        AND epochs.database_oid = {_OID}
+        AND (epochs.started_at = pg_postmaster_start_time() OR pg_is_in_recovery())
+)"""  # noqa: S608 - a constant
+"""The epoch of the server that runs the statement; null if no collector has noticed yet that it is another server.
+
+A standby has the epoch of its primary. Every role may evaluate this, and it costs some microseconds.
+"""
 
 _CURRENT: Final = f"SELECT {CURRENT}"
 
@@ -60,21 +65,21 @@ _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('brain-events epochs'))"
 # An epoch's number is the time in milliseconds: servers that were promoted from the same one must not reuse a number.
 # Its first transaction follows that of the last batch: a position beyond is one of a batch that is not here. (A backup
 # that is restored in the same server gets higher numbers than all that were lost; `xmax` would be above them.)
-_BEGIN: Final = """
+_BEGIN: Final = f"""
     INSERT INTO epochs (epoch, identifier, timeline, database_oid, started_at, first_xid, keeps_order, forgotten_xid,
         forgotten_id, forgotten_until, is_announced)
     SELECT greatest(last.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-        present.identifier, present.timeline, present.database_oid, present.started_at,
+        present.identifier, present.timeline, present.oid, pg_postmaster_start_time(),
         1 + greatest(last.forgotten_xid, (SELECT xid::text::bigint FROM batches ORDER BY batches.xid DESC LIMIT 1), 0),
         $1::boolean,
         CASE WHEN $1::boolean THEN coalesce(last.forgotten_xid, 0) ELSE 0 END,
         CASE WHEN $1::boolean THEN coalesce(last.forgotten_id, 0) ELSE 0 END, last.forgotten_until,
         (last.identifier, last.timeline, last.database_oid)
-            IS NOT DISTINCT FROM (present.identifier, present.timeline, present.database_oid)
-    FROM database_identity() AS present
+            IS NOT DISTINCT FROM (present.identifier, present.timeline, present.oid)
+    FROM (SELECT identifier, timeline, {_OID} AS oid FROM database_identity()) AS present
     LEFT JOIN (SELECT * FROM epochs ORDER BY epoch DESC LIMIT 1) AS last ON true
     RETURNING epoch
-"""
+"""  # noqa: S608 - a constant
 
 _SKIP_IDS: Final = f"""
     SELECT setval('system_events_id_seq', greatest($1::bigint * {IDS_PER_MS},

@@ -19,7 +19,7 @@ from brain_collector.counts.fold import fold
 from brain_collector.doctor import data
 from brain_collector.embedded import datadir
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate, partitions
+from brain_collector.storage import epochs, migrate, partitions
 from tests.conftest import Serve
 from tests.support.collector import collector_process, connected, create, new_database, sql, started
 from tests.support.engines import SuiteEngines, scratch_dir
@@ -101,6 +101,28 @@ async def test_a_role_that_may_only_read_can_look_at_everything(stored: Settings
         await sql(stored.dsn, f"DROP ROLE {role}")
 
 
+async def test_a_role_that_may_not_read_the_identity_of_the_server_is_told_and_notices_a_failover(
+    stored: Settings,
+) -> None:
+    ((database,),) = await sql(stored.dsn, "SELECT current_database()")
+    role = f"writer_of_{database}"
+    await sql(stored.dsn, f"CREATE ROLE {role} LOGIN IN ROLE pg_read_all_data, pg_write_all_data, pg_monitor")
+    try:
+        await sql(stored.dsn, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+        writing = msgspec.structs.replace(stored, database_url=stored.dsn.replace("//brain@", f"//{role}@"))
+        check = one(await looked(writing), "epoch")
+        assert check.status == "warning"
+        assert "GRANT EXECUTE ON FUNCTION pg_control_system()" in check.advice
+        promoted = "identifier = 0, timeline = timeline - 1, started_at = started_at - interval '1 second'"
+        await sql(stored.dsn, f"UPDATE epochs SET {promoted}")
+        async with connected(writing.dsn) as connection:
+            epoch = await epochs.ensure(connection)
+            changes = await epochs.announce(connection)
+        assert [(change.epoch, change.is_failover) for change in changes] == [(epoch, True)]
+    finally:
+        await sql(stored.dsn, f"DROP ROLE {role}")
+
+
 async def test_counts_that_differ_from_the_events_are_listed(stored: Settings) -> None:
     await sql(stored.dsn, "UPDATE event_counts SET n = n + 5 WHERE event_type = 'test' AND grain = 'hour'")
     await sql(stored.dsn, "UPDATE event_deltas SET n = n + 5 WHERE event_type = 'test'")
@@ -137,7 +159,7 @@ async def test_days_bound_what_is_recounted(stored: Settings) -> None:
 
 
 async def test_a_server_that_no_collector_has_noticed_to_be_another_one_is_told(stored: Settings) -> None:
-    await sql(stored.dsn, "UPDATE epochs SET timeline = timeline - 1")
+    await sql(stored.dsn, "UPDATE epochs SET started_at = started_at - interval '1 second'")
     check = one(await looked(stored), "epoch")
     assert check.status == "warning"
     assert "timeline 1; its epoch has not begun" in check.detail

@@ -266,7 +266,9 @@ async def test_behind_a_pooler_no_batch_is_written_before_the_epoch_of_its_serve
     before = "SELECT count(*) FROM batches WHERE xid::text::bigint < (SELECT max(first_xid) FROM epochs)"
     async with serve(through(pooler, settings, writers=1)) as client:
         await create(client)  # the rest of its block of ids is left for the next events
-        await sql(settings.dsn, "UPDATE epochs SET timeline = timeline - 1")  # as if the pooler led to another server
+        await sql(
+            settings.dsn, "UPDATE epochs SET started_at = started_at - interval '1 second'"
+        )  # as if the pooler led to another server
         ((stored,),) = await sql(settings.dsn, "SELECT count(*) FROM batches")
         answer = await post_batch(client, ndjson(*[event()] * n))
         assert answer.status_code == 200, answer.text

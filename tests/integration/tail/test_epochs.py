@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
-BECOME_ANOTHER_SERVER = "UPDATE epochs SET timeline = timeline - 1"
+BECOME_ANOTHER_SERVER = "UPDATE epochs SET timeline = timeline - 1, started_at = started_at - interval '1 second'"
 """SQL: the server was promoted since, as far as the collector can see."""
 RESTARTED = "UPDATE epochs SET started_at = started_at - interval '1 second'"
 """SQL: the server was restarted since, as far as the collector can see, or it is a copy of another server's files."""
