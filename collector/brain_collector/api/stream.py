@@ -100,7 +100,8 @@ async def messages(request: Request, stream_request: StreamRequest) -> AsyncGene
 async def _all_messages(request: Request, stream_request: StreamRequest) -> AsyncGenerator[Message | None]:
     """Yield `ready`, then missed events, then new events, and at shutdown those that were committed before it."""
     resources, filter, after = resources_of(request), stream_request.filter, stream_request.after
-    with resources.tail.slots.one(caller_of(request.scope)), resources.tail.subscribing(filter, after) as subscriber:
+    caller = caller_of(request.scope)
+    with resources.tail.slots.one(caller), resources.tail.subscribing(filter, after, caller) as subscriber:
         async for _ in _until_positioned(request, subscriber):
             yield None
         if not subscriber.position.done():
@@ -116,7 +117,8 @@ async def _all_messages(request: Request, stream_request: StreamRequest) -> Asyn
         if subscriber.ended:
             return
         after = subscriber.reached
-    async for message in _messages_of_all(resources.tail.catch_up.rest(filter, after, resources.settings.drain_s / 2)):
+    rest = resources.tail.catch_up.rest(subscriber, after, resources.settings.drain_s / 2)
+    async for message in _messages_of_all(rest):
         yield message
 
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 import asyncpg
@@ -45,6 +45,13 @@ _EVENT: Final = select(*(cast(each, Text).label(each.name) if each.name == "deta
 """Selects events with their details as text, which the driver copies less often than JSON."""
 
 Check = Callable[[Event], None]
+
+
+class Reads(Protocol):
+    """Runs reads: the store, or a part of it."""
+
+    async def fetch(self, query: Any) -> list[Any]:
+        """Run one statement."""
 
 
 class Store:

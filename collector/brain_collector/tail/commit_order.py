@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import BigInteger, BindParameter, DateTime, Text, bindparam, text
 
 from brain_collector.errors import Unavailable
-from brain_collector.read.store import Store
+from brain_collector.read.store import Reads
 from brain_collector.storage.epochs import CURRENT
 from brain_collector.tail.position import Position, after_transaction, end_of
 
@@ -139,19 +139,19 @@ class Span(msgspec.Struct, frozen=True):
         return Span(self.arrived + other.arrived, since, until)
 
 
-async def limit(store: Store) -> Position:
+async def limit(store: Reads) -> Position:
     """Return the position behind every transaction whose order is final now."""
     (row,) = await store.fetch(_ENDS)
     return after_transaction(known(row.epoch), row.final)
 
 
-async def tip(store: Store) -> Position:
+async def tip(store: Reads) -> Position:
     """Return the position behind every transaction that has begun, whether it has ended or not."""
     (row,) = await store.fetch(_ENDS)
     return after_transaction(known(row.epoch), row.tip)
 
 
-async def read(store: Store, after: Position, until: Position | None = None) -> Reading:
+async def read(store: Reads, after: Position, until: Position | None = None) -> Reading:
     """Read the next pieces after a position; of many, only the first ones. Of another epoch, none are returned."""
     rows = await store.fetch(_BATCHES.bindparams(*_bounds(after, until or end_of(after.epoch))))
     epoch = known(rows[0].epoch)
@@ -161,7 +161,7 @@ async def read(store: Store, after: Position, until: Position | None = None) -> 
     return Reading(epoch, last, final, pieces, bool(rows[0].is_forgotten) and epoch == after.epoch)
 
 
-async def span(store: Store, after: Position, until: Position) -> Span:
+async def span(store: Reads, after: Position, until: Position) -> Span:
     """Return the number and the time range of the events between two positions of an epoch.
 
     Raises:
@@ -170,7 +170,7 @@ async def span(store: Store, after: Position, until: Position) -> Span:
     return await _sum(store, _SPAN.bindparams(*_bounds(after, until)), after.epoch)
 
 
-async def received(store: Store, since: datetime, until: Position) -> Span:
+async def received(store: Reads, since: datetime, until: Position) -> Span:
     """Return the number and the time range of the events that were stored from a moment on, up to a position.
 
     Raises:
@@ -184,7 +184,7 @@ async def received(store: Store, since: datetime, until: Position) -> Span:
     return await _sum(store, query, until.epoch)
 
 
-async def _sum(store: Store, query: Any, epoch: int) -> Span:
+async def _sum(store: Reads, query: Any, epoch: int) -> Span:
     (row,) = await store.fetch(query)
     refuse_other(row.epoch, epoch)
     return Span(row.n, row.since, row.until and row.until + _TICK)

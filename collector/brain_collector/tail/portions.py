@@ -8,7 +8,7 @@ from sqlalchemy.sql.elements import Label
 
 from brain_collector.query.filter import Filter, conditions
 from brain_collector.query.matches import marked
-from brain_collector.read.store import Store, to_event
+from brain_collector.read.store import Reads, to_event
 from brain_collector.schema import Event
 from brain_collector.storage.epochs import CURRENT
 from brain_collector.storage.id_ranges import MAX_RANGES, IdRange, among, joined
@@ -37,7 +37,7 @@ class Portion(NamedTuple):
         return span_of(self.pieces)
 
 
-async def events(store: Store, filter: Filter, arrived: list[Piece], max_bytes: int) -> AsyncIterator[Portion]:
+async def events(store: Reads, filter: Filter, arrived: list[Piece], max_bytes: int) -> AsyncIterator[Portion]:
     """Yield the events of these pieces that match the filter and still exist, in the order of the pieces.
 
     A portion has at most about `max_bytes`, or one event. So a burst of large events is never in memory as a whole.
@@ -52,7 +52,7 @@ async def events(store: Store, filter: Filter, arrived: list[Piece], max_bytes: 
         yield Portion(await marked(events, filter.words) if filter.words else events, pieces)
 
 
-async def _sizes(store: Store, filter: Filter, arrived: list[Piece]) -> dict[int, int]:
+async def _sizes(store: Reads, filter: Filter, arrived: list[Piece]) -> dict[int, int]:
     """Return the approximate size of every event that matches, as it will be encoded, by id."""
     sizes: dict[int, int] = {}
     for ranges in _ranges(arrived):
@@ -63,7 +63,7 @@ async def _sizes(store: Store, filter: Filter, arrived: list[Piece]) -> dict[int
     return sizes
 
 
-async def _fetch(store: Store, ids: list[int], pieces: list[Piece]) -> list[Event]:
+async def _fetch(store: Reads, ids: list[int], pieces: list[Piece]) -> list[Event]:
     events: list[Event] = []
     for ranges in _ranges(pieces):
         is_one = _columns.id == any_(bindparam(None, ids, type_=ARRAY(BigInteger)))

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from brain_collector.query.filter import Filter
+from brain_collector.shares import OPEN_CALLER
 from brain_collector.tail.commit_order import Span
 from brain_collector.tail.portions import Portion
 from brain_collector.tail.position import Position
@@ -53,9 +54,12 @@ class Subscriber:
     `resumption` the one after which it has yet to read the events before that; both are set once they are known.
     """
 
-    def __init__(self, filter: Filter, max_bytes: int, after: Position | None = None) -> None:
+    def __init__(
+        self, filter: Filter, max_bytes: int, after: Position | None = None, caller: str = OPEN_CALLER
+    ) -> None:
         self.filter = filter
         self.after = after
+        self.caller = caller
         self.position: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self.resumption: Resumption | None = None
         self.seen = Position(0, 0, 0)

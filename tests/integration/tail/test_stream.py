@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -329,12 +329,16 @@ REFUSING = (
     """CREATE FUNCTION refusing.text_at(jsonb, text[]) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
     IF $2 = '{refused}' THEN RAISE EXCEPTION 'refused'; END IF;
     IF $2 = '{slow}' THEN PERFORM pg_sleep(60); END IF;
+    IF $2 = '{held}' THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF;
     RETURN jsonb_extract_path_text($1, VARIADIC $2); END $$""",
     "CREATE OPERATOR refusing.#>> (LEFTARG = jsonb, RIGHTARG = text[], FUNCTION = refusing.text_at)",
     """DO $$ BEGIN EXECUTE
     format('ALTER DATABASE %I SET search_path = refusing, pg_catalog, public', current_database()); END $$""",
 )
-"""SQL: from the next connection on, Postgres refuses a filter on `details.refused`, and is slow with `details.slow`."""
+"""SQL: from the next connection on, Postgres refuses a filter on `details.refused`, and is slow with `details.slow`.
+
+A filter on `details.held` takes as long as a test holds it.
+"""
 
 
 @pytest.mark.parametrize("path", ["refused", "slow"])
@@ -360,6 +364,125 @@ async def test_a_filter_that_postgres_refuses_ends_its_own_streams_alone(
         await other.until(2)
         assert not other.reading.done()
         assert not everything.reading.done()
+
+
+@asynccontextmanager
+async def held(dsn: str) -> AsyncIterator[None]:
+    """Let no filter on `details.held` come to an end during the block."""
+    async with connected(dsn) as connection:
+        await connection.execute("SELECT pg_advisory_lock(4711)")
+        yield
+
+
+@asynccontextmanager
+async def two_callers(settings: Settings, serve: Serve, **changes: Any) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """Serve, and yield a client of each of two API keys."""
+    for statement in REFUSING:
+        await sql(settings.dsn, statement)
+    deadlines = {"read_deadline_s": 30.0, "lock_deadline_s": 60.0}
+    async with serve(settings, **(deadlines | changes)) as client, AsyncExitStack() as stack:
+        clients = []
+        for name in ("one", "other"):
+            body = {"name": name, "scopes": ["admin", "ingest", "read"]}
+            created = await client.post("/api/keys", json=body)
+            client.headers["Authorization"] = f"Bearer {created.json()['key']}"
+            caller = httpx.AsyncClient(base_url=client.base_url, headers=client.headers, timeout=PATIENCE_S)
+            clients.append(await stack.enter_async_context(caller))
+        yield clients
+
+
+@asynccontextmanager
+async def many_listening(client: httpx.AsyncClient, after: str = "") -> AsyncIterator[list[Listening]]:
+    """More streams than the collector has database connections for reads, each with a filter that can be held."""
+    queries = [f"?source=s&details.number=1&details.held={n}" for n in range(12)]
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(listening(client, query, after)) for query in queries]
+
+
+async def test_filters_that_take_long_delay_the_streams_of_their_caller_only(settings: Settings, serve: Serve) -> None:
+    async with (
+        two_callers(settings, serve) as (one, other),
+        listening(other) as prompt,
+        many_listening(one) as late,
+    ):
+        async with held(settings.dsn):
+            for number in range(1, 6):
+                await post_batch(other, numbered(number))
+                await prompt.until(number)
+            assert not any(tail.reading.done() for tail in late)
+            assert (await other.get("/api/events?source=s")).status_code == 200
+        await post_batch(other, ndjson(event(source="s", details={"number": 1, "held": 3})))
+        await late[3].until(1)
+        await prompt.until(6)
+    assert prompt.numbers == [1, 2, 3, 4, 5, 1]
+    assert [len(tail.events) for tail in late] == [int(n == 3) for n in range(12)]
+    assert {message.name for tail in late for message in tail.messages} == {"ready", "events"}
+
+
+async def test_streams_that_all_resume_at_an_old_position_delay_the_streams_of_their_caller_only(
+    settings: Settings, serve: Serve
+) -> None:
+    async with two_callers(settings, serve) as (one, other), listening(other) as prompt:
+        await post_batch(other, ndjson(event(source="s", details={"number": 1, "held": 3})))
+        await prompt.until(1)
+        async with many_listening(one, after=prompt.messages[0].id) as late:
+            async with held(settings.dsn):
+                for tail in late:
+                    await tail.until_ready()
+                for number in range(2, 6):
+                    await post_batch(other, numbered(number))
+                    await prompt.until(number)
+                assert (await other.get("/api/events?source=s")).status_code == 200
+                assert not any(tail.reading.done() for tail in late)
+            await late[3].until(1)
+    assert prompt.numbers == [1, 2, 3, 4, 5]
+
+
+async def test_a_filter_that_cannot_be_read_in_time_gets_a_gap_over_everything_that_it_missed(
+    settings: Settings, serve: Serve
+) -> None:
+    async with (
+        two_callers(settings, serve, max_stream_lag=20) as (one, other),
+        listening(other) as prompt,
+        listening(one, "?source=s&details.held=3") as late,
+    ):
+        async with held(settings.dsn):
+            for number in range(60):
+                await post_batch(other, ndjson(event(source="s", details={"number": number, "held": 3})))
+                await prompt.until(number + 1)
+            assert late.events == []
+        await post_batch(other, ndjson(event(source="s", details={"number": 60, "held": 3})))
+
+        async def has_arrived() -> bool:
+            return 60 in late.numbers
+
+        await eventually(has_arrived, "the stream continues")
+        assert prompt.numbers == list(range(61))
+        gaps = [message.data for message in late.messages if message.name == "gap"]
+        told: set[int] = set()
+        for gap in gaps:
+            parameters = {"source": "s", "from": gap["since"], "to": gap["until"], "limit": 1000}
+            listed = (await other.get("/api/events", params=parameters)).json()
+            told |= {each["details"]["number"] for each in listed}
+        assert late.numbers == sorted(set(late.numbers))
+        assert told | set(late.numbers) == set(range(61))
+        assert sum(gap["arrived"] for gap in gaps) + len(late.numbers) >= 61
+
+
+async def test_streams_of_several_callers_with_the_same_filters_get_each_event_once_in_order(
+    settings: Settings, serve: Serve
+) -> None:
+    async with two_callers(settings, serve) as clients, AsyncExitStack() as stack:
+        queries = ("?source=s", "?source=s&q=m", "?source=s&severity_min=info")
+        tails = [
+            await stack.enter_async_context(listening(client, query)) for query in queries for client in clients * 2
+        ]
+        await asyncio.gather(*(post_batch(clients[0], numbered(*range(n, n + 50))) for n in range(0, 2_000, 50)))
+        for tail in tails:
+            await tail.until(2_000)
+        ids = [[each["id"] for each in tail.events] for tail in tails]
+    assert sorted(tails[0].numbers) == list(range(2_000))
+    assert all(each == ids[0] for each in ids)
 
 
 async def test_who_is_behind_with_events_that_take_long_to_look_at_gets_them_by_coming_again(
