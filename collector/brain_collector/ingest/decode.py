@@ -1,14 +1,12 @@
 """Decoding: bytes in, rows out. Each event is decoded and validated separately, so an invalid one affects no other.
 
-The fast path decodes a batch in one call. If it cannot guarantee that every event is valid (because of a malformed
-line, an escape that Postgres rejects, deep details, a large event), the batch is decoded line by line, and doubtful
-lines by `validate`.
+The fast path decodes a piece of a batch in one call. If it cannot guarantee that every event is valid (because of a
+malformed line, an escape that Postgres rejects, deep details, a large event), the piece is decoded line by line, from
+the first event that is doubtful, and doubtful lines by `validate`.
 """
 
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,7 +14,7 @@ import msgspec
 from brain_collector.errors import BodyTooLarge, EventInvalid
 from brain_collector.ingest.array import elements
 from brain_collector.ingest.details_limits import details_limits
-from brain_collector.ingest.limits import EventRejected, Limits
+from brain_collector.ingest.limits import Check, EventRejected, Limits, no_check
 from brain_collector.ingest.members import add_note
 from brain_collector.ingest.plain import PlainEvent, PlainUpdate
 from brain_collector.ingest.rows import Rows
@@ -36,6 +34,9 @@ EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)  # a day after the minimum, beca
 OWN_SOURCE: Final = "collector"
 """The source of the collector's own events. In events from clients, `CLIENT_SOURCE` replaces it."""
 CLIENT_SOURCE: Final = "client:collector"
+
+PIECE_BYTES: Final = 256 * 2**10
+"""Size of the pieces in which a batch is decoded: no other thread runs while one is."""
 
 _event: Final = msgspec.json.Decoder(PlainEvent)
 _update: Final = msgspec.json.Decoder(PlainUpdate)
@@ -63,33 +64,49 @@ class Decoded(NamedTuple):
     rejected_lines: list[bytes]
 
 
-def decode_ndjson(body: bytes, limits: Limits, now: datetime) -> Decoded:
+def decode_ndjson(body: bytes, limits: Limits, now: datetime, check: Check = no_check) -> Decoded:
     """Decode one event per line, skipping blank lines. Events without a timestamp get `now`.
+
+    `check` is called again and again; what it raises ends the decoding.
 
     Raises:
         BodyTooLarge: the batch has more than `batch_events` events.
     """
     if body.count(b"\n") > 2 * limits.batch_events:  # counts blank lines too; before memory is used for any
         raise _too_many(limits)
-    lines = body.split(b"\n")
-    if max(map(len, lines)) <= limits.event_bytes:
-        try:
-            events = _event.decode_lines(body)
-            if len(events) == len(lines) - (not lines[-1]):  # else a line is blank, or is not one event
-                return _decode_fast(events, body, lines, limits, now)
-        except (*_DECODE_ERRORS, EventRejected):
-            pass
-    return _decode_lines([line for line in lines if line.strip()], limits, now)
+    batch = _Batch(limits, check)
+    start = 0
+    while start < len(body):
+        end = len(body)
+        if start + PIECE_BYTES < end:
+            end = body.rfind(b"\n", start, start + PIECE_BYTES) + 1 or body.find(b"\n", start) + 1 or end
+        piece = body[start:end]
+        lines = piece.split(b"\n")
+        batch.add(lines if lines[-1] else lines[:-1], piece)
+        start = end
+    return batch.decoded(now)
 
 
-def decode_array(body: bytes, limits: Limits, now: datetime) -> Decoded:
-    """Decode a JSON array of events.
+def decode_array(body: bytes, limits: Limits, now: datetime, check: Check = no_check) -> Decoded:
+    """Decode a JSON array of events; see `decode_ndjson`.
 
     Raises:
         BodyUndecodable: the body is not a JSON array.
         BodyTooLarge: the batch has more than `batch_events` events.
     """
-    return _decode_lines(list(islice(elements(body), limits.batch_events + 1)), limits, now)
+    batch = _Batch(limits, check)
+    lines: list[bytes] = []
+    n_bytes = 0
+    for element in elements(body, check):
+        lines.append(element)
+        n_bytes += len(element)
+        if batch.received + len(lines) > limits.batch_events:
+            raise _too_many(limits)
+        if n_bytes > PIECE_BYTES:
+            batch.add(lines, b"\n".join(lines))
+            lines, n_bytes = [], 0
+    batch.add(lines, b"\n".join(lines))
+    return batch.decoded(now)
 
 
 def is_object(body: bytes, limits: Limits) -> bool:
@@ -161,10 +178,11 @@ def _changes(update: PlainUpdate, body: bytes, limits: Limits) -> dict[str, Any]
     changes = {name: value for name, value in fields if value is not msgspec.UNSET and name not in READ_ONLY}
     if "details" in changes:
         changes["details"] = _details_text(changes["details"])
+    text = changes.get("details")
     if (
         len(body) > limits.event_bytes
         or may_have_bad_escapes(body)
-        or not _hold([changes.get("details")], [len(body)], limits)
+        or (text is not None and not details_limits(limits).hold(text, len(body)))
     ):
         raise msgspec.ValidationError
     return changes
@@ -178,47 +196,97 @@ def _detail(rejected: EventRejected) -> str:
     return "; ".join(error.detail for error in rejected.errors)
 
 
-def _decode_fast(events: list[PlainEvent], body: bytes, lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
-    details = [_details_text(event.details) for event in events]
-    if may_have_bad_escapes(body) or not _hold(details, map(len, lines), limits):
-        raise msgspec.ValidationError
-    if len(events) > limits.batch_events:
-        raise _too_many(limits)
-    rows = _rows(events, details, now)
-    return Decoded(len(events), rows, list(range(len(events))), [], _adjust(rows, now), [])
+class _Batch:
+    """The events of a batch, as they are decoded one after the other."""
 
+    def __init__(self, limits: Limits, check: Check) -> None:
+        self._limits = limits
+        self._check = check
+        self.received = 0
+        self._events: list[PlainEvent] = []
+        self._details: list[str | None] = []
+        self._indexes: list[int] = []
+        self._errors: list[LineError] = []
+        self._rejected_lines: list[bytes] = []
+        self._adjusted: set[int] = set()
 
-def _decode_lines(lines: list[bytes], limits: Limits, now: datetime) -> Decoded:
-    events: list[ValidEvent] = []
-    indexes: list[int] = []
-    errors: list[LineError] = []
-    rejected_lines: list[bytes] = []
-    if len(lines) > limits.batch_events:
-        raise _too_many(limits)
-    for index, line in enumerate(lines):
+    def add(self, lines: list[bytes], piece: bytes) -> None:
+        """Add the events of these lines, which are those of the piece; blank ones are skipped."""
+        self._check()
+        for line in lines[self._add_plain(piece, lines) :]:
+            if line.strip():
+                self._check()
+                self._add_line(line)
+
+    def _add_plain(self, piece: bytes, lines: list[bytes]) -> int:
+        """Decode all lines in one call, and add the events before the first doubtful one; return their number."""
+        if may_have_bad_escapes(piece) or max(map(len, lines), default=0) > self._limits.event_bytes:
+            return 0
         try:
-            events.append(_decode_line(line, limits))
+            events = _event.decode_lines(piece)
+            details = [_details_text(event.details) for event in events]
+        except _DECODE_ERRORS:
+            return 0
+        if len(events) != len(lines):  # a line is blank, or is not one event
+            return 0
+        n = _n_held(details, lines, self._limits)
+        self._indexes += range(self.received, self.received + n)
+        self._events += events[:n]
+        self._details += details[:n]
+        self._receive(n)
+        return n
+
+    def _add_line(self, line: bytes) -> None:
+        index = self.received
+        self._receive(1)
+        try:
+            event, details, is_adjusted = _decode_line(line, self._limits)
         except EventRejected as rejected:
             first = rejected.errors[0]
-            errors.append(LineError(index, first.code, _detail(rejected), first.pointer))
-            rejected_lines.append(line)
-        else:
-            indexes.append(index)
-    rows = _rows([valid.event for valid in events], [valid.details for valid in events], now)
-    adjusted = {row for row, valid in enumerate(events) if valid.is_adjusted} | _adjust(rows, now)
-    return Decoded(len(lines), rows, indexes, errors, adjusted, rejected_lines)
+            self._errors.append(LineError(index, first.code, _detail(rejected), first.pointer))
+            self._rejected_lines.append(line)
+            return
+        if is_adjusted:
+            self._adjusted.add(len(self._events))
+        self._indexes.append(index)
+        self._events.append(event)
+        self._details.append(details)
+
+    def _receive(self, n: int) -> None:
+        self.received += n
+        if self.received > self._limits.batch_events:
+            raise _too_many(self._limits)
+
+    def decoded(self, now: datetime) -> Decoded:
+        """Return the decoded batch; events without a timestamp get `now`."""
+        rows = _rows(self._events, self._details, now)
+        adjusted = self._adjusted | _adjust(rows, now)
+        return Decoded(self.received, rows, self._indexes, self._errors, adjusted, self._rejected_lines)
+
+
+def _n_held(details: list[str | None], lines: list[bytes], limits: Limits) -> int:
+    """Return the number of events before the first whose details are not certainly within the limits."""
+    hold = details_limits(limits).hold
+    n = 0
+    with suppress(EventRejected):
+        for text, line in zip(details, lines, strict=True):
+            if text is not None and not hold(text, len(line)):
+                break
+            n += 1
+    return n
 
 
 def _decode_line(line: bytes, limits: Limits) -> ValidEvent:
-    if len(line) <= limits.event_bytes and not may_have_bad_escapes(line):
-        try:
-            event = _event.decode(line)
-            text = _details_text(event.details)
-            if text is None or details_limits(limits).hold(text, len(line)):
-                return ValidEvent(event, text, is_adjusted=False)
-        except _DECODE_ERRORS:
-            pass
-    return validate(line, limits)
+    if len(line) > limits.event_bytes or may_have_bad_escapes(line):
+        return validate(line, limits)
+    try:
+        event = _event.decode(line)
+        text = _details_text(event.details)
+    except _DECODE_ERRORS:
+        return validate(line, limits)
+    if text is None or details_limits(limits).hold(text, len(line)):
+        return ValidEvent(event, text, is_adjusted=False)
+    return validate(line, limits, has_doubtful_details=True)
 
 
 def _details_text(details: msgspec.Raw) -> str | None:
@@ -226,12 +294,6 @@ def _details_text(details: msgspec.Raw) -> str | None:
         return None
     text = str(details, "utf-8")
     return None if text == "null" else text
-
-
-def _hold(details: Iterable[str | None], sizes: Iterable[int], limits: Limits) -> bool:
-    """Return whether the details of events of these sizes are certainly within the limits."""
-    hold = details_limits(limits).hold
-    return all(text is None or hold(text, size) for text, size in zip(details, sizes))  # noqa: B905 - an empty last line
 
 
 def _rows(events: list[PlainEvent], details: list[str | None], now: datetime) -> Rows:

@@ -6,7 +6,6 @@
 
 import json
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, NoReturn
 
@@ -48,7 +47,7 @@ class DetailsLimits:
         """Return whether details are an object that is certainly within the limits.
 
         Raises:
-            EventRejected: they have too many values, or too many digits.
+            EventRejected: they exceed a limit.
         """
         if details[0] != "{":
             return False
@@ -56,26 +55,25 @@ class DetailsLimits:
             return self._measure(details, event_bytes)
         return details.count("{") + details.count("[") <= self._depth and not _may_have_huge_number(details)
 
-    def check(self, details: str, event_bytes: int) -> None:
-        """Check details exactly.
+    def check(self, details: str, event_bytes: int, *, is_doubtful: bool = False) -> None:
+        """Check details exactly; if `hold` has not let them pass already (`is_doubtful`), do not ask it again.
 
         Raises:
             EventRejected: they exceed a limit.
         """
-        if not self.hold(details, event_bytes):
+        if is_doubtful or not self.hold(details, event_bytes):
             check_value(parse_exactly(details), "/details", self._limits, event_bytes)
 
     def _measure(self, details: str, event_bytes: int) -> bool:
-        """Return whether details are certainly within the limits, by decoding them and counting level by level."""
+        """Return whether details are certainly within the limits, by decoding them."""
         if _MANY_DIGITS in details.encode().translate(_DIGITS_TO_0):
             return False
         numbers: list[str] = []  # as text: to decode a number such as 1e290 takes 16 us
         try:
-            level = [msgspec.json.Decoder(float_hook=numbers.append).decode(details)]
+            value = msgspec.json.Decoder(float_hook=numbers.append).decode(details)
         except (msgspec.MsgspecError, RecursionError):
             return False
-        if not self._count(level):
-            return False
+        check_value(value, "/details", self._limits, event_bytes)
         exponents = [int(exponent) for exponent in _EXPONENT.findall(" ".join(numbers))]
         if not exponents:
             return True
@@ -84,28 +82,6 @@ class DetailsLimits:
         if event_bytes + sum(map(abs, exponents)) > self._limits.event_bytes:
             reject_digits(self._limits)
         return True
-
-    def _count(self, level: list[Any]) -> bool:
-        """Return whether the keys, values and depth of a value are within the limits."""
-        limits = self._limits
-        n_keys = n_values = 0
-        for _ in range(self._depth):
-            inner: list[Any] = []
-            for value in level:
-                if type(value) is dict:
-                    n_keys += len(value)
-                    if n_keys > limits.details_keys or (value and max(map(len, value)) > limits.key_chars):
-                        return False
-                    inner += value.values()
-                elif type(value) is list:
-                    inner += value
-            n_values += len(inner)
-            if n_values > limits.details_values:
-                reject_values(limits)
-            if not inner:
-                return True
-            level = inner
-        return not any(type(value) is dict or type(value) is list for value in level)
 
 
 def _may_have_huge_number(details: str) -> bool:
@@ -164,7 +140,7 @@ def parse_exactly(text: str) -> Any:
 
 
 def check_value(value: Any, pointer: str, limits: Limits, event_bytes: int) -> None:
-    """Check a value of `parse_exactly` exactly.
+    """Check a value: its depth, keys and values; if it is one of `parse_exactly`, its numbers too.
 
     Raises:
         EventRejected: it exceeds a limit; the error has the JSON pointer of a place where it does.
@@ -184,46 +160,46 @@ class _Walk:
         self.levels: list[list[Any]] = []
 
     def visit(self, value: Any) -> None:
-        containers = self._containers_in([value])
-        while containers:
-            self.levels.append(containers)
+        level = [value]
+        while level:
+            self.levels.append(level)
             if len(self.levels) > self.limits.details_depth:
-                detail = f"details are nested deeper than {self.limits.details_depth} levels"
-                self._reject("too_deep", detail, containers[0])
-            inner: list[Any] = []
-            for container in containers:
-                self._count(container)
-                inner += self._containers_in(container.values() if type(container) is dict else container)
-            containers = inner
+                self._refuse_containers(level)
+            level = self._values_in(level)
+            self.n_values += len(level)
+            if self.n_values > self.limits.details_values:
+                reject_values(self.limits)
 
-    def _containers_in(self, values: Iterable[Any]) -> list[Any]:
-        """Return the objects and arrays among these values, and check the numbers among them."""
-        containers = []
-        for value in values:
+    def _values_in(self, level: list[Any]) -> list[Any]:
+        """Return the values in the objects and arrays of a level, and check its keys and numbers."""
+        inner: list[Any] = []
+        for value in level:
             kind = type(value)
-            if kind is dict or kind is list:
-                containers.append(value)
+            if kind is list:
+                inner += value
+            elif kind is dict:
+                self._check_keys(value)
+                inner += value.values()
             elif kind is Number:
                 if len(value) > MAX_DIGITS or "e" in value or "E" in value:
                     self._check_number(value)
             elif kind is Constant:
                 self._reject("not_a_number", f"{value} is not a JSON number; send null, or a string", value)
-        return containers
+        return inner
 
-    def _count(self, container: dict[str, Any] | list[Any]) -> None:
+    def _refuse_containers(self, level: list[Any]) -> None:
+        for value in level:
+            if type(value) is dict or type(value) is list:
+                self._reject("too_deep", f"details are nested deeper than {self.limits.details_depth} levels", value)
+
+    def _check_keys(self, value: dict[str, Any]) -> None:
         limits = self.limits
-        self.n_values += len(container)
-        if self.n_values > limits.details_values:
-            reject_values(limits)
-        if type(container) is not dict or not container:
-            return
-        self.n_keys += len(container)
+        self.n_keys += len(value)
         if self.n_keys > limits.details_keys:
-            reject("/details", "too_many_keys", f"details have more than {limits.details_keys:,} keys")
-        key = max(container, key=len)
-        if len(key) > limits.key_chars:
+            reject_keys(limits)
+        if value and len(key := max(value, key=len)) > limits.key_chars:
             detail = f"the details key {key[:20]!r}... has {len(key):,} characters, the maximum is {limits.key_chars:,}"
-            self._reject("key_too_long", detail, container)
+            self._reject("key_too_long", detail, value)
 
     def _check_number(self, number: str) -> None:
         mantissa, _, exponent = number.lower().partition("e")
@@ -239,17 +215,22 @@ class _Walk:
             reject_digits(self.limits)
 
     def _reject(self, code: str, detail: str, value: Any) -> NoReturn:
-        """Reject the event for a value, with the JSON pointer of that value."""
+        """Reject the event for a value of the last level, with the JSON pointer of that value."""
+        *levels, last = self.levels
+        index = next(index for index, item in enumerate(last) if item is value)
         path: list[str] = []
-        for containers in reversed(self.levels):
-            found = _place_of(value, containers)
-            if found is not None:
-                value, key = found
-                path.append(key)
+        for level in reversed(levels):
+            index, key = _place_of(index, level)
+            path.append(key)
         pointer = self.pointer
         for key in reversed(path):
             pointer = child_pointer(pointer, key)
         reject(pointer, code, detail)
+
+
+def reject_keys(limits: Limits) -> NoReturn:
+    """Reject an event whose details have too many keys."""
+    reject("/details", "too_many_keys", f"details have more than {limits.details_keys:,} keys")
 
 
 def reject_values(limits: Limits) -> NoReturn:
@@ -266,13 +247,18 @@ def reject_digits(limits: Limits) -> NoReturn:
     reject("/details", "too_many_digits", detail)
 
 
-def _place_of(value: Any, containers: list[Any]) -> tuple[Any, str] | None:
-    """Return the container of a value, and the key or index of the value in it; None if it is in none of them."""
-    for container in containers:
-        for key, item in container.items() if type(container) is dict else enumerate(container):
-            if item is value:
-                return container, str(key)
-    return None
+def _place_of(index: int, level: list[Any]) -> tuple[int, str]:
+    """Return the index of the container of a value in this level, and the key or index of the value in it.
+
+    The value has an index in the level below, which has the values of all containers in order.
+    """
+    for container_index, container in enumerate(level):
+        kind = type(container)
+        if kind is list or kind is dict:
+            if index < len(container):
+                return container_index, str(index if kind is list else [*container][index])
+            index -= len(container)
+    raise AssertionError(index)
 
 
 def child_pointer(pointer: str, key: str) -> str:

@@ -1,9 +1,17 @@
 """The limits of an event, and the rejection of an event that exceeds one or is invalid in another way."""
 
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from brain_collector.errors import FieldError
 from brain_events.wire import DETAILS_KEY_MAX_CHARS, DETAILS_MAX_KEYS, DETAILS_MAX_VALUES
+
+Check = Callable[[], None]
+"""Raises if the work on a body must end, because of the time that it takes or because nobody waits for it any more."""
+
+
+def no_check() -> None:
+    """Let the work run to its end."""
 
 
 class Limits(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Final
 REPLACEMENT: Final = "\ufffd"
 
 _BACKSLASH: Final = 92
-_ESCAPES: Final = re.compile(
-    rb"(?:\\\\)+"  # escaped backslashes: a `u` after them begins no escape
-    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # both halves of a pair
-    rb"|(\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # NUL, or one half
+_BAD_ESCAPES: Final = re.compile(
+    rb"\\u(?:0000"  # NUL
+    rb"|[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"  # the first half of a pair, alone
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"  # the second half, alone
 )
 
 
@@ -25,7 +25,7 @@ def may_have_bad_escapes(body: bytes) -> bool:
 
 def storable(line: bytes) -> bytes:
     """Return the line with U+FFFD in the place of text that Postgres rejects; the line itself if there is none."""
-    cleaned = _ESCAPES.sub(_replaced, line) if may_have_bad_escapes(line) else line
+    cleaned = _without_bad_escapes(line) if may_have_bad_escapes(line) else line
     try:
         cleaned.decode()
     except UnicodeDecodeError:
@@ -33,5 +33,8 @@ def storable(line: bytes) -> bytes:
     return line if cleaned == line else cleaned
 
 
-def _replaced(escape: re.Match[bytes]) -> bytes:
-    return escape[0] if escape[1] is None else b"\\ufffd"
+def _without_bad_escapes(line: bytes) -> bytes:
+    """Replace bad escapes. Escaped backslashes, after which a `u` begins no escape, are replaced meanwhile."""
+    if b"\0" in line:  # then it is not JSON
+        return line
+    return _BAD_ESCAPES.sub(rb"\\ufffd", line.replace(rb"\\", b"\0\0")).replace(b"\0\0", rb"\\")

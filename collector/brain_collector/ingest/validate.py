@@ -18,9 +18,10 @@ from brain_collector.ingest.details_limits import (
     child_pointer,
     details_limits,
     parse_exactly,
+    reject_keys,
 )
 from brain_collector.ingest.limits import EventRejected, Limits, reject
-from brain_collector.ingest.members import add_fields, add_members, add_note
+from brain_collector.ingest.members import add_field, add_fields, add_members, add_note
 from brain_collector.ingest.plain import Moment, PlainEvent
 from brain_collector.ingest.storable import storable
 from brain_collector.ingest.timestamps import has_leap_second, timestamp_of
@@ -52,15 +53,19 @@ class ValidEvent(NamedTuple):
     is_adjusted: bool
 
 
-def validate(line: bytes, limits: Limits) -> ValidEvent:
-    """Return the event of a line.
+def validate(line: bytes, limits: Limits, *, has_doubtful_details: bool = False) -> ValidEvent:
+    """Return the event of a line; its details are doubtful if the fast check of their limits has not let them pass.
 
     Raises:
         EventRejected: the event is invalid; the error lists every invalid field.
     """
     text, fields = _parse(line, limits)
-    unknown = [] if fields.keys() <= _KNOWN else _unknown_fields(fields)
-    return _check(fields, unknown, limits, len(text), is_replaced=text is not line)
+    if len(fields) > limits.details_keys + len(_KNOWN | READ_ONLY):
+        reject_keys(limits)  # all but these would become details; here before each of them costs time
+    unknown = {} if fields.keys() <= _KNOWN else _unknown_fields(fields)
+    return _check(
+        fields, unknown, limits, len(text), is_replaced=text is not line, has_doubtful_details=has_doubtful_details
+    )
 
 
 def validate_changes(body: bytes, limits: Limits) -> dict[str, Any]:
@@ -73,7 +78,7 @@ def validate_changes(body: bytes, limits: Limits) -> dict[str, Any]:
     unknown = [name for name in fields if name not in KNOWN and name not in READ_ONLY]
     if unknown:
         reject(f"/{unknown[0]}", "field_unknown", f"{unknown[0][:40]} is not a field; known: {', '.join(KNOWN)}")
-    event, details, _ = _check({**_ABSENT, **fields}, [], limits, len(text), is_replaced=text is not body)
+    event, details, _ = _check({**_ABSENT, **fields}, {}, limits, len(text), is_replaced=text is not body)
     changes = {name: getattr(event, name) for name in KNOWN if name in fields}
     return {**changes, "details": details} if "details" in fields else changes
 
@@ -106,17 +111,23 @@ def _explain(text: bytes, limits: Limits) -> None:
         check_value(value, child_pointer("", name), limits, len(text))
 
 
-def _unknown_fields(fields: Fields) -> list[tuple[str, str]]:
-    """Return the fields that are not those of an event, with their values as JSON text.
+def _unknown_fields(fields: Fields) -> Fields:
+    """Return the fields that are not those of an event.
 
     An event that a collector returned has fields which are the collector's own; they are left out.
     """
     ignored = READ_ONLY if {"id", "created_at"} <= fields.keys() else frozenset[str]()
-    return [(name, _as_text(value)) for name, value in fields.items() if name not in _KNOWN and name not in ignored]
+    return {name: value for name, value in fields.items() if name not in _KNOWN and name not in ignored}
 
 
 def _check(
-    fields: Fields, unknown: list[tuple[str, str]], limits: Limits, event_bytes: int, *, is_replaced: bool
+    fields: Fields,
+    unknown: Fields,
+    limits: Limits,
+    event_bytes: int,
+    *,
+    is_replaced: bool,
+    has_doubtful_details: bool = False,
 ) -> ValidEvent:
     given = _syslog_number(fields) or _text(fields, "severity", None, required=True)
     sent_at, timestamp = _timestamp(fields)
@@ -132,11 +143,11 @@ def _check(
         raise EventRejected(*errors)
     event_type, severity, message, source, details, timestamp = values
     if given != severity and str(given).strip().lower() != severity:
-        unknown = [*unknown, (SEVERITY_GIVEN, _as_text(fields["severity"]))]
+        unknown = add_field(unknown, SEVERITY_GIVEN, fields["severity"])
     if unknown:
         details = add_fields(details, unknown)
     if details is not None:
-        details_limits(limits).check(details, event_bytes)
+        details_limits(limits).check(details, event_bytes, is_doubtful=has_doubtful_details)
     if is_replaced:
         details = add_members(details, {ADJUSTED_TEXT: "true"})
     if is_leap := has_leap_second(sent_at):
