@@ -217,7 +217,7 @@ class BodyTooSlow(Problem):
 
 
 class BodyTooLarge(Problem):
-    """The body exceeds a limit, as transmitted or after decompression.
+    """The body exceeds a limit, as transmitted or after decompression, or takes too long to decode.
 
     Halve the batch or shorten the event; `detail` names the limit.
     """

@@ -1,10 +1,12 @@
-"""A collector that is told to stop while its Postgres hangs."""
+"""A collector that is told to stop while it works, or while its Postgres hangs."""
 
 import asyncio
+import gzip
 import re
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -17,10 +19,12 @@ from websockets.sync.client import connect
 from brain_collector.read.export import FIRST_PAGE, PAGE_BYTES
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON, new_key
 from tests.support.collector import Process, collector_process, event, ndjson, sql
+from tests.support.processor import processor_seconds
 from tests.support.proxy import proxied
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, wait_until
 
 WAITING = 30
+LARGE_BYTES = 96 * 2**20
 FAR = {"BRAIN_COLLECTOR_WRITE_DEADLINE_S": "3600", "BRAIN_COLLECTOR_READ_DEADLINE_S": "3600"}
 PLAIN = {"Accept-Encoding": "identity"}
 
@@ -206,3 +210,27 @@ def test_the_death_of_a_task_that_others_rely_on_ends_the_process_with_a_failure
             list(parts)
         assert collector._popen.wait(PATIENCE_S) == 1
     assert "the task 'tail' died; the collector shuts down" in log.read_text()
+
+
+def test_a_body_that_takes_minutes_to_decode_keeps_no_collector_from_stopping(database_url: str) -> None:
+    deep = ",".join(["[" * 30 + "]" * 30] * 300 + ["[" * 40 + "]" * 40])
+    line = ndjson(event(details="...")).replace(b'"..."', b'{"a":[%b]}' % deep.encode()) + b"\n"
+    body = gzip.compress(line * (LARGE_BYTES // len(line)), 1)
+    headers = {"Content-Type": NDJSON, "Content-Encoding": "gzip"}
+    settings = {
+        "BRAIN_COLLECTOR_MAX_INFLATED_BYTES": str(LARGE_BYTES),
+        "BRAIN_COLLECTOR_MAX_PENDING_BYTES": str(16 * LARGE_BYTES),
+    }
+    with (
+        collector_process("--database-url", database_url, "--redis-url", "none", **settings) as collector,
+        ThreadPoolExecutor(3) as clients,
+    ):
+        used_s = processor_seconds(collector._popen.pid)
+
+        def send() -> httpx.Response:
+            return httpx.post(collector.url + BATCH_PATH, content=body, headers=headers, timeout=PATIENCE_S)
+
+        answers = [clients.submit(send) for _ in range(3)]
+        wait_until(lambda: processor_seconds(collector._popen.pid) > used_s + 2, "the bodies are being decoded")
+        assert exit_code(collector) == 0
+        assert {answer.result(PATIENCE_S).status_code for answer in answers} <= {413, 503}

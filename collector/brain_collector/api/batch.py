@@ -1,6 +1,5 @@
 """`POST /api/events/batch`: many events in one request. Each valid event is stored, all under one idempotency key."""
 
-import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
@@ -47,7 +46,7 @@ async def ingest(request: Request) -> Response:
     content_type = media_type(request, *NDJSON_TYPES, JSON)
     sender = identify(request, resources)
     with resources.budget.reserve(sender.caller) as reservation:
-        body = await body_of(request, resources.settings, reservation)
+        body = await body_of(request, resources.settings, reservation, resources.body_threads)
         form = _form_of(body, resources.limits) if content_type == JSON else "lines"
         decoded = await _decode(body, form, resources)
         headers = await resources.rate_limit.take(sender.caller, n_events=decoded.received, n_bytes=len(body))
@@ -114,11 +113,9 @@ def _form_of(body: bytes, limits: Limits) -> Form:
 
 
 async def _decode(body: bytes, form: Form, resources: Resources) -> Decoded:
-    decode = {"array": decode_array, "object": decode_object}.get(form, decode_ndjson)
-    now = datetime.now(UTC)
-    if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
-        return await asyncio.to_thread(decode, body, resources.limits, now)
-    return decode(body, resources.limits, now)
+    decode_form = {"array": decode_array, "object": decode_object}.get(form, decode_ndjson)
+    decode = partial(decode_form, body, resources.limits, datetime.now(UTC))
+    return await resources.body_threads.run(decode) if len(body) > INLINE_BYTES else decode()
 
 
 def _compose(decoded: Decoded, max_errors: int, rejected: RejectedRows) -> bytes:

@@ -43,7 +43,7 @@ async def create(request: Request) -> Response:
     media_type(request, JSON)
     sender = identify(request, resources)
     with resources.budget.reserve(sender.caller) as reservation:
-        body = await body_of(request, resources.settings, reservation)
+        body = await body_of(request, resources.settings, reservation, resources.body_threads)
         quota = await resources.rate_limit.take(sender.caller, n_events=1, n_bytes=len(body))
         try:
             event = await _create(resources, body, sender)
@@ -134,7 +134,7 @@ async def update(request: Request) -> Response:
     event_id = parameters.event_id(request)
     media_type(request, JSON)
     with resources.budget.reserve(caller_of(request.scope)) as reservation:
-        body = await body_of(request, resources.settings, reservation)
+        body = await body_of(request, resources.settings, reservation, resources.body_threads)
         try:
             return await _update(resources, body, event_id, precondition_of(request))
         except EventInvalid as error:

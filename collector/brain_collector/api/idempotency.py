@@ -65,7 +65,7 @@ async def key_use(key: UUID | None, caller: str, body: bytes, form: Form) -> Key
     """Return the use of the idempotency key for this body; None without a key."""
     if key is None:
         return None
-    if len(body) > INLINE_BYTES:  # in the event loop it would block other requests for tens of milliseconds
+    if len(body) > INLINE_BYTES:  # in the event loop it would block other requests
         fingerprint = await asyncio.to_thread(fingerprint_of, body, form)
     else:
         fingerprint = fingerprint_of(body, form)

@@ -27,7 +27,7 @@ async def create(request: Request) -> Response:
     parameters.refuse_unknown(request)
     media_type(request, JSON)
     with resources.budget.reserve(caller_of(request.scope)) as reservation:
-        body = await body_of(request, resources.settings, reservation)
+        body = await body_of(request, resources.settings, reservation, resources.body_threads)
         description = decode(body, KeyCreate)
     caller = context_of(request.scope).caller
     if caller == keyring.OPEN and "admin" not in description.scopes:

@@ -12,6 +12,7 @@ from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.health.ping import Ping
 from brain_collector.http.admission import Budget
+from brain_collector.http.body_threads import BodyThreads
 from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import RejectedLineWriter
 from brain_collector.ingest.writer import Writer
@@ -28,6 +29,7 @@ class Resources(NamedTuple):
     settings: Settings
     limits: Limits
     budget: Budget
+    body_threads: BodyThreads
     session_budget: Budget
     answers: Budget
     rate_limit: RateLimit

@@ -53,7 +53,7 @@ async def begin(request: Request) -> Response:
         resources.settings, max_body_bytes=MAX_BODY_BYTES, max_inflated_bytes=MAX_BODY_BYTES
     )
     with resources.session_budget.reserve(_address(request)) as reservation:
-        body = await body_of(request, limits, reservation)
+        body = await body_of(request, limits, reservation, resources.body_threads)
         key = decode(body, SessionCreate).key
     try:
         caller = resources.keys.caller(key)

@@ -3,28 +3,37 @@
 import asyncio
 import codecs
 import zlib
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from brain_collector.errors import BodyTooLarge, BodyTooSlow, BodyUndecodable, UnsupportedMedia
 from brain_collector.http.admission import Reservation
+from brain_collector.http.body_threads import BodyThreads
 from brain_collector.http.scope import context_of
 from brain_collector.settings import Settings
 
-INLINE_BYTES: Final = 2 * 2**20
-"""Maximum size of a body that is inflated and decoded in the event loop; a larger one is sent to a thread."""
+INLINE_BYTES: Final = 256 * 2**10
+"""Maximum size of a body that is inflated and decoded in the event loop; a larger one is sent to a thread.
+
+A batch of 1,000 ordinary events is smaller. Whatever it contains, it takes some tens of milliseconds at most.
+"""
+INLINE_GZIP_BYTES: Final = 64 * 2**10
+"""Maximum size of gzip that is inflated in the event loop: also what inflates to nothing takes time."""
 PROGRESS_BYTES: Final = 32 * 2**10
 """The least progress of a body in `body_stall_s`; of a large one, its part of the announced size if that is more."""
 MEMORY_FACTOR: Final = 3
 """Memory of a body and of the rows decoded from it, per byte of the body (measured: 1,000 events, five details)."""
 EXPECTED_RATIO: Final = 10
 """Assumed compression ratio of gzip, until the inflated size is known."""
-INFLATE_STEP: Final = 4 * 2**20
+INFLATE_STEP: Final = 2**20
+"""Maximum number of bytes that a thread inflates in one call, and of bytes that they become."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-async def body_of(request: Request, settings: Settings, reservation: Reservation) -> bytes:
+async def body_of(request: Request, settings: Settings, reservation: Reservation, threads: BodyThreads) -> bytes:
     """Return the body, inflated and without a byte order mark. The reservation accounts for its memory.
 
     Access is checked again once the body is complete: a slow request must not take effect after a revocation.
@@ -42,7 +51,7 @@ async def body_of(request: Request, settings: Settings, reservation: Reservation
     except ClientDisconnect:
         raise BodyUndecodable("the client disconnected before the end of the body") from None
     if encoding == "gzip":
-        body = await _inflate(body, settings.max_inflated_bytes, reservation)
+        body = await _inflate(body, settings.max_inflated_bytes, reservation, threads)
     body = body.removeprefix(codecs.BOM_UTF8)
     reservation.resize(MEMORY_FACTOR * len(body))
     context_of(request.scope).check_again()
@@ -110,19 +119,23 @@ def _refuse_too_large(n_bytes: int, max_bytes: int) -> None:
         raise BodyTooLarge(f"the body is larger than {max_bytes:,} bytes; send smaller batches")
 
 
-async def _inflate(body: bytes, max_bytes: int, reservation: Reservation) -> bytes:
-    """Inflate the first `INLINE_BYTES` here, and the rest in a thread, where it blocks no other request.
+async def _inflate(body: bytes, max_bytes: int, reservation: Reservation, threads: BodyThreads) -> bytes:
+    """Inflate the beginning here, and the rest in a thread, where it blocks no other request.
 
     Memory is reserved step by step, since the size is not known before.
     """
     inflater = zlib.decompressobj(wbits=_GZIP)
     try:
-        inflated = inflater.decompress(body, INLINE_BYTES)
-        parts, n_bytes = [inflated], len(inflated)
-        while inflater.unconsumed_tail and n_bytes <= max_bytes:
+        parts = [inflater.decompress(body[:INLINE_GZIP_BYTES], INLINE_BYTES)]
+        n_read, n_bytes = INLINE_GZIP_BYTES, len(parts[0])
+        while n_bytes <= max_bytes and not inflater.eof and (inflater.unconsumed_tail or n_read < len(body)):
             step = min(INFLATE_STEP, max_bytes + 1 - n_bytes)
             reservation.grow_to(n_bytes + step)
-            parts.append(await asyncio.to_thread(inflater.decompress, inflater.unconsumed_tail, step))
+            source = inflater.unconsumed_tail
+            if not source:
+                source = body[n_read : n_read + INFLATE_STEP]
+                n_read += INFLATE_STEP
+            parts.append(await threads.run(partial(_inflate_step, inflater, source, step)))
             n_bytes += len(parts[-1])
         inflated = b"".join(parts)
     except zlib.error as error:
@@ -131,9 +144,13 @@ async def _inflate(body: bytes, max_bytes: int, reservation: Reservation) -> byt
         raise BodyTooLarge(f"the body inflates to more than {max_bytes:,} bytes; send smaller batches")
     if not inflater.eof:
         raise BodyUndecodable("the gzip body is truncated")
-    if inflater.unused_data:
-        raise BodyUndecodable(f"the gzip body is followed by {len(inflater.unused_data):,} other bytes")
+    if n_unused := len(inflater.unused_data) + len(body[n_read:]):
+        raise BodyUndecodable(f"the gzip body is followed by {n_unused:,} other bytes")
     return inflated
+
+
+def _inflate_step(inflater: "zlib._Decompress", source: bytes, max_bytes: int, _check: Callable[[], None]) -> bytes:
+    return inflater.decompress(source, max_bytes)
 
 
 def media_type(request: Request, *accepted: str) -> str:

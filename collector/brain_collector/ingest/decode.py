@@ -120,9 +120,11 @@ def is_object(body: bytes, limits: Limits) -> bool:
     return True
 
 
-def decode_object(body: bytes, limits: Limits, now: datetime) -> Decoded:
-    """Decode a batch of one event, which is one JSON object."""
-    return _decode_lines([body], limits, now)
+def decode_object(body: bytes, limits: Limits, now: datetime, check: Check = no_check) -> Decoded:
+    """Decode a batch of one event, which is one JSON object; see `decode_ndjson`."""
+    batch = _Batch(limits, check)
+    batch.add([body], body)
+    return batch.decoded(now)
 
 
 def _too_many(limits: Limits) -> BodyTooLarge:

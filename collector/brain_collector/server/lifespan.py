@@ -25,6 +25,7 @@ from brain_collector.health.job_states import JobStates
 from brain_collector.health.own_events import OwnEvents
 from brain_collector.health.ping import Ping
 from brain_collector.http.admission import Budget
+from brain_collector.http.body_threads import BodyThreads
 from brain_collector.ingest.limits import Limits
 from brain_collector.ingest.rejected_lines import INTERVAL_S, RejectedLineWriter
 from brain_collector.ingest.writer import Writer
@@ -104,10 +105,13 @@ def _open(
     stack.push_async_callback(rejected_lines.close)
     keys = KeyTable(settings, keyring)
     stack.push_async_callback(keys.close)
+    body_threads = BodyThreads()
+    stack.callback(body_threads.close)
     resources = Resources(
         settings=settings,
         limits=_limits(settings),
         budget=Budget(settings.max_pending_bytes, settings),
+        body_threads=body_threads,
         session_budget=Budget(session.MAX_PENDING_BYTES, settings),
         answers=Budget(settings.max_answer_bytes, settings),
         rate_limit=RateLimit(settings, cache.evaluate),
