@@ -12,8 +12,11 @@ import asyncpg
 
 from brain_collector.settings import Settings
 
-TRANSACTION_MODE_PROBES: Final = 5
-"""In session mode, a connection keeps its server connection. One probe that finds another one disproves that."""
+TRANSACTION_MODE_PROBES: Final = 20
+"""In session mode, a connection keeps its server connection. One probe that finds another one disproves that.
+
+While other clients use the pool, a probe may find the same one by chance.
+"""
 
 _PREPARED: Final = "SELECT name, pg_backend_pid() AS pid FROM pg_prepared_statements"
 
