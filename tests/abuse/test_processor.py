@@ -12,7 +12,7 @@ from tests.support.waiting import PATIENCE_S
 
 BODY_BYTES = 2 * 2**20
 MAX_EVENTS = 10_000
-MAX_RATIO = 8
+MAX_RATIO = 12
 ROUNDS = 4
 JSON = "application/json"
 

@@ -5,6 +5,7 @@ malformed line, an escape that Postgres rejects, deep details, a large event), t
 the first event that is doubtful, and doubtful lines by `validate`.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -95,17 +96,7 @@ def decode_array(body: bytes, limits: Limits, now: datetime, check: Check = no_c
         BodyTooLarge: the batch has more than `batch_events` events.
     """
     batch = _Batch(limits, check)
-    lines: list[bytes] = []
-    n_bytes = 0
-    for element in elements(body, check):
-        lines.append(element)
-        n_bytes += len(element)
-        if batch.received + len(lines) > limits.batch_events:
-            raise _too_many(limits)
-        if n_bytes > PIECE_BYTES:
-            batch.add(lines, b"\n".join(lines))
-            lines, n_bytes = [], 0
-    batch.add(lines, b"\n".join(lines))
+    batch.add_in_pieces(elements(body, check))
     return batch.decoded(now)
 
 
@@ -204,13 +195,27 @@ class _Batch:
     def __init__(self, limits: Limits, check: Check) -> None:
         self._limits = limits
         self._check = check
-        self.received = 0
+        self._received = 0
         self._events: list[PlainEvent] = []
         self._details: list[str | None] = []
         self._indexes: list[int] = []
         self._errors: list[LineError] = []
         self._rejected_lines: list[bytes] = []
         self._adjusted: set[int] = set()
+
+    def add_in_pieces(self, lines: Iterable[bytes]) -> None:
+        """Add the events of these lines, none of which is blank."""
+        piece: list[bytes] = []
+        n_bytes = 0
+        for line in lines:
+            piece.append(line)
+            n_bytes += len(line)
+            if self._received + len(piece) > self._limits.batch_events:
+                raise _too_many(self._limits)
+            if n_bytes > PIECE_BYTES:
+                self.add(piece, b"\n".join(piece))
+                piece, n_bytes = [], 0
+        self.add(piece, b"\n".join(piece))
 
     def add(self, lines: list[bytes], piece: bytes) -> None:
         """Add the events of these lines, which are those of the piece; blank ones are skipped."""
@@ -232,14 +237,14 @@ class _Batch:
         if len(events) != len(lines):  # a line is blank, or is not one event
             return 0
         n = _n_held(details, lines, self._limits)
-        self._indexes += range(self.received, self.received + n)
+        self._indexes += range(self._received, self._received + n)
         self._events += events[:n]
         self._details += details[:n]
         self._receive(n)
         return n
 
     def _add_line(self, line: bytes) -> None:
-        index = self.received
+        index = self._received
         self._receive(1)
         try:
             event, details, is_adjusted = _decode_line(line, self._limits)
@@ -255,15 +260,15 @@ class _Batch:
         self._details.append(details)
 
     def _receive(self, n: int) -> None:
-        self.received += n
-        if self.received > self._limits.batch_events:
+        self._received += n
+        if self._received > self._limits.batch_events:
             raise _too_many(self._limits)
 
     def decoded(self, now: datetime) -> Decoded:
         """Return the decoded batch; events without a timestamp get `now`."""
         rows = _rows(self._events, self._details, now)
         adjusted = self._adjusted | _adjust(rows, now)
-        return Decoded(self.received, rows, self._indexes, self._errors, adjusted, self._rejected_lines)
+        return Decoded(self._received, rows, self._indexes, self._errors, adjusted, self._rejected_lines)
 
 
 def _n_held(details: list[str | None], lines: list[bytes], limits: Limits) -> int:

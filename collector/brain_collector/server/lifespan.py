@@ -36,6 +36,7 @@ from brain_collector.metrics import Metrics
 from brain_collector.read.export import Exports
 from brain_collector.read.store import Store
 from brain_collector.schema import EngineState
+from brain_collector.server import allocator
 from brain_collector.settings import Settings
 from brain_collector.tail.reader import Tail
 
@@ -153,6 +154,7 @@ def _start_loops(
         "keys": every(keys.interval_s, partial(attempt, "keys", keys.refresh, states, stop), stop),
         "rejected_lines": every(lambda: INTERVAL_S, flush, stop),
         "tail": resources.tail.run(),
+        "allocator": every(lambda: allocator.TRIM_INTERVAL_S, allocator.trim, stop),
     }
     for name, loop in loops.items():
         tasks.create_task(_critical(name, loop))
