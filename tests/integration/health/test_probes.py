@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_probes_are_answered_while_every_connection_for_reads_is_in_use(settings: Settings, serve: Serve) -> None:
-    async with serve(settings, read_connections=1, connect_deadline_s=0.2, lock_deadline_s=60.0) as client:
+    async with serve(settings, read_connections=1, connect_deadline_s=3.0, lock_deadline_s=60.0) as client:
         assert (await client.get("/readyz")).status_code == 200  # its connection is open
         async with locked_table(settings.dsn):
             reading = asyncio.create_task(client.get("/api/events"))
