@@ -61,7 +61,7 @@ export interface paths {
         put?: never;
         /**
          * Store a batch of events
-         * @description One event per line (NDJSON, also as `application/json`) or a JSON array, optionally compressed with gzip. Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are listed in the response.
+         * @description One event per line (NDJSON, also as `application/json`), a JSON array, or one JSON object, optionally compressed with gzip. Each event is checked separately: the valid ones are stored in one transaction, the rejected ones are listed in the response.
          */
         post: operations["post_api_events_batch"];
         delete?: never;
