@@ -98,9 +98,8 @@ class CatchUp:
                     frame = frame_of(portion)
                     yield frame if frame.n_bytes <= self._settings.max_stream_bytes else frame.as_gap(portion.span)
             except Problem:
-                caller.step_ids = max(
-                    1, caller.step_ids // 4
-                )  # it may have been too much: the next attempt gets further
+                # It may have been too much: with smaller steps, the next attempt gets further.
+                caller.step_ids = max(1, caller.step_ids // 4)
                 raise
             caller.step_ids = min(STEP_IDS, 2 * caller.step_ids)
             after = arrived[-1].end

@@ -31,7 +31,7 @@ HIDDEN: dict[str, dict[str, object]] = {
     "/health": {"status": "degraded"},
     "/health/db": {"status": "down", "latency_ms": None},
 }
-"""What the probes respond without details, while the database is away."""
+"""The responses of the probes without details while the database is away."""
 
 
 def basic(password: str, user: str = "any") -> dict[str, str]:

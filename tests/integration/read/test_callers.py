@@ -1,4 +1,4 @@
-"""What one caller reads leaves database connections to the others."""
+"""The reads of one caller leave database connections to the other callers."""
 
 import asyncio
 from collections.abc import AsyncIterator
