@@ -10,6 +10,8 @@ import nox
 nox.options.sessions = ["lint", "types", "docs", "tests", "e2e", "abuse", "build"]
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "uv|virtualenv"  # uv makes an environment in a second, pip in twenty
+nox.options.download_python = "never"  # an interpreter that is missing is skipped
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of a test compiles the code again
 
