@@ -4,7 +4,7 @@ asyncpg tries several hosts too, but its time-out covers all of them together. A
 sends nothing; it would use up the time-out, and the next host would never be tried.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -25,14 +25,61 @@ _TRY_NEXT: Final = (
 """Errors of one host, after which the next one is tried. Others, such as a wrong password, are raised at once."""
 
 
-class Connection(asyncpg.Connection):
-    """A connection whose prepared statements have names that no other connection uses.
+_ARRAYS: Final = {
+    1001: ("bytea", 17),
+    1007: ("int4", 23),
+    1015: ("varchar", 1043),
+    1016: ("int8", 20),
+    1185: ("timestamptz", 1184),
+    2951: ("uuid", 2950),
+    3807: ("jsonb", 3802),
+}
+"""Array types, with the name and number of the type of their elements, which asyncpg knows.
 
-    A pooler that exchanges the server connections of processes can then lose a statement, but not execute another's.
+Postgres assigns these numbers in its source (`pg_type.dat`), and never changes them.
+"""
+
+
+class _Executed(NamedTuple):
+    """What asyncpg looks at in the statement that read the types: an unnamed one would have replaced another."""
+
+    name: str
+
+
+class Connection(asyncpg.Connection):
+    """A connection that a pooler cannot confuse, and that is soon ready.
+
+    Its prepared statements have names that no other connection uses. A pooler that exchanges the server connections of
+    processes can then lose a statement, but not execute another's.
+
+    It knows the array types of the collector. asyncpg would read them from the catalogue, on each connection again:
+    5 to 10 ms of Postgres for each statement with a new one. Meanwhile it turns `jit` off for the session, which behind
+    a pooler may be another's by then.
     """
 
     def _get_unique_id(self, prefix: str) -> str:
         return f"__brain_{prefix}_{uuid4().hex}__"
+
+    async def _introspect_types(self, typeoids: Collection[int], timeout_s: float | None) -> tuple[Any, Any]:
+        if _ARRAYS.keys() >= set(typeoids):
+            return [_array_type(oid) for oid in typeoids], _Executed("none")
+        parent: Any = super()
+        types, statement = await parent._introspect_types(typeoids, timeout_s)  # noqa: SLF001 - the stubs do not have it
+        return types, statement
+
+
+def _array_type(oid: int) -> dict[str, object]:
+    """Return what asyncpg would have read of an array type."""
+    name, element = _ARRAYS[oid]
+    of_other_kinds = dict.fromkeys(("range_subtype", "attrtypoids", "basetype"))
+    return {
+        "oid": oid,
+        "ns": "pg_catalog",
+        "name": f"_{name}",
+        "elemtype": element,
+        "elemdelim": b",",
+        **of_other_kinds,
+    }
 
 
 class NoHostServes(OSError):  # noqa: N818 - a state, not a mistake
