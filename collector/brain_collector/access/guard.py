@@ -116,22 +116,21 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        _, required = self._scope_for(scope.get("method", SOCKET), scope["path"])
-        if required is not None and "authorization" not in headers and (token := session_token(headers)):
-            await self._keyring.learn(token)  # an open path does not wait for it
-        app = self._refusal(scope) or self._app
+        shown = _Shown(Headers(scope=scope), scope.get("method", SOCKET))
+        needed = self._needed(shown.method, scope["path"])
+        if needed.scope is not None and shown.authorization is None and shown.token is not None:
+            await self._keyring.learn(shown.token)  # an open path does not wait for it
+        app = self._refusal(scope, shown, needed) or self._app
         current_caller.set(caller_of(scope))  # the request's own, as in the request log
         await app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    def _refusal(self, scope: Scope, shown: "_Shown", needed: "_Needed") -> Response | None:
         """Return the refusal of a caller without access; else write the caller into the context of the request."""
-        headers = Headers(scope=scope)
         try:
-            self._check_host(headers.get("host", ""))
+            self._check_host(shown.headers.get("host", ""))
             if scope["type"] == "websocket":  # browsers let any page open one, and send the cookie with it
-                refuse_other_origins(headers, allow_missing=True)
-            self._check_caller(context_of(scope), scope.get("method", SOCKET), scope["path"], headers)
+                refuse_other_origins(shown.headers, allow_missing=True)
+            self._check_caller(context_of(scope), shown, needed)
         except Problem as problem:
             return response(problem)
         return None
@@ -142,23 +141,22 @@ class Guard:
                 f"the Host header names {host[:80]!r}; add the name to BRAIN_COLLECTOR_ALLOWED_HOSTS if it is yours"
             )
 
-    def _check_caller(self, context: RequestContext, method: str, path: str, headers: Headers) -> None:
+    def _check_caller(self, context: RequestContext, shown: "_Shown", needed: "_Needed") -> None:
         """Write the caller into the context. Without a required scope, a caller without access is served too."""
-        is_operation, required = self._scope_for(method, path)
-        if required is not None:
-            challenge = CHALLENGE if is_operation else _CHALLENGE_BROWSER
-            context.check_again = partial(self._permitted, method, headers, required, challenge)
+        if needed.scope is not None:
+            challenge = CHALLENGE if needed.is_operation else _CHALLENGE_BROWSER
+            context.check_again = partial(self._permitted, shown, needed.scope, challenge)
             context.caller = context.check_again()
             return
         try:
-            context.caller = self._caller(method, headers)
+            context.caller = self._caller(shown)
         except Problem as problem:
             context.refusal = problem
 
-    def _permitted(self, method: str, headers: Headers, required: KeyScope, challenge: dict[str, str]) -> Caller:
+    def _permitted(self, shown: "_Shown", required: KeyScope, challenge: dict[str, str]) -> Caller:
         """Return the caller if it has the required scope."""
         try:
-            caller = self._caller(method, headers)
+            caller = self._caller(shown)
         except Unauthorized as problem:
             raise Unauthorized(problem.detail + _REMEDY, headers=challenge) from None
         if required not in caller.scopes:
@@ -166,12 +164,12 @@ class Guard:
             raise Forbidden(f"this request requires an API key with the scope {required}; this one has {scopes}")
         return caller
 
-    def _caller(self, method: str, headers: Headers) -> Caller:
+    def _caller(self, shown: "_Shown") -> Caller:
         """Return the caller.
 
         A Bearer token excludes everything else. A session precedes Basic, which browsers may remember for longer.
         """
-        authorization, token = headers.get("authorization"), session_token(headers)
+        headers, method, authorization, token = shown.headers, shown.method, shown.authorization, shown.token
         api_key = None if authorization is None else _api_key(authorization, method)
         is_session = token is not None and (authorization is None or _is_basic(authorization))
         if token is None or not is_session or not self._keyring.requires_key:
@@ -191,8 +189,8 @@ class Guard:
             refuse_other_scheme(headers, session.scheme)
         return caller
 
-    def _scope_for(self, method: str, path: str) -> tuple[bool, KeyScope | None]:
-        """Return whether a rule matches (in the same way as the router), and the required scope.
+    def _needed(self, method: str, path: str) -> "_Needed":
+        """Return what a request needs, by the first rule that matches, in the same way as the router.
 
         Without a matching rule, `read` is required, except for the open paths. So it is for a method that a path does
         not support, unless all of its methods require no API key.
@@ -201,8 +199,26 @@ class Guard:
         for pattern, scopes in self._rules:
             if pattern.match(path):
                 is_open = not any(scopes.values())
-                return method in scopes, scopes.get(method, None if is_open else "read")
-        return False, None if method == "GET" and any(pattern.match(path) for pattern in self._open) else "read"
+                return _Needed(method in scopes, scopes.get(method, None if is_open else "read"))
+        is_open = method == "GET" and any(pattern.match(path) for pattern in self._open)
+        return _Needed(is_operation=False, scope=None if is_open else "read")
+
+
+class _Needed(NamedTuple):
+    """What a request needs: the scope, or None if no API key is required. `is_operation`: a rule matches it."""
+
+    is_operation: bool
+    scope: KeyScope | None
+
+
+class _Shown:
+    """What a request shows of its caller; it is checked more than once."""
+
+    def __init__(self, headers: Headers, method: str) -> None:
+        self.headers = headers
+        self.method = method
+        self.authorization = headers.get("authorization")
+        self.token = session_token(headers)
 
 
 _REMEDY: Final = "; send it as `Authorization: Bearer <API key>`"

@@ -149,13 +149,14 @@ class Keyring:
             Unauthorized: the key is wrong, expired or revoked, or a required key is missing.
             Unavailable: the key cannot be checked while the table cannot be read.
         """
-        digest = _digest(api_key or "")
-        if hmac.compare_digest(digest, self._bootstrap or _NO_KEY) and api_key:
-            return BOOTSTRAP
-        prefix = prefix_of(api_key or "")
-        key = None if prefix is None else self._keys.get(prefix)
-        if hmac.compare_digest(digest, key.sha256 if key else _NO_KEY) and key is not None:
-            return self._caller_with(key)
+        prefix = key = None
+        if api_key:
+            digest, prefix = _digest(api_key), prefix_of(api_key)
+            if hmac.compare_digest(digest, self._bootstrap or _NO_KEY):
+                return BOOTSTRAP
+            key = None if prefix is None else self._keys.get(prefix)
+            if hmac.compare_digest(digest, key.sha256 if key else _NO_KEY) and key is not None:
+                return self._caller_with(key)
         if not self.requires_key:
             if not self._is_current:
                 raise self._unavailable("it is unknown whether an API key is required")

@@ -17,6 +17,9 @@ from brain_collector.settings import Settings
 DEFAULT_LIMIT: Final = 100
 _encode: Final = msgspec.json.encode
 
+MAX_LINK_FACTOR: Final = 6
+"""Bytes in a link per byte of the query string, at most: beyond ASCII, it is read as Latin-1 and sent as UTF-8."""
+
 LINK_HEADER: Final = {"Link": "The next page (`rel=next`), if there is one."}
 
 PAGE_PARAMETERS: Final = (
@@ -46,8 +49,11 @@ def position_of(request: Request, filter: msgspec.Struct, settings: Settings) ->
     Raises:
         ParameterInvalid, CursorMismatch: see `cursor.decode`; or the link to the next page could not be followed.
     """
-    n_bytes, max_bytes = len(urlencode(_repeated(request))), settings.max_head_bytes // 2
-    if n_bytes > max_bytes:  # a character that was sent as it is may take twelve bytes in the link
+    max_bytes = settings.max_head_bytes // 2
+    if (
+        len(request.scope["query_string"]) * MAX_LINK_FACTOR > max_bytes
+        and (n_bytes := len(urlencode(_repeated(request)))) > max_bytes
+    ):
         raise ParameterInvalid(
             f"the parameters have {n_bytes:,} bytes in the link to the next page, the maximum is {max_bytes:,} (half "
             "of BRAIN_COLLECTOR_MAX_HEAD_BYTES); send shorter values"

@@ -194,6 +194,8 @@ class Reservation:
             Unavailable: the budget is exceeded. A request that holds bytes never waits: others may wait for them.
         """
         more = n - self.held
+        if not more:
+            return
         if more > 0 and (obstacle := self._budget.memory.obstacle(self._caller, more, self.held)) is not None:
             raise self._budget.outgrown(self._caller, obstacle)
         self._budget.change(self._caller, more)

@@ -5,8 +5,6 @@ A read reserves the memory for its response before it asks the database, and wai
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -22,14 +20,20 @@ FREE_BYTES: Final = 64 * 2**10
 """Size up to which a response does not count: the sockets hold that much, and probes must never wait."""
 
 
-@contextmanager
-def answering(budget: Budget, context: RequestContext) -> Iterator[None]:
-    """Let a request reserve memory for its response; it is released when the response is sent after the block."""
-    context.answer = Reservation(budget, context.caller.name)
-    try:
-        yield
-    finally:
-        context.connection.when_sent(partial(context.answer.resize, 0))
+class Answering:
+    """A block in which a request may reserve memory for its response; it is released when the response is sent."""
+
+    def __init__(self, budget: Budget, context: RequestContext) -> None:
+        self._context = context
+        self._answer = context.answer = Reservation(budget, context.caller.name)
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, *_error: object) -> None:
+        """End the block: the client may still have to read the response."""
+        if self._answer.held:
+            self._context.connection.when_sent(partial(self._answer.resize, 0))
 
 
 async def reserve(request: Request, max_bytes: int) -> None:

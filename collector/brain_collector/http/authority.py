@@ -1,6 +1,7 @@
 """The authority that a request is for: the Host header, and the target in absolute form (RFC 9112, section 3.2)."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final
 
@@ -11,6 +12,7 @@ _AUTHORITY: Final = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([0-9A-Fa-f:.]+)\])(?::[
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(?:[/?].*)?", re.ASCII | re.IGNORECASE)
 
 
+@lru_cache(64)
 def host_name(authority: str) -> str | None:
     """Return the name or address in `host[:port]` in lower case; None if it does not have this form."""
     match = _AUTHORITY.fullmatch(authority)

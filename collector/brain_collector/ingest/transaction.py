@@ -160,8 +160,8 @@ async def commit(connection: Connection, batches: list[Batch]) -> dict[UUID, Out
 def _is_small(batches: list[Batch]) -> bool:
     if sum(batch.rows.n for batch in batches) > SMALL_GROUP_ROWS:
         return False
-    texts = (text for batch in batches for column in (batch.rows.messages, batch.rows.details) for text in column)
-    return sum(len(text) for text in texts if text) <= SMALL_GROUP_CHARS
+    columns = [column for batch in batches for column in (batch.rows.messages, batch.rows.details)]
+    return sum(map(len, filter(None, chain.from_iterable(columns)))) <= SMALL_GROUP_CHARS
 
 
 def _outcome(batch: Batch, created_at: datetime) -> Outcome:

@@ -1,7 +1,7 @@
 """The collector as one ASGI application: operations, middleware, error handlers, resources."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Final, TypedDict
@@ -36,7 +36,7 @@ from brain_collector.api import metrics as metrics_api
 from brain_collector.api.operation import Endpoint, Operation
 from brain_collector.api.resources import Resources, resources_of
 from brain_collector.errors import Problem, SettingsError
-from brain_collector.http.answer_budget import answering, hold
+from brain_collector.http.answer_budget import Answering, hold
 from brain_collector.http.draining import Draining
 from brain_collector.http.problem import on_crash, on_http_exception, on_problem
 from brain_collector.http.request_log import RequestLog
@@ -182,10 +182,13 @@ class _Dispatch:
             response = await self._by_method[method](request)
             await response(scope, receive, send)
             return
-        with answering(resources_of(request).answers, context_of(scope)), suppress(ClientDisconnect):
-            response = await self._by_method["GET"](request)
-            await hold(request, response)
-            await response(scope, receive, send)
+        with Answering(resources_of(request).answers, context_of(scope)):
+            try:
+                response = await self._by_method["GET"](request)
+                await hold(request, response)
+                await response(scope, receive, send)
+            except ClientDisconnect:  # nobody is there to be answered
+                pass
 
 
 def _order(operation: Operation) -> tuple[bool, str]:

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from brain_collector.errors import Unavailable
 from brain_collector.http.admission import Budget
-from brain_collector.http.answer_budget import FREE_BYTES, MEMORY_FACTOR, answering, hold, reserve
+from brain_collector.http.answer_budget import FREE_BYTES, MEMORY_FACTOR, Answering, hold, reserve
 from brain_collector.http.client_connection import NO_CONNECTION
 from brain_collector.http.scope import begin_request, context_of
 from brain_collector.settings import Settings
@@ -44,7 +44,7 @@ def a_request(connection: Unread) -> Request:
 async def test_a_read_reserves_what_its_answer_may_take_and_then_holds_its_size_until_it_is_read() -> None:
     budget, connection = a_budget(), Unread()
     request = a_request(connection)
-    with answering(budget, context_of(request.scope)):
+    with Answering(budget, context_of(request.scope)):
         await reserve(request, LARGE)
         assert budget.reserved == MEMORY_FACTOR * LARGE
         await hold(request, Response(b"x" * LARGE))
@@ -57,7 +57,7 @@ async def test_a_read_reserves_what_its_answer_may_take_and_then_holds_its_size_
 async def test_a_small_answer_holds_nothing() -> None:
     budget = a_budget()
     request = a_request(Unread())
-    with answering(budget, context_of(request.scope)):
+    with Answering(budget, context_of(request.scope)):
         await reserve(request, LARGE)
         await hold(request, Response(b"x" * FREE_BYTES))
         assert budget.reserved == 0
@@ -66,7 +66,7 @@ async def test_a_small_answer_holds_nothing() -> None:
 async def test_a_cached_answer_waits_for_its_own_size_only() -> None:
     budget = a_budget()
     first, second = a_request(Unread()), a_request(Unread())
-    with answering(budget, context_of(first.scope)), answering(budget, context_of(second.scope)):
+    with Answering(budget, context_of(first.scope)), Answering(budget, context_of(second.scope)):
         await reserve(first, LARGE)
         with pytest.raises(Unavailable):
             await hold(second, Response(b"x" * LARGE))
@@ -78,7 +78,7 @@ async def test_a_cached_answer_waits_for_its_own_size_only() -> None:
 async def test_a_streamed_answer_keeps_what_it_reserved() -> None:
     budget = a_budget()
     request = a_request(Unread())
-    with answering(budget, context_of(request.scope)):
+    with Answering(budget, context_of(request.scope)):
         await reserve(request, LARGE)
         await hold(request, StreamingResponse([b"x"]))
         assert budget.reserved == MEMORY_FACTOR * LARGE
@@ -87,7 +87,7 @@ async def test_a_streamed_answer_keeps_what_it_reserved() -> None:
 async def test_a_request_that_fails_releases_what_it_reserved() -> None:
     budget, connection = a_budget(), Unread()
     request = a_request(connection)
-    with pytest.raises(ValueError, match="broken"), answering(budget, context_of(request.scope)):
+    with pytest.raises(ValueError, match="broken"), Answering(budget, context_of(request.scope)):
         await reserve(request, LARGE)
         raise ValueError("broken")
     connection.done()
