@@ -88,6 +88,6 @@ def test_the_types_of_the_page_are_those_of_the_api() -> None:
         name: set(re.findall(r"^ {12}(\w+)\??: ", body, re.MULTILINE))
         for name, body in re.findall(r"^ {8}(\w+): \{\n(.*?)^ {8}\};", schemas, re.MULTILINE | re.DOTALL)
     }
-    components = document(OPERATIONS)["components"]["schemas"]
+    components = document(OPERATIONS, Settings())["components"]["schemas"]
 
     assert typed == {name: set(schema["properties"]) for name, schema in components.items()}

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from brain_collector.api import paging, parameters
 from brain_collector.api.operation import JSON, PATH, Operation, Parameter, ResponseSpec
-from brain_collector.api.parameters import STATS_PARAMETERS, TEXT_PARAMETERS
+from brain_collector.api.parameters import ID_PATTERN, STATS_PARAMETERS, TEXT_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.cache import CacheScope
 from brain_collector.errors import ParameterInvalid
@@ -84,12 +84,13 @@ _PARAMETERS: Final = (
     *TEXT_PARAMETERS,
     Parameter(
         name="id",
-        type=Annotated[str, Meta(pattern=r"^[0-9]{1,19}(,[0-9]{1,19})*$")],
+        type=Annotated[str, Meta(pattern=f"^{ID_PATTERN}(,{ID_PATTERN})*$")],
         description="Only events with these ids, separated by commas.",
     ),
     Parameter(
         name="offset",
         type=Annotated[int, Meta(ge=0)],
+        maximum="max_list_offset",
         description="Number of events to skip; for more than a few pages, use the cursor.",
     ),
     *paging.PAGE_PARAMETERS,

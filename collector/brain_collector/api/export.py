@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from brain_collector.access.guard import caller_of, refuse_if_revoked
 from brain_collector.api import parameters
 from brain_collector.api.operation import PATH, Operation, Parameter, ResponseSpec
-from brain_collector.api.parameters import FILTER_PARAMETERS, RANGE_PARAMETERS
+from brain_collector.api.parameters import FILTER_PARAMETERS, ID_PATTERN, MOMENT_PATTERN, RANGE_PARAMETERS
 from brain_collector.api.resources import resources_of
 from brain_collector.errors import ParameterInvalid, Problem
 from brain_collector.http.answer_budget import reserve
@@ -140,11 +140,12 @@ _PARAMETERS: Final = (
     Parameter(
         name="limit",
         type=Annotated[int, Meta(ge=1)],
+        maximum="max_export_events",
         description="Maximum number of events; by default, the largest value that the collector allows.",
     ),
     Parameter(
         name="after",
-        type=Annotated[str, Meta(pattern=r"^\S+~[0-9]{1,19}$")],
+        type=Annotated[str, Meta(pattern=f"^{MOMENT_PATTERN}~{ID_PATTERN}$")],
         description="Resume after this event: the `timestamp` and the `id` of the last event that you received, for "
         "example `2026-01-02T23:45:12.5Z~17`.",
     ),

@@ -1,6 +1,6 @@
 """OpenAPI 3.1, made from the operations and from the structs that decode requests and encode responses."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,6 +14,7 @@ from brain_collector import VERSION
 from brain_collector.api.operation import JSON, Operation, Parameter, ResponseSpec
 from brain_collector.errors import ProblemBody
 from brain_collector.http.problem import MEDIA_TYPE
+from brain_collector.settings import Settings
 
 REF: Final = "#/components/schemas/{name}"
 _RETRY_AFTER: Final = {
@@ -21,29 +22,36 @@ _RETRY_AFTER: Final = {
 }
 
 
-def routes(operations: Iterable[Operation]) -> list[Route]:
+def routes(operations: Iterable[Operation], settings: Settings, requires_key: Callable[[], bool]) -> list[Route]:
     """Return the route of `/openapi.json`, which makes the document when it is first asked for."""
 
     @cache
-    def encoded() -> bytes:
-        return msgspec.json.encode(document(operations))
+    def encoded(requires_key: bool) -> bytes:  # noqa: FBT001 - the argument of a cache
+        return msgspec.json.encode(document(operations, settings, requires_key=requires_key))
 
     async def openapi(_request: Request) -> Response:
-        return Response(encoded(), media_type=JSON)
+        return Response(encoded(requires_key()), media_type=JSON)
 
     return [Route("/openapi.json", openapi)]
 
 
-def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Return the OpenAPI document of the API."""
-    all_operations = list(operations)
+def document(operations: Iterable[Operation], settings: Settings, *, requires_key: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI document of the API, as it is with these settings, and with or without a required API key.
+
+    OpenAPI cannot describe a WebSocket; the description of the event stream names it.
+    """
+    all_operations = [operation for operation in operations if operation.socket is None]
     types = [type for operation in all_operations for type in _types(operation)]
     schemas, components = msgspec.json.schema_components([*types, ProblemBody], ref_template=REF)
     # The types are not hashable in every case, so their schemas are looked up by repr.
     schema_of = dict(zip(map(repr, [*types, ProblemBody]), schemas, strict=True))
     paths: dict[str, Any] = {}
     for operation in all_operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schema_of)
+        described = _operation(operation, schema_of)
+        if operation.parameters:
+            described["parameters"] = [_parameter(each, schema_of, settings) for each in operation.parameters]
+        described["security"] = [{"key": [operation.scope]}] if requires_key and operation.scope else []
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,7 +66,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
             "schemas": {name: _closed(schema) for name, schema in components.items()},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "The collector's API key."}},
         },
-        "security": [{"key": []}],
+        "security": [{"key": []}] if requires_key else [],
     }
 
 
@@ -79,12 +87,9 @@ def _operation(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
     }
     if operation.description:
         described["description"] = operation.description
-    if operation.parameters:
-        described["parameters"] = [_parameter(parameter, schema_of) for parameter in operation.parameters]
     if operation.body:
         content = {media_type: {"schema": schema_of[repr(type)]} for media_type, type in operation.body.items()}
         described["requestBody"] = {"required": True, "content": content}
-    described["security"] = [] if operation.scope is None else [{"key": [operation.scope]}]
     return described
 
 
@@ -98,13 +103,17 @@ def _problem_statuses(operation: Operation) -> list[int]:
     return sorted((shared | set(operation.errors)) - set(operation.responses))
 
 
-def _parameter(parameter: Parameter, schema_of: dict[str, Any]) -> dict[str, Any]:
+def _parameter(parameter: Parameter, schema_of: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    schema = schema_of[repr(parameter.type)]
+    if parameter.maximum:
+        bound = "maxItems" if schema["type"] == "array" else "maximum"
+        schema = {**schema, bound: getattr(settings, parameter.maximum)}
     return {
         "name": parameter.name,
         "in": parameter.location,
         "required": parameter.required,
         "description": parameter.description,
-        "schema": schema_of[repr(parameter.type)],
+        "schema": schema,
     }
 
 

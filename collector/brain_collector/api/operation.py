@@ -21,13 +21,18 @@ Socket = Callable[[WebSocket], Awaitable[None]]
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A parameter. `location` is `path`, `query` or `header`; `type` is any type that msgspec can describe."""
+    """A parameter.
+
+    `location` is `path`, `query` or `header`. `type` is any type that msgspec can describe. `maximum` is the setting
+    that limits the number, or how often the parameter may be repeated.
+    """
 
     name: str
     location: str = "query"
     type: Any
     description: str
     required: bool = False
+    maximum: str = ""
 
 
 class ResponseSpec(msgspec.Struct, frozen=True, kw_only=True):

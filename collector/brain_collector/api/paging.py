@@ -26,6 +26,7 @@ PAGE_PARAMETERS: Final = (
     Parameter(
         name="limit",
         type=Annotated[int, Meta(ge=1)],
+        maximum="max_list_limit",
         description=f"Maximum number of items of the page; {DEFAULT_LIMIT} by default. A page of large items may have "
         "fewer, and still a next page.",
     ),

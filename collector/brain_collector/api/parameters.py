@@ -12,8 +12,8 @@ from brain_collector.api.operation import Parameter
 from brain_collector.errors import EventNotFound, FieldError, ParameterInvalid
 from brain_collector.query import search_terms
 from brain_collector.query.details_path import split_path
-from brain_collector.query.filter import DetailsMatch, Filter, at_least
-from brain_collector.schema import Severity, Source
+from brain_collector.query.filter import NO_SEVERITY, DetailsMatch, Filter, at_least
+from brain_collector.schema import Severity
 from brain_collector.settings import Settings
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS
 
@@ -21,24 +21,32 @@ MAX_ID: Final = 2**63 - 1
 DETAILS: Final = "details."
 """The prefix of a filter by the details; the path follows."""
 
+_STORABLE: Final = r"^[^\x00]*$"
+"""Schemas describe values by patterns: since OpenAPI 3.1, `format` is only a comment for many tools."""
+
 KIND_PARAMETERS: Final = (
     Parameter(
         name="event_type",
-        type=list[Annotated[str, Meta(max_length=EVENT_TYPE_MAX_CHARS)]],
+        type=list[Annotated[str, Meta(max_length=EVENT_TYPE_MAX_CHARS, pattern=_STORABLE)]],
+        maximum="max_filter_values",
         description="Only events of this type; repeat the parameter for several types.",
     ),
     Parameter(name="severity", type=Severity, description="Only events of this severity."),
     Parameter(
         name="severity_min",
         type=Severity,
-        description="Only events of this severity or a higher one. Not together with `severity`.",
+        description="Only events of this severity or a higher one.",
     ),
 )
 TEXT_PARAMETERS: Final = (
-    Parameter(name="source", type=Source, description="Only events of this source."),
+    Parameter(
+        name="source",
+        type=Annotated[str, Meta(max_length=SOURCE_MAX_CHARS, pattern=_STORABLE)],
+        description="Only events of this source.",
+    ),
     Parameter(
         name="q",
-        type=Annotated[str, Meta(min_length=1, max_length=search_terms.MAX_CHARS)],
+        type=Annotated[str, Meta(min_length=1, max_length=search_terms.MAX_CHARS, pattern=_STORABLE)],
         description="Only events with these words in their type, message, source or the texts of their details: "
         '`timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored.',
     ),
@@ -46,8 +54,18 @@ TEXT_PARAMETERS: Final = (
 FILTER_PARAMETERS: Final = (*KIND_PARAMETERS, *TEXT_PARAMETERS)
 """The filters of a stream, which has no time range."""
 
-Moment = Annotated[datetime, Meta(extra_json_schema={"minLength": 1})]
-"""The type of a timestamp; validators that ignore `format` would accept an empty one."""
+_LEAP_YEAR: Final = "(?:[1-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[13579][26]|[2468][048])00)"
+_DATE: Final = (
+    "(?:[1-9][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    f"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
+)
+_TIME: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+MOMENT_PATTERN: Final = f"{_DATE}T{_TIME}"
+"""A timestamp (RFC 3339) of the years 1000 to 9999."""
+ID_PATTERN: Final = "(?:[1-9][0-9]{0,17}|[1-8][0-9]{18})"
+"""The id of an event: below 2^63."""
+
+Moment = Annotated[datetime, Meta(extra_json_schema={"pattern": f"^{MOMENT_PATTERN}$"})]
 
 RANGE_PARAMETERS: Final = (
     Parameter(name="from", type=Moment, description="Only events at or after this time (RFC 3339)."),
@@ -120,9 +138,10 @@ def _event_types(request: Request, maximum: int) -> tuple[str, ...]:
 
 def _severities(request: Request) -> tuple[str, ...]:
     exact, minimum = (_severity(request, name) for name in ("severity", "severity_min"))
-    if exact and minimum:
-        raise _invalid("severity_min", "cannot be combined with `severity`; send one of the two")
-    return at_least(minimum) if minimum else (exact,) if exact else ()
+    severities = at_least(minimum) if minimum else ()
+    if exact is None:
+        return severities
+    return (exact,) if not severities or exact in severities else NO_SEVERITY
 
 
 def _severity(request: Request, name: str) -> str | None:

@@ -180,7 +180,8 @@ OPERATIONS: Final = (
             "`heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as "
             "`Last-Event-ID`, to any collector, and the stream resumes after it, without repetitions, and without "
             "omissions other than those that a `gap` tells. The stream ends if its API key is revoked or expires. "
-            "Parameters that begin with `details.` filter as in a list."
+            "Parameters that begin with `details.` filter as in a list. The WebSocket `GET /api/events/ws` sends the "
+            "same messages."
         ),
         tag="events",
         scope="read",

@@ -33,6 +33,8 @@ from brain_events.wire import SEVERITIES
 
 URGENT: Final = frozenset({"error", "critical"})
 """The severities in the partial index on severity."""
+NO_SEVERITY: Final = ("",)
+"""The severities of a filter that no event matches; without any, the filter would match all."""
 
 _events: Final = system_events.c
 

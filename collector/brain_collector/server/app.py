@@ -106,7 +106,7 @@ def create_app(
     app = Starlette(
         routes=[
             *_routes(),
-            *openapi.routes(OPERATIONS),
+            *openapi.routes(OPERATIONS, settings, lambda: keyring.requires_key),
             *dashboard.routes(page_directory),
             *manual.routes(manual_directory),
         ],

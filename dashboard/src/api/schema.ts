@@ -159,29 +159,9 @@ export interface paths {
         };
         /**
          * Follow new events (server-sent events)
-         * @description An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, in the order in which they were committed. `gap` means that events were left out, because there were too many, or because the database was replaced by a standby or a backup, or that the position is unknown or too old (`arrived` is their number before filtering, as far as it is known): list them with `from` = `since` and `to` = `until`. `heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as `Last-Event-ID`, to any collector, and the stream resumes after it, without repetitions, and without omissions other than those that a `gap` tells. The stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list.
+         * @description An endless stream of server-sent events. The first message is `ready`. `events` has an array of events, in the order in which they were committed. `gap` means that events were left out, because there were too many, or because the database was replaced by a standby or a backup, or that the position is unknown or too old (`arrived` is their number before filtering, as far as it is known): list them with `from` = `since` and `to` = `until`. `heartbeat` is sent if there is nothing else. Every message has an `id`: send the last one as `Last-Event-ID`, to any collector, and the stream resumes after it, without repetitions, and without omissions other than those that a `gap` tells. The stream ends if its API key is revoked or expires. Parameters that begin with `details.` filter as in a list. The WebSocket `GET /api/events/ws` sends the same messages.
          */
         get: operations["get_api_events_stream"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/events/ws": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Follow new events (WebSocket)
-         * @description The messages of `/api/events/stream`, each in a text frame: `{"event", "id", "data"}`, where `data` may be `null`. OpenAPI cannot describe the messages after the upgrade. Connections from another origin are refused. Messages from the client are ignored; a large one closes the connection (1009). The collector closes it with 1012 when it shuts down (reconnect with the last `id`), and with 1008 if the API key is revoked or expires.
-         */
-        get: operations["get_api_events_ws"];
         put?: never;
         post?: never;
         delete?: never;
@@ -775,7 +755,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. Not together with `severity`. */
+                /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
@@ -1420,7 +1400,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. Not together with `severity`. */
+                /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events at or after this time (RFC 3339). */
                 from?: string;
@@ -1498,7 +1478,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. Not together with `severity`. */
+                /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1586,7 +1566,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. Not together with `severity`. */
+                /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1670,7 +1650,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. Not together with `severity`. */
+                /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1762,7 +1742,7 @@ export interface operations {
                 event_type?: string[];
                 /** @description Only events of this severity. */
                 severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. Not together with `severity`. */
+                /** @description Only events of this severity or a higher one. */
                 severity_min?: "critical" | "error" | "info" | "warning";
                 /** @description Only events of this source. */
                 source?: string;
@@ -1816,93 +1796,6 @@ export interface operations {
             };
             /** @description Unprocessable Entity */
             422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next attempt. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-        };
-    };
-    get_api_events_ws: {
-        parameters: {
-            query?: {
-                /** @description Only events of this type; repeat the parameter for several types. */
-                event_type?: string[];
-                /** @description Only events of this severity. */
-                severity?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this severity or a higher one. Not together with `severity`. */
-                severity_min?: "critical" | "error" | "info" | "warning";
-                /** @description Only events of this source. */
-                source?: string;
-                /** @description Only events with these words in their type, message, source or the texts of their details: `timeout "connection refused" -retry`, `this or that`. Words consist of letters and digits; case is ignored. */
-                q?: string;
-                /** @description The position at which an earlier stream ended; by default, the stream begins now. */
-                last_event_id?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The connection is upgraded. */
-            101: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description Upgrade Required */
-            426: {
                 headers: {
                     [name: string]: unknown;
                 };

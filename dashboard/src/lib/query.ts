@@ -53,9 +53,6 @@ export function parse(text: string): Query {
   if ([...query.words].length > MAX_WORDS_CHARS) {
     query.problems.push(`The search words exceed ${MAX_WORDS_CHARS} characters`);
   }
-  if (has(query, "severity") && has(query, "severity_min")) {
-    query.problems.push("severity and severity_min cannot be combined: remove one of them");
-  }
   return query;
 }
 

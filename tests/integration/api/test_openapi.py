@@ -1,50 +1,31 @@
 """The OpenAPI document: valid, complete, and true of a running collector."""
 
-import re
-from collections.abc import Iterable, Iterator
-from typing import Any
-from uuid import uuid4
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-import requests
-import schemathesis
-from hypothesis import HealthCheck, Phase, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from openapi_spec_validator import validate
-from schemathesis import GenerationMode, checks
-from schemathesis.config import SchemathesisConfig
-from schemathesis.specs.openapi import checks as openapi_checks
 from starlette.routing import Route, WebSocketRoute
 
 from brain_collector.api.openapi import document
-from brain_collector.api.operation import Operation
 from brain_collector.metrics import Metrics
 from brain_collector.server.app import OPERATIONS, create_app
 from brain_collector.settings import Settings
-from brain_events.wire import BATCH_PATH, KEY_HEADER
 from tests.support.collector import collector_process, event, ndjson, new_database
 from tests.support.effort import times
 from tests.support.engines import SuiteEngines
 from tests.support.waiting import PATIENCE_S
 
-UUID_SHAPE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BEARER = {"Authorization": "Bearer s3cret-key"}
 UNDESCRIBED = {"/", "/assets/{name}", "/openapi.json", "/docs", "/manual", "/manual/{name:path}"}
-CHECKS = [
-    checks.not_a_server_error,
-    openapi_checks.status_code_conformance,
-    openapi_checks.content_type_conformance,
-    openapi_checks.response_headers_conformance,
-    openapi_checks.response_schema_conformance,
-    openapi_checks.unsupported_method,
-]
-"""Without the checks that need several requests or an API key: test_events and test_access have those."""
+CONFIGURATION = Path(__file__).parents[3] / "schemathesis.toml"
 
 
 def test_the_document_is_valid_openapi_3_1() -> None:
-    described = document(OPERATIONS)
+    described = document(OPERATIONS, Settings())
 
     validate(described)
     assert described["openapi"] == "3.1.0"
@@ -52,7 +33,9 @@ def test_the_document_is_valid_openapi_3_1() -> None:
 
 def test_document_operations_and_routes_are_the_same() -> None:
     described = {
-        (method.upper(), path) for path, methods in document(OPERATIONS)["paths"].items() for method in methods
+        (method.upper(), path)
+        for path, methods in document(OPERATIONS, Settings())["paths"].items()
+        for method in methods
     }
     every = create_app(Settings(), Metrics()).routes
     routes = [route for route in every if isinstance(route, Route)]
@@ -64,14 +47,15 @@ def test_document_operations_and_routes_are_the_same() -> None:
         if route.path not in UNDESCRIBED
     }
 
-    assert described == {(operation.method, operation.path) for operation in OPERATIONS} == routed
+    assert routed == {(operation.method, operation.path) for operation in OPERATIONS}
+    assert described == {(operation.method, operation.path) for operation in OPERATIONS if not operation.socket}
     assert {route.path for route in routes} >= UNDESCRIBED
     assert sockets == {operation.path for operation in OPERATIONS if operation.socket}
     assert len(routes) + len(sockets) == len(every)
 
 
 def test_every_operation_has_a_summary_an_id_of_its_own_and_describes_its_parameters() -> None:
-    operations = [found for methods in document(OPERATIONS)["paths"].values() for found in methods.values()]
+    operations = [found for methods in document(OPERATIONS, Settings())["paths"].values() for found in methods.values()]
 
     assert len({found["operationId"] for found in operations}) == len(operations)
     assert all(found["summary"] for found in operations)
@@ -98,51 +82,37 @@ def url(engines: SuiteEngines) -> Iterator[str]:
         yield process.url
 
 
-def without_security(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Return the document as if no key were needed: keys are test_access's and test_keys'."""
-    described = document(operations)
-    for methods in described["paths"].values():
-        for found in methods.values():
-            found["security"] = []
-    return described
+def test_whatever_is_sent_the_response_is_as_described(url: str, tmp_path: Path) -> None:
+    """All phases and checks of schemathesis, with the exceptions that its configuration gives reasons for."""
+    command: list[str | Path] = [
+        *(Path(sys.executable).with_name("schemathesis"), "--config-file", CONFIGURATION, "run", f"{url}/openapi.json"),
+        *("--phases", "examples,coverage,fuzzing,stateful", "--checks", "all", "--continue-on-failure"),
+        *("--max-examples", str(times(20)), "--generation-deterministic", "--request-timeout", str(PATIENCE_S)),
+        *("--header", f"Authorization: {BEARER['Authorization']}"),
+    ]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-
-FIRST_MESSAGE_ONLY = SchemathesisConfig.from_dict({"max-stream-events": 1})
-"""Otherwise the event stream would not end."""
-
-
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
-def test_whatever_is_asked_the_answer_is_as_described(url: str, operation: Operation) -> None:
-    loaded = schemathesis.openapi.from_dict(without_security(OPERATIONS), config=FIRST_MESSAGE_ONLY)
-    described = loaded[operation.path][operation.method]
-    wanted = list(CHECKS)
-    if operation.method == "POST":  # elsewhere a cursor of another filter, or a timestamp that moves, is refused
-        wanted.append(openapi_checks.positive_data_acceptance)
-    if operation.path != BATCH_PATH:  # there, one good event among bad ones is taken
-        wanted.append(openapi_checks.negative_data_rejection)
-    modes = [GenerationMode.POSITIVE]
-    if operation.parameters or operation.body:
-        modes.append(GenerationMode.NEGATIVE)
-
-    with requests.Session() as session:
-        session.headers.update(BEARER)
-
-        @given(case=st.one_of(*(described.as_strategy(generation_mode=mode) for mode in modes)))
-        @hypothesis_settings(
-            max_examples=times(25),
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.explicit, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        def ask(case: "schemathesis.Case[Any]") -> None:
-            if case.headers and UUID_SHAPE.fullmatch(case.headers.get(KEY_HEADER, "")):
-                case.headers[KEY_HEADER] = str(uuid4())  # one that came before with another body is refused, rightly
-            case.call_and_validate(base_url=url, session=session, checks=wanted)
-
-        ask()
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_the_document_is_served(url: str) -> None:
-    assert httpx.get(f"{url}/openapi.json", headers=BEARER, timeout=PATIENCE_S).json() == document(OPERATIONS)
+    assert httpx.get(f"{url}/openapi.json", headers=BEARER, timeout=PATIENCE_S).json() == document(
+        OPERATIONS, Settings()
+    )
+
+
+def test_without_a_required_key_the_document_requires_none() -> None:
+    described = document(OPERATIONS, Settings(), requires_key=False)
+
+    validate(described)
+    assert described["security"] == []
+    assert not any(found["security"] for methods in described["paths"].values() for found in methods.values())
+    with_key = document(OPERATIONS, Settings())["paths"]["/api/events"]
+    assert with_key["get"]["security"] == [{"key": ["read"]}]
+
+
+def test_limits_of_parameters_are_those_of_the_settings() -> None:
+    described = document(OPERATIONS, Settings(max_list_limit=7, max_list_offset=8, max_filter_values=9))
+    schemas = {each["name"]: each["schema"] for each in described["paths"]["/api/events"]["get"]["parameters"]}
+
+    assert (schemas["limit"]["maximum"], schemas["offset"]["maximum"], schemas["event_type"]["maxItems"]) == (7, 8, 9)

@@ -181,6 +181,15 @@ async def test_severity_min_means_at_least(shop: httpx.AsyncClient) -> None:
     }
 
 
+async def test_a_severity_and_a_least_severity_are_combined_as_all_filters_are(shop: httpx.AsyncClient) -> None:
+    assert await listed(shop, "severity=error&severity_min=warning") == await listed(shop, "severity=error") != []
+    assert await listed(shop, "severity=info&severity_min=warning") == []
+    for path in ("stats", "histogram", "facets"):
+        answer = await shop.get(f"/api/events/{path}?severity=info&severity_min=warning")
+        assert answer.status_code == 200
+        assert "info" not in answer.text
+
+
 async def test_an_event_type_may_be_repeated(shop: httpx.AsyncClient) -> None:
     found = {
         query: await listed(shop, query)
@@ -219,7 +228,6 @@ async def test_a_value_that_no_event_can_have_or_that_says_two_things_is_refused
         "id=%D9%A3": "/id",
         "severity_min=fatal": "/severity_min",
         "severity_min=": "/severity_min",
-        "severity=error&severity_min=info": "/severity_min",
         "severity=error&severity=info": "/severity",
         "id=1&id=2": "/id",
         "source=a&source=b": "/source",

@@ -277,6 +277,7 @@ filters = st.fixed_dictionaries(
     optional={
         "event_type": st.lists(st.sampled_from(["a", "b", "none"]), min_size=1, max_size=3, unique=True),
         "severity_min": st.sampled_from(SEVERITIES),
+        "severity": st.sampled_from(SEVERITIES),
         "source": st.sampled_from(["x", "y"]),
         "details.n": st.sampled_from(["1", "null", "2"]),
         "details.a.0.n": st.just("1"),
