@@ -58,10 +58,10 @@ CONNECTIONS_REFUSED: Final = _counter(
     "connections_refused",
     "Connections and requests refused before routing. With a response: `request_malformed`, `head_too_large` and "
     "`head_too_slow` (the error codes), `crowded` (503: every connection has a request in progress) and `full` (503, "
-    "without reading the request: the reserve is in use too). Closed without a response: `shed` (idle, to make room) "
-    "and `silent` (sent nothing in time). Closed after a response: `rest_too_large` (the client continued to send). "
-    "`brain_collector_requests_total` includes only `crowded`, `rest_too_large`, and requests that fail in the middle "
-    "of a body.",
+    "without reading the request: the reserve is in use too). Closed without a response: `shed` (idle, to make room), "
+    "`silent` (sent nothing in time) and `heads_too_large` (heads that arrive in parts are too large together). Closed "
+    "after a response: `rest_too_large` (the client continued to send). `brain_collector_requests_total` includes only "
+    "`crowded`, `rest_too_large`, and requests that fail in the middle of a body.",
     "reason",
 )
 EVENTS_ACCEPTED: Final = _counter(

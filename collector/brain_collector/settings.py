@@ -339,6 +339,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help("Maximum size of the request line and headers together, in bytes; larger ones are refused with 431."),
     ] = 64 * 2**10
+    max_arriving_head_bytes: Annotated[
+        int,
+        _Positive,
+        _help(
+            "Maximum size of all request heads that arrive in parts, in bytes; beyond it, the connections whose heads",
+            "have been arriving for the longest time are closed.",
+        ),
+    ] = 16 * 2**20
     max_headers: Annotated[
         int,
         _Positive,

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from brain_collector.errors import HeadTooLarge, HeadTooSlow, Problem, RequestMalformed
+from brain_collector.http.arriving_heads import ArrivingHeads
 from brain_collector.http.buffered_transport import BufferedTransport
 from brain_collector.http.connection_limit import Admission, ConnectionLimit
 from brain_collector.http.head_limits import HeadLimits
@@ -65,6 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
         self,
         settings: Settings,
         limit: ConnectionLimit,
+        heads: ArrivingHeads,
         probe_paths: frozenset[str],
         websocket_paths: frozenset[bytes],
         config: Config,
@@ -75,6 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
         self._limit = limit
+        self._heads = heads
         self._probe_paths = probe_paths
         self._websocket_paths = websocket_paths
         self._admission = Admission.FREE
@@ -113,6 +116,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._limit.release(self)
+        self._heads.remove(self)
         self.disconnected.set_result(None)
         self._timer.stop()
         self._unread_timer.stop()
@@ -143,6 +147,8 @@ class HttpProtocol(HttpToolsProtocol):
         except HttpParserError as error:
             self._fail_to_parse(error)
         else:
+            if self._is_in_head:
+                self._heads.add(self, len(data))
             if self._is_between_requests and not self._timer.is_started and self.timeout_keep_alive_task is None:
                 self._timer.start(self._settings.head_deadline_s, self._head_deadline_passed)
 
@@ -194,6 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._parser_made_progress = True
         self._head.check(self.parser.get_http_version(), self.url, self.headers)
         self._timer.stop()
+        self._heads.remove(self)
         self._limit.mark_arriving(self)
         self._n_chunks = self._n_body_bytes = self._n_rest_bytes = 0
         begin_request(cast("Scope", self.scope), self)

@@ -21,7 +21,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Cache": ("redis_url", "event_ttl_s", "list_ttl_s", "stats_ttl_s", "cache_deadline_s"),
     "Limits on requests": (
-        *("max_connections", "max_head_bytes", "max_headers", "head_deadline_s"),
+        *("max_connections", "max_head_bytes", "max_arriving_head_bytes", "max_headers", "head_deadline_s"),
         *("max_body_bytes", "max_inflated_bytes", "body_deadline_s", "body_stall_s", "answer_deadline_s"),
         *("max_pending_bytes", "max_waiting_requests", "admission_wait_s", "caller_share"),
         *("max_batch_events", "max_line_errors", "max_event_bytes"),

@@ -18,6 +18,7 @@ from brain_collector import logs
 from brain_collector.api import dashboard, health, manual
 from brain_collector.errors import SettingsError
 from brain_collector.http import websocket_protocol
+from brain_collector.http.arriving_heads import ArrivingHeads
 from brain_collector.http.connection_limit import ConnectionLimit, resolve_max_connections
 from brain_collector.http.protocol import HttpProtocol
 from brain_collector.http.scope import Stopping
@@ -80,7 +81,8 @@ def configured(
     limit = ConnectionLimit(resolve_max_connections(settings.max_connections), metrics)
     probe_paths = frozenset(operation.path for operation in health.OPERATIONS)
     websocket_paths = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
-    protocol = partial(HttpProtocol, settings, limit, probe_paths, websocket_paths)
+    heads = ArrivingHeads(settings.max_arriving_head_bytes, limit.count_refusal)
+    protocol = partial(HttpProtocol, settings, limit, heads, probe_paths, websocket_paths)
     return uvicorn.Config(
         create_app(settings, metrics, engines, stopping, page_directory, manual_directory),
         host=settings.host,

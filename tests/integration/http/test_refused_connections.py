@@ -111,3 +111,22 @@ async def test_who_is_sent_away_unheard_is_counted_and_has_an_id(
             return (await client.get("/metrics")).status_code == 200 and await value(client, METRIC, "full") >= 1
 
         await eventually(is_counted, "it is counted")
+
+
+async def test_heads_that_arrive_in_parts_have_a_maximum_together_and_others_are_served(
+    settings: Settings, serve: Serve
+) -> None:
+    part = GET[:-2] + b"X: " + b"x" * 3_000
+    async with serve(settings, max_arriving_head_bytes=10_000, head_deadline_s=600.0) as client:
+        async with crowd(client, 8, part) as connections:
+
+            async def are_closed() -> bool:
+                return await value(client, METRIC, "heads_too_large") == 5
+
+            await eventually(are_closed, "the oldest were closed")
+            answer = await client.get("/livez", headers={"X": "x" * 20_000})
+            assert answer.status_code == 200
+            reading, sending = connections[-1]
+            sending.write(b"\r\n\r\n")
+            assert (await reading.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+        assert await value(client, METRIC, "heads_too_large") == 5
