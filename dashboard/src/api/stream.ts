@@ -1,4 +1,5 @@
 // Follows new events: server-sent events read through fetch, resumed with Last-Event-ID, retried with back-off.
+import { parseValue } from "../lib/json";
 import { Problem, request } from "./client";
 import type { Event } from "./types";
 
@@ -49,7 +50,7 @@ export async function follow(url: string, subscriber: Subscriber, signal: AbortS
 
 function dispatch(message: Message, subscriber: Subscriber): void {
   if (message.name === "ready") subscriber.onReady();
-  else if (message.name === "events") subscriber.onEvents(JSON.parse(message.data) as Event[]);
+  else if (message.name === "events") subscriber.onEvents(parseValue<Event[]>(message.data));
   else if (message.name === "gap") subscriber.onGap((JSON.parse(message.data) as { arrived: number }).arrived);
 }
 

@@ -1,6 +1,6 @@
 // The columns of the list: the fields of every event, and any value of the details by its path.
 import type { Event } from "../api/types";
-import { asText, at, type Json } from "./json";
+import { asText, at, inline, type Json } from "./json";
 import { table } from "./table";
 import { shown, type Zone } from "./time";
 
@@ -11,7 +11,7 @@ export const COLUMNS = table({
   source: { title: "Source", width: "minmax(10ch, 0.2fr)" },
   message: { title: "Message", width: "minmax(20ch, 2fr)" },
   created: { title: "Stored", width: "23ch" },
-  id: { title: "ID", width: "10ch" },
+  id: { title: "ID", width: "18ch" },
 });
 
 export function titleOf(column: string): string {
@@ -49,5 +49,5 @@ function detail(event: Event, column: string): string {
   const path = [...column.slice("details.".length).matchAll(/((?:\\.|[^.\\])+)/gs)];
   const value = at(event.details, path.map(([key]) => key.replaceAll(/\\(.)/gs, "$1")));
   if (value === undefined) return "";
-  return asText(value as Json) ?? JSON.stringify(value);
+  return asText(value as Json) ?? inline(value as Json);
 }

@@ -19,6 +19,14 @@ export function parseExactly(text: string): Json {
   return JSON.parse(text, revive as (key: string, value: unknown) => unknown) as Json;
 }
 
+// At least as many digits as the first integer that JavaScript rounds, 2^53 + 1. Ids are below it.
+const LONG = /(?<!"id":)\b\d{16}/;
+
+/** Parse a value of the API; exactly, which is slower, if it may have a number that JavaScript rounds. */
+export function parseValue<T>(text: string): T {
+  return (LONG.test(text) ? parseExactly(text) : JSON.parse(text)) as T;
+}
+
 /** Return a value as the API compares it; null for objects and arrays, which cannot be filtered by. */
 export function asText(value: Json): string | null {
   if (value instanceof Exact) return value.text;
@@ -35,6 +43,14 @@ export function pretty(value: Json, indent = ""): string {
     : Object.entries(value).map(([key, each]) => `${inner}${JSON.stringify(key)}: ${pretty(each, inner)}`);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
   return parts.length ? `${open}\n${parts.join(",\n")}\n${indent}${close}` : `${open}${close}`;
+}
+
+/** Format JSON on one line; numbers keep their text. */
+export function inline(value: Json): string {
+  if (value instanceof Exact) return value.text;
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(inline).join(",")}]`;
+  return `{${Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}:${inline(each)}`).join(",")}}`;
 }
 
 /** Return the value at a path of details keys; undefined if there is none. */

@@ -6,6 +6,7 @@ import { nextOf, type Params, Problem, request, urlOf } from "../api/client";
 import { follow } from "../api/stream";
 import type { Event } from "../api/types";
 import { merge, MAX_ROWS } from "./buffer";
+import { parseValue } from "./json";
 import { sortKey } from "./time";
 
 const LIST = "api/events";
@@ -228,6 +229,6 @@ export class Listing {
 
   async #page(url: string): Promise<Page> {
     const response = await request(url, { signal: this.#stop.signal });
-    return { events: (await response.json()) as Event[], next: nextOf(response, LIST) };
+    return { events: parseValue<Event[]>(await response.text()), next: nextOf(response, LIST) };
   }
 }

@@ -68,6 +68,23 @@ def test_names_of_what_javascript_objects_inherit_are_ordinary_names(live: Tab, 
     live.has_no_complaints()
 
 
+def test_numbers_that_javascript_would_round_are_shown_exactly_and_ids_whole(
+    live: Tab, collector: CollectorProcess
+) -> None:
+    large, columns = 2**64 + 1, "&".join(f"column={name}" for name in ("id", "message", "details.n", "details.within"))
+    post(collector, [made(1, message="listed", details={"n": large, "within": [{"n": -large}]})])
+    page = live.open(f"#events?{columns}")
+    for message in ("listed", "streamed"):  # the second one comes by the stream
+        row = rows(page).filter(has_text=message)
+        expect(row).to_have_count(1)
+        expect(row).to_contain_text(f'{large}[{{"n":-{large}}}]')
+        if message == "listed":
+            post(collector, [made(2, message="streamed", details={"n": large, "within": [{"n": -large}]})])
+    fits = "cell => { cell.textContent = '9'.repeat(16); return cell.scrollWidth <= cell.clientWidth; }"
+    assert rows(page).first.locator(".id").evaluate(fits), "an id of a database that was restarted is cut off"
+    live.has_no_complaints()
+
+
 def test_the_api_describes_itself_without_another_server(view: Tab) -> None:
     view.page.goto(f"{view.url}/docs")
     expect(view.page.locator(".opblock-summary-path").first).to_be_visible()
