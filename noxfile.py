@@ -128,7 +128,8 @@ def _wheel(session: nox.Session) -> Path:
         out = Path(session.create_tmp()).absolute() / "dist"
         shutil.rmtree(out, ignore_errors=True)
         install(session, "build")
-        session.run("python", "-m", "build", "--outdir", str(out), ".", silent=True)
+        installer = "uv" if session.venv_backend == "uv" else "pip"
+        session.run("python", "-m", "build", "--installer", installer, "--outdir", str(out), ".", silent=True)
         _wheels.extend(out.glob("*.whl"))
     (wheel,) = _wheels
     return wheel

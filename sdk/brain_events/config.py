@@ -54,6 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The HTTP proxy to use, such as `http://proxy:3128`; `init` reads it from the environment."""
     spool_dir: str | None = DEFAULT_SPOOL_DIR
     """The directory of the outbox, for batches that cannot be delivered now; it is created when it is first needed.
+    It must belong to this user, and nobody else may be able to write to it: others could plant links in it.
     Without XDG_STATE_HOME the default is `~/.local/state/brain-events` of this user, also for root. None means no
     outbox."""
     spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES

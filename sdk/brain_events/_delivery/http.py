@@ -115,6 +115,7 @@ class Endpoint:
             assert_same_host=False,
             timeout=urllib3.Timeout(total=timeout_s, connect=min(connect_timeout_s, timeout_s)),
             preload_content=False,
+            decode_content=False,  # none is asked for, and a small response could become a very large one
         )
 
 

@@ -25,14 +25,15 @@ process runs are counted.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
-# ruff: noqa: PTH103, PTH104, PTH108, PTH119, PTH208
+# ruff: noqa: PTH108, PTH119, PTH208
 
 import os
+import re
 import time
 import zlib
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from uuid import UUID
 
 import msgspec
@@ -41,7 +42,7 @@ from brain_events._queue import batch_file
 from brain_events._queue.batch import Batch
 from brain_events._queue.batch_file import DamagedError
 from brain_events._queue.notices import Notices
-from brain_events._queue.process_dir import ProcessDir, claim
+from brain_events._queue.process_dir import ProcessDir, claim, open_private
 
 MAX_FILES = 25_000
 MAX_AGE_S = 5 * 24 * 3600.0
@@ -50,6 +51,7 @@ KEPT_REJECTED = 10
 KEPT_DAMAGED = 1_000
 DISK_PAUSE_S = 5.0
 """Pause in seconds after a disk error."""
+_BATCH_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(?:batch|part)")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -230,13 +232,9 @@ class Outbox:
     def set_aside(self, entry: Entry, folder: str) -> None:
         """Move a file to `damaged` or `rejected`, for a person to inspect."""
         self._remove(entry)
-        target = f"{self.root}/{folder}"
         try:
-            os.makedirs(target, mode=0o700, exist_ok=True)
-            os.rename(entry.path, f"{target}/{os.path.basename(entry.path)}")
-            for name in sorted(os.listdir(target))[: -KEPT_REJECTED if folder == "rejected" else -KEPT_DAMAGED]:
-                os.unlink(f"{target}/{name}")
-        except OSError:  # such as a shared outbox, whose folder belongs to another user
+            self._move(entry.path, folder, KEPT_REJECTED if folder == "rejected" else KEPT_DAMAGED)
+        except OSError:
             with suppress(OSError):
                 os.unlink(entry.path)
 
@@ -256,6 +254,23 @@ class Outbox:
         self.lost["damaged"] += entry.count
         self.notices.warn("damaged", "%s cannot be read and is moved to damaged/: %s", entry.path, error)
         self.set_aside(entry, "damaged")
+
+    def _move(self, path: str, folder: str, n_kept: int) -> None:
+        """Move a file to a folder of the outbox, which is a link to nowhere else; keep its last `n_kept` batches.
+
+        Raises:
+            OSError: The folder cannot be used.
+        """
+        with ExitStack() as stack:
+            root = open_private(self.root)
+            stack.callback(os.close, root)
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o700, dir_fd=root)
+            target = open_private(folder, root)
+            stack.callback(os.close, target)
+            os.rename(path, os.path.basename(path), dst_dir_fd=target)
+            for name in sorted(filter(_BATCH_NAME.fullmatch, os.listdir(target)))[:-n_kept]:
+                os.unlink(name, dir_fd=target)
 
     def _remove(self, entry: Entry) -> None:
         self._size_bytes -= entry.size_bytes

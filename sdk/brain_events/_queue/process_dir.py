@@ -3,6 +3,7 @@
 # Paths are plain strings here: there can be 25,000 of them.
 # ruff: noqa: PTH102, PTH103, PTH104, PTH106, PTH108, PTH112, PTH116, PTH120, PTH208
 
+import errno
 import fcntl
 import os
 import re
@@ -42,6 +43,28 @@ class ProcessDir:
         self.release()
 
 
+def open_private(path: str, parent: int | None = None) -> int:
+    """Open a directory, in the directory `parent` if given, and return its descriptor.
+
+    Raises:
+        OSError: It is a link, or another user owns it or may write to it, and could plant links in it.
+    """
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+            raise OSError(f"{path} is a link or a file, not a directory; name the directory itself") from error
+        raise
+    state = os.fstat(directory)
+    if state.st_uid == os.geteuid() and not state.st_mode & 0o022:
+        return directory
+    os.close(directory)
+    raise OSError(
+        f"{path} belongs to uid {state.st_uid} and has mode {state.st_mode & 0o7777:04o}, but only this user (uid "
+        f"{os.geteuid()}) may be able to write to it; use a new directory inside it, or correct owner and mode"
+    )
+
+
 def claim(root: str, tag: str, *, fsync: bool = False) -> ProcessDir:
     """Create and lock a directory for this process in `root`.
 
@@ -52,6 +75,7 @@ def claim(root: str, tag: str, *, fsync: bool = False) -> ProcessDir:
     """
     missing = _count_missing_parents(root) if fsync else 0
     os.makedirs(root, mode=0o700, exist_ok=True)
+    os.close(open_private(root))
     name = f"{tag}-{os.getpid()}-{os.urandom(4).hex()}"
     hidden = f"{root}/.{name}"
     os.mkdir(hidden, 0o700)
@@ -82,6 +106,7 @@ def abandoned_dirs(root: str, before: float) -> Iterator[ProcessDir]:
 
 def _unlocked(root: str, matches: Callable[[os.DirEntry[str]], bool]) -> Iterator[ProcessDir]:
     try:
+        os.close(open_private(root))
         paths = [entry.path for entry in os.scandir(root) if matches(entry) and _is_ours(entry)]
     except OSError:
         return

@@ -12,7 +12,7 @@ import msgspec
 
 from brain_events._queue.batch_file import DamagedError, NewerError, inspect
 from brain_events._queue.outbox import MAX_AGE_S
-from brain_events._queue.process_dir import LOCK
+from brain_events._queue.process_dir import LOCK, open_private
 from brain_events.config import Config
 from brain_events.doctor.finding import Finding, age, size
 
@@ -71,10 +71,16 @@ def _directory(root: Path) -> Iterator[Finding]:
         do = f"it belongs to uid {owner}: chown it to the application's user, or set BRAIN_EVENTS_SPOOL_DIR"
         yield Finding("spool", "wrong", f"{root} is not writable by uid {os.geteuid()}", str(root), do)
         return
+    try:
+        os.close(open_private(str(root)))
+    except OSError as error:
+        do = f"chmod 700 {root}, or set BRAIN_EVENTS_SPOOL_DIR to a new directory inside it"
+        yield Finding("permissions", "wrong", f"the outbox is not used: {error}", str(root), do)
+        return
     mode = root.stat().st_mode & 0o777
     if mode & 0o077:
         what = f"{root} has mode {mode:03o}: other users may list it (the directory of each process has mode 700)"
-        yield Finding("permissions", "info", what, f"{mode:03o}", f"chmod 700 {root}, unless several users share it")
+        yield Finding("permissions", "info", what, f"{mode:03o}", f"chmod 700 {root}")
     else:
         yield Finding("spool", "ok", f"{root} is writable, and only this user has access", str(root))
 

@@ -152,6 +152,18 @@ def test_a_refusal_for_good_sets_the_batch_aside(sink: Sink, status: int, code: 
             {"Content-Type": "application/json"},
             b'{"received":7,"accepted":7,"rejected":0,"duplicate":false,"errors":[],"errors_truncated":false}',
         ),
+        (
+            200,
+            {"Content-Type": "application/json"},
+            b'{"received":1,"accepted":2,"rejected":-1,"duplicate":false,"errors":[],"errors_truncated":false}',
+        ),
+        (  # compressed, although the SDK asks for no compression: it could become very large
+            200,
+            {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+            gzip.compress(
+                b'{"received":1,"accepted":1,"rejected":0,"duplicate":false,"errors":[],"errors_truncated":false}'
+            ),
+        ),
         (204, {}, b""),
     ],
 )

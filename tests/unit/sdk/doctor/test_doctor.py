@@ -284,6 +284,10 @@ def test_files_of_a_later_version_are_named_and_not_as_damaged(tmp_path: Path) -
 def test_a_spool_that_others_can_see_and_one_that_is_a_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o755)
     assert "chmod 700" in diagnose("http://127.0.0.1:9", tmp_path / "open")["by"]["permissions"]["do"]
+    (tmp_path / "open").chmod(0o775)
+    shared = diagnose("http://127.0.0.1:9", tmp_path / "open")["by"]["permissions"]
+    assert shared["level"] == "wrong"
+    assert "has mode 0775, but only this user" in shared["what"]
     (tmp_path / "file").touch()
     assert diagnose("http://127.0.0.1:9", tmp_path / "file")["by"]["spool"]["level"] == "wrong"
     assert diagnose("http://127.0.0.1:9", tmp_path / "file" / "below")["by"]["spool"]["level"] == "wrong"
