@@ -42,7 +42,7 @@ from brain_events._queue import batch_file
 from brain_events._queue.batch import Batch
 from brain_events._queue.batch_file import DamagedError
 from brain_events._queue.notices import Notices
-from brain_events._queue.process_dir import ProcessDir, claim, open_private
+from brain_events._queue.process_dir import ProcessDir, claim, open_private, open_root
 
 MAX_FILES = 25_000
 MAX_AGE_S = 5 * 24 * 3600.0
@@ -262,7 +262,7 @@ class Outbox:
             OSError: The folder cannot be used.
         """
         with ExitStack() as stack:
-            root = open_private(self.root)
+            root = open_root(self.root)
             stack.callback(os.close, root)
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o700, dir_fd=root)

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -43,6 +44,18 @@ class ProcessDir:
         self.release()
 
 
+def open_root(path: str) -> int:
+    """Open the directory of the outbox, and return its descriptor. A link to it must belong to this user, or to root.
+
+    Raises:
+        OSError: See `open_private`.
+    """
+    state = os.lstat(path)
+    if stat.S_ISLNK(state.st_mode) and state.st_uid in {0, os.geteuid()}:
+        path = os.path.realpath(path)
+    return open_private(path)
+
+
 def open_private(path: str, parent: int | None = None) -> int:
     """Open a directory, in the directory `parent` if given, and return its descriptor.
 
@@ -53,7 +66,7 @@ def open_private(path: str, parent: int | None = None) -> int:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-            raise OSError(f"{path} is a link or a file, not a directory; name the directory itself") from error
+            raise OSError(f"{path} is another user's link, or a file; name the directory itself") from error
         raise
     state = os.fstat(directory)
     if state.st_uid == os.geteuid() and not state.st_mode & 0o022:
@@ -75,7 +88,7 @@ def claim(root: str, tag: str, *, fsync: bool = False) -> ProcessDir:
     """
     missing = _count_missing_parents(root) if fsync else 0
     os.makedirs(root, mode=0o700, exist_ok=True)
-    os.close(open_private(root))
+    os.close(open_root(root))
     name = f"{tag}-{os.getpid()}-{os.urandom(4).hex()}"
     hidden = f"{root}/.{name}"
     os.mkdir(hidden, 0o700)
@@ -106,7 +119,7 @@ def abandoned_dirs(root: str, before: float) -> Iterator[ProcessDir]:
 
 def _unlocked(root: str, matches: Callable[[os.DirEntry[str]], bool]) -> Iterator[ProcessDir]:
     try:
-        os.close(open_private(root))
+        os.close(open_root(root))
         paths = [entry.path for entry in os.scandir(root) if matches(entry) and _is_ours(entry)]
     except OSError:
         return

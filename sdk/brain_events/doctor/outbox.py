@@ -12,7 +12,7 @@ import msgspec
 
 from brain_events._queue.batch_file import DamagedError, NewerError, inspect
 from brain_events._queue.outbox import MAX_AGE_S
-from brain_events._queue.process_dir import LOCK, open_private
+from brain_events._queue.process_dir import LOCK, open_root
 from brain_events.config import Config
 from brain_events.doctor.finding import Finding, age, size
 
@@ -72,7 +72,7 @@ def _directory(root: Path) -> Iterator[Finding]:
         yield Finding("spool", "wrong", f"{root} is not writable by uid {os.geteuid()}", str(root), do)
         return
     try:
-        os.close(open_private(str(root)))
+        os.close(open_root(str(root)))
     except OSError as error:
         do = f"chmod 700 {root}, or set BRAIN_EVENTS_SPOOL_DIR to a new directory inside it"
         yield Finding("permissions", "wrong", f"the outbox is not used: {error}", str(root), do)

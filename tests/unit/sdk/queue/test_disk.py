@@ -51,7 +51,9 @@ def messages(memory: MemoryTransport) -> list[str]:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", place], capture_output=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "none", place], capture_output=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr!r}")
     yield place

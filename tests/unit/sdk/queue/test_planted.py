@@ -69,15 +69,17 @@ def test_a_directory_that_others_may_write_to_is_not_used_and_events_stay_in_mem
     assert f"has mode {mode:04o}, but only this user" in caplog.text
 
 
-def test_a_link_in_place_of_the_directory_is_not_followed(
+@is_root
+def test_a_link_of_another_user_in_place_of_the_directory_is_not_followed(
     spool: Path, tmp_path: Path, sink: Sink, caplog: pytest.LogCaptureFixture
 ) -> None:
     link = tmp_path / "link"
     link.symlink_to(spool)
+    os.chown(link, 65534, 65534, follow_symlinks=False)
     sink.always = (503, {}, b"")
     with fast_client(sink.url, spool_dir=str(link)) as client:
         client.log("a", "info", "kept")
-        wait_until(lambda: "is a link or a file" in caplog.text)
+        wait_until(lambda: "is another user's link" in caplog.text)
         sink.always = None
         assert client.flush(PATIENCE_S)
 
