@@ -5,6 +5,7 @@ stored when it is available again. Storing them causes no further own events.
 """
 
 import asyncio
+import logging
 import sys
 import time
 from collections import deque
@@ -32,6 +33,8 @@ CANARY: Final = "health_check"
 """The type of the own events that the canary reads back."""
 MAX_WAITING: Final = 1_000
 """Maximum number of own events kept while the database is unavailable; then the oldest are dropped and counted."""
+
+logger: Final = logging.getLogger(__name__)
 
 OWN_EVENTS: Final = {
     "system_startup": "The collector started.",
@@ -162,8 +165,8 @@ class OwnEvents:
         while True:
             try:
                 stored = await submit(_submission(events, key))
-            except CollectorError:
-                self._mark_unavailable(events)
+            except Exception as error:  # noqa: BLE001 - logged with its traceback; clients' events are still stored
+                self._mark_unavailable(events, error)
                 if self._closing.is_set():
                     return
                 with suppress(TimeoutError):
@@ -178,9 +181,11 @@ class OwnEvents:
                     self.log("events_dropped", "warning", f"{dropped} own events were dropped", dropped=dropped)
                 return
 
-    def _mark_unavailable(self, events: list[Event]) -> None:
+    def _mark_unavailable(self, events: list[Event], error: Exception) -> None:
         if not self._is_unavailable:
             self._is_unavailable = True
+            if not isinstance(error, CollectorError):
+                logger.error("own events cannot be stored for an unforeseen reason; it is tried again", exc_info=error)
             for event in (*events, *self._waiting):
                 _print(event)
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -224,15 +225,29 @@ async def test_a_value_whose_making_began_before_a_write_is_served_to_nobody_aft
     assert await truth.read(cache) == b"version 1"
 
 
+async def _wait_in_flight(callers: "list[asyncio.Task[bytes]]") -> bool:
+    """Whether each of the callers has joined the single flight, having asked the cache in vain."""
+
+    def awaited(coroutine: Any) -> Iterator[str]:
+        while coroutine is not None:
+            yield getattr(coroutine, "__qualname__", "")
+            coroutine = getattr(coroutine, "cr_await", None)
+
+    return all("SingleFlight.join" in awaited(caller.get_coro()) for caller in callers)
+
+
 async def test_one_caller_fills_and_the_others_wait_for_it(cache: Cache) -> None:
     truth = Truth()
+    all_wait = asyncio.Event()
 
     async def slow_fill() -> bytes:
-        await asyncio.sleep(0.05)
+        await all_wait.wait()
         return await truth.fill()
 
-    answers = await asyncio.gather(*(cache.get_or_fill(CacheScope.ONE, "a", LONG_S, slow_fill) for _ in range(10)))
-    assert answers == [b"version 0"] * 10
+    callers = [asyncio.create_task(cache.get_or_fill(CacheScope.ONE, "a", LONG_S, slow_fill)) for _ in range(10)]
+    await eventually(lambda: _wait_in_flight(callers))
+    all_wait.set()
+    assert await asyncio.gather(*callers) == [b"version 0"] * 10
     assert truth.asked == 1
 
 
@@ -514,7 +529,7 @@ async def test_a_server_that_repeats_the_password_does_not_bring_it_into_the_log
 ) -> None:
     async with (
         repeating_redis() as address,
-        opened(cache_at(f"redis://owner:Zq7x%2FWk3v@{address}", lost_after_s=0)) as cache,
+        opened(cache_at(f"redis://owner:Zq7x%2FWk3v@{address}", patience_s=PATIENCE_S, lost_after_s=0)) as cache,
     ):
         await cache.evaluate("return 1", "name")
         assert await cache.check() == "down"

@@ -157,7 +157,7 @@ def test_what_stands_around_a_secret_stays() -> None:
 def test_a_secret_reaches_no_disk(tmp_path: Path, *, durable: bool) -> None:
     """Neither the journal of durable mode, which is written before `log` returns, nor a spooled batch."""
     refusing = MemoryTransport(*[OSError("away")] * 100)
-    with fast_client(transport=refusing, spool_dir=tmp_path, durable=durable) as client:
+    with fast_client(transport=refusing, spool_dir=tmp_path, durable=durable, interval_s=3600) as client:
         for secret in CORPUS:
             client.log("t", "info", secret, {"password": CANARY, "a": [secret]})
         written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
