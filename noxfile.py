@@ -127,8 +127,8 @@ def _wheel(session: nox.Session) -> Path:
     if not _wheels:
         out = Path(session.create_tmp()).absolute() / "dist"
         shutil.rmtree(out, ignore_errors=True)
-        install(session, "build")
         installer = "uv" if session.venv_backend == "uv" else "pip"
+        install(session, "build[uv]" if installer == "uv" else "build")
         session.run("python", "-m", "build", "--installer", installer, "--outdir", str(out), ".", silent=True)
         _wheels.extend(out.glob("*.whl"))
     (wheel,) = _wheels

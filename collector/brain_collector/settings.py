@@ -344,7 +344,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Positive,
         _help(
             "Maximum size of all request heads that arrive in parts, in bytes; beyond it, the connections whose heads",
-            "have been arriving for the longest time are closed.",
+            "have been arriving for the longest time are closed. It is at least `MAX_HEAD_BYTES`.",
         ),
     ] = 16 * 2**20
     max_headers: Annotated[

@@ -116,21 +116,21 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        shown = _Shown(Headers(scope=scope), scope.get("method", SOCKET))
-        needed = self._needed(shown.method, scope["path"])
-        if needed.scope is not None and shown.authorization is None and shown.token is not None:
-            await self._keyring.learn(shown.token)  # an open path does not wait for it
-        app = self._refusal(scope, shown, needed) or self._app
+        credentials = _Credentials(Headers(scope=scope), scope.get("method", SOCKET))
+        requirement = self._requirement(credentials.method, scope["path"])
+        if requirement.scope is not None and credentials.authorization is None and credentials.token is not None:
+            await self._keyring.learn(credentials.token)  # an open path does not wait for it
+        app = self._refusal(scope, credentials, requirement) or self._app
         current_caller.set(caller_of(scope))  # the request's own, as in the request log
         await app(scope, receive, send)
 
-    def _refusal(self, scope: Scope, shown: "_Shown", needed: "_Needed") -> Response | None:
+    def _refusal(self, scope: Scope, credentials: "_Credentials", requirement: "_Requirement") -> Response | None:
         """Return the refusal of a caller without access; else write the caller into the context of the request."""
         try:
-            self._check_host(shown.headers.get("host", ""))
+            self._check_host(credentials.headers.get("host", ""))
             if scope["type"] == "websocket":  # browsers let any page open one, and send the cookie with it
-                refuse_other_origins(shown.headers, allow_missing=True)
-            self._check_caller(context_of(scope), shown, needed)
+                refuse_other_origins(credentials.headers, allow_missing=True)
+            self._check_caller(context_of(scope), credentials, requirement)
         except Problem as problem:
             return response(problem)
         return None
@@ -141,22 +141,22 @@ class Guard:
                 f"the Host header names {host[:80]!r}; add the name to BRAIN_COLLECTOR_ALLOWED_HOSTS if it is yours"
             )
 
-    def _check_caller(self, context: RequestContext, shown: "_Shown", needed: "_Needed") -> None:
+    def _check_caller(self, context: RequestContext, credentials: "_Credentials", requirement: "_Requirement") -> None:
         """Write the caller into the context. Without a required scope, a caller without access is served too."""
-        if needed.scope is not None:
-            challenge = CHALLENGE if needed.is_operation else _CHALLENGE_BROWSER
-            context.check_again = partial(self._permitted, shown, needed.scope, challenge)
+        if requirement.scope is not None:
+            challenge = CHALLENGE if requirement.is_operation else _CHALLENGE_BROWSER
+            context.check_again = partial(self._permitted, credentials, requirement.scope, challenge)
             context.caller = context.check_again()
             return
         try:
-            context.caller = self._caller(shown)
+            context.caller = self._caller(credentials)
         except Problem as problem:
             context.refusal = problem
 
-    def _permitted(self, shown: "_Shown", required: KeyScope, challenge: dict[str, str]) -> Caller:
+    def _permitted(self, credentials: "_Credentials", required: KeyScope, challenge: dict[str, str]) -> Caller:
         """Return the caller if it has the required scope."""
         try:
-            caller = self._caller(shown)
+            caller = self._caller(credentials)
         except Unauthorized as problem:
             raise Unauthorized(problem.detail + _REMEDY, headers=challenge) from None
         if required not in caller.scopes:
@@ -164,12 +164,17 @@ class Guard:
             raise Forbidden(f"this request requires an API key with the scope {required}; this one has {scopes}")
         return caller
 
-    def _caller(self, shown: "_Shown") -> Caller:
+    def _caller(self, credentials: "_Credentials") -> Caller:
         """Return the caller.
 
         A Bearer token excludes everything else. A session precedes Basic, which browsers may remember for longer.
         """
-        headers, method, authorization, token = shown.headers, shown.method, shown.authorization, shown.token
+        headers, method, authorization, token = (
+            credentials.headers,
+            credentials.method,
+            credentials.authorization,
+            credentials.token,
+        )
         api_key = None if authorization is None else _api_key(authorization, method)
         is_session = token is not None and (authorization is None or _is_basic(authorization))
         if token is None or not is_session or not self._keyring.requires_key:
@@ -189,7 +194,7 @@ class Guard:
             refuse_other_scheme(headers, session.scheme)
         return caller
 
-    def _needed(self, method: str, path: str) -> "_Needed":
+    def _requirement(self, method: str, path: str) -> "_Requirement":
         """Return what a request needs, by the first rule that matches, in the same way as the router.
 
         Without a matching rule, `read` is required, except for the open paths. So it is for a method that a path does
@@ -199,19 +204,19 @@ class Guard:
         for pattern, scopes in self._rules:
             if pattern.match(path):
                 is_open = not any(scopes.values())
-                return _Needed(method in scopes, scopes.get(method, None if is_open else "read"))
+                return _Requirement(method in scopes, scopes.get(method, None if is_open else "read"))
         is_open = method == "GET" and any(pattern.match(path) for pattern in self._open)
-        return _Needed(is_operation=False, scope=None if is_open else "read")
+        return _Requirement(is_operation=False, scope=None if is_open else "read")
 
 
-class _Needed(NamedTuple):
+class _Requirement(NamedTuple):
     """What a request needs: the scope, or None if no API key is required. `is_operation`: a rule matches it."""
 
     is_operation: bool
     scope: KeyScope | None
 
 
-class _Shown:
+class _Credentials:
     """What a request shows of its caller; it is checked more than once."""
 
     def __init__(self, headers: Headers, method: str) -> None:

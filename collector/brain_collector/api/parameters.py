@@ -59,11 +59,11 @@ _DATE: Final = (
     "(?:[1-9][0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
     f"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_YEAR}-02-29)"
 )
-_TIME: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+_TIME: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?"
 MOMENT_PATTERN: Final = f"{_DATE}T{_TIME}"
-"""A timestamp (RFC 3339) of the years 1000 to 9999."""
+"""A timestamp (RFC 3339) of the years 1000 to 9999; without an offset it is in UTC."""
 ID_PATTERN: Final = "(?:[1-9][0-9]{0,17}|[1-8][0-9]{18})"
-"""The id of an event: below 2^63."""
+"""The id of an event: at most 8,999,999,999,999,999,999."""
 
 Moment = Annotated[datetime, Meta(extra_json_schema={"pattern": f"^{MOMENT_PATTERN}$"})]
 

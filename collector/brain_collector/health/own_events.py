@@ -151,7 +151,12 @@ class OwnEvents:
             self._waiting.clear()
             if events:
                 self._being_stored = len(events)
-                await self._store(submit, events)
+                try:
+                    await self._store(submit, events)
+                except Exception:
+                    logger.exception("%d own events were dropped after an unexpected error", len(events))
+                    self._dropped += len(events)
+                    self._metrics.add(OWN_EVENTS_DROPPED, n=len(events))
                 self._being_stored = 0
 
     def close(self) -> None:
@@ -165,8 +170,8 @@ class OwnEvents:
         while True:
             try:
                 stored = await submit(_submission(events, key))
-            except Exception as error:  # noqa: BLE001 - logged with its traceback; clients' events are still stored
-                self._mark_unavailable(events, error)
+            except CollectorError:
+                self._mark_unavailable(events)
                 if self._closing.is_set():
                     return
                 with suppress(TimeoutError):
@@ -181,11 +186,9 @@ class OwnEvents:
                     self.log("events_dropped", "warning", f"{dropped} own events were dropped", dropped=dropped)
                 return
 
-    def _mark_unavailable(self, events: list[Event], error: Exception) -> None:
+    def _mark_unavailable(self, events: list[Event]) -> None:
         if not self._is_unavailable:
             self._is_unavailable = True
-            if not isinstance(error, CollectorError):
-                logger.error("own events cannot be stored for an unforeseen reason; it is tried again", exc_info=error)
             for event in (*events, *self._waiting):
                 _print(event)
 

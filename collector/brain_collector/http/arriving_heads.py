@@ -1,4 +1,4 @@
-"""The heads of requests that arrive in parts: the bytes of them that all connections together may hold.
+"""The heads of requests (and trailers of bodies) that arrive in parts: the bytes that all connections may hold of them.
 
 No API key is needed to send a head, so a limit for each is not enough: thousands of connections could hold large ones.
 A head that arrives at once, as those of all ordinary clients do, is not counted.

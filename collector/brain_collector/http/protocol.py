@@ -147,7 +147,7 @@ class HttpProtocol(HttpToolsProtocol):
         except HttpParserError as error:
             self._fail_to_parse(error)
         else:
-            if self._is_in_head:
+            if self._is_in_head or not self._parser_made_progress:  # a head, or the trailers of a body
                 self._heads.add(self, len(data))
             if self._is_between_requests and not self._timer.is_started and self.timeout_keep_alive_task is None:
                 self._timer.start(self._settings.head_deadline_s, self._head_deadline_passed)
@@ -227,6 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._parser_made_progress = True
         self._is_in_body = False
+        self._heads.remove(self)
         context_of(cast("Scope", self.scope)).is_body_complete = True
         super().on_message_complete()
         if self.parser.should_upgrade() and self._should_upgrade():
@@ -334,6 +335,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _fail(self, problem: Problem) -> None:
         """Refuse the request that is being received, unless a response to it, or to the previous one, is under way."""
+        self._heads.remove(self)
         if self._is_between_requests:
             self._refuse(problem)
         elif self._has_responded or self.cycle.response_started:

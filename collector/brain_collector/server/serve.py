@@ -81,7 +81,7 @@ def configured(
     limit = ConnectionLimit(resolve_max_connections(settings.max_connections), metrics)
     probe_paths = frozenset(operation.path for operation in health.OPERATIONS)
     websocket_paths = frozenset(operation.path.encode() for operation in OPERATIONS if operation.socket)
-    heads = ArrivingHeads(settings.max_arriving_head_bytes, limit.count_refusal)
+    heads = ArrivingHeads(max(settings.max_arriving_head_bytes, settings.max_head_bytes), limit.count_refusal)
     protocol = partial(HttpProtocol, settings, limit, heads, probe_paths, websocket_paths)
     return uvicorn.Config(
         create_app(settings, metrics, engines, stopping, page_directory, manual_directory),

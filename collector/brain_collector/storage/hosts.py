@@ -47,7 +47,7 @@ class _Executed(NamedTuple):
 
 
 class Connection(asyncpg.Connection):
-    """A connection that a pooler cannot confuse, and that is soon ready.
+    """A connection with statement names of its own, and with built-in array types.
 
     Its prepared statements have names that no other connection uses. A pooler that exchanges the server connections of
     processes can then lose a statement, but not execute another's.

@@ -19,8 +19,9 @@ export function parseExactly(text: string): Json {
   return JSON.parse(text, revive as (key: string, value: unknown) => unknown) as Json;
 }
 
-// At least as many digits as the first integer that JavaScript rounds, 2^53 + 1. Ids are below it.
-const LONG = /(?<!"id":)\b\d{16}/;
+// As many digits as the first integer that JavaScript rounds, 2^53 + 1. Ids of events are below it; an `id` within the
+// details has a space before its value.
+const LONG = /(?<!"id":)\b\d[\d.]{15}/;
 
 /** Parse a value of the API; exactly, which is slower, if it may have a number that JavaScript rounds. */
 export function parseValue<T>(text: string): T {

@@ -65,7 +65,8 @@ def _judge_success(response: Response, count: int) -> Verdict:
         return Verdict(Outcome.PARK, reason=f"HTTP {response.status}, but not from a collector")
     is_sound = answer.received == count == answer.accepted + answer.rejected
     if not is_sound or min(answer.accepted, answer.rejected) < 0:
-        reason = f"HTTP {response.status}, but the collector counts {answer.received} events where {count} were sent"
+        counts = f"{answer.received} received, {answer.accepted} accepted and {answer.rejected} rejected events"
+        reason = f"HTTP {response.status}, but the collector counts {counts} where {count} were sent"
         return Verdict(Outcome.PARK, reason=reason)
     first = f"{answer.errors[0].code}: {answer.errors[0].detail[:200]}" if answer.errors else ""
     return Verdict(Outcome.SETTLED, answer.accepted, answer.rejected, first)

@@ -13,7 +13,7 @@ from brain_events._queue import batch_file
 from brain_events._queue.batch import half_keys
 from brain_events._queue.batch_file import DamagedError, Header, NewerError
 from brain_events._queue.outbox import MAX_AGE_S, Entry, Outbox, uptime_s
-from brain_events._queue.process_dir import LOCK, ProcessDir, abandoned_dirs, dead_dirs
+from brain_events._queue.process_dir import LOCK, ProcessDir, abandoned_dirs, dead_dirs, open_root
 
 ADOPTED_AT_ONCE = 500
 
@@ -28,6 +28,13 @@ class Adoption:
     def adopt(self) -> bool:
         """Move at most `ADOPTED_AT_ONCE` batches of dead processes here; return whether more may be left."""
         outbox, room = self._outbox, ADOPTED_AT_ONCE
+        try:
+            os.close(open_root(outbox.root))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            outbox.notices.warn("disk", "the outbox cannot be used, events stay in memory: %s", error)
+            return False
         try:
             for directory in dead_dirs(outbox.root, outbox.tag):
                 if room <= 0 or not outbox.is_writable():

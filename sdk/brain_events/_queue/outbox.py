@@ -27,6 +27,7 @@ process runs are counted.
 # Paths are plain strings here: there can be 25,000 of them.
 # ruff: noqa: PTH108, PTH119, PTH208
 
+import errno
 import os
 import re
 import time
@@ -234,9 +235,10 @@ class Outbox:
         self._remove(entry)
         try:
             self._move(entry.path, folder, KEPT_REJECTED if folder == "rejected" else KEPT_DAMAGED)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(entry.path)
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:  # without descriptors it stays, for the next process
+                with suppress(OSError):
+                    os.unlink(entry.path)
 
     def close(self) -> None:
         """Release the directory; the next process adopts its files."""
@@ -256,7 +258,7 @@ class Outbox:
         self.set_aside(entry, "damaged")
 
     def _move(self, path: str, folder: str, n_kept: int) -> None:
-        """Move a file to a folder of the outbox, which is a link to nowhere else; keep its last `n_kept` batches.
+        """Move a file to a folder of the outbox, which must not be a link; keep the last `n_kept` batches in it.
 
         Raises:
             OSError: The folder cannot be used.

@@ -66,7 +66,7 @@ def open_private(path: str, parent: int | None = None) -> int:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-            raise OSError(f"{path} is another user's link, or a file; name the directory itself") from error
+            raise OSError(f"{path} is a link that is not followed, or not a directory") from error
         raise
     state = os.fstat(directory)
     if state.st_uid == os.geteuid() and not state.st_mode & 0o022:
@@ -119,7 +119,6 @@ def abandoned_dirs(root: str, before: float) -> Iterator[ProcessDir]:
 
 def _unlocked(root: str, matches: Callable[[os.DirEntry[str]], bool]) -> Iterator[ProcessDir]:
     try:
-        os.close(open_root(root))
         paths = [entry.path for entry in os.scandir(root) if matches(entry) and _is_ours(entry)]
     except OSError:
         return

@@ -74,7 +74,9 @@ def _directory(root: Path) -> Iterator[Finding]:
     try:
         os.close(open_root(str(root)))
     except OSError as error:
-        do = f"chmod 700 {root}, or set BRAIN_EVENTS_SPOOL_DIR to a new directory inside it"
+        do = (
+            f"as the user of the application, chmod 700 {root}, or set BRAIN_EVENTS_SPOOL_DIR to a new directory inside"
+        )
         yield Finding("permissions", "wrong", f"the outbox is not used: {error}", str(root), do)
         return
     mode = root.stat().st_mode & 0o777

@@ -93,6 +93,8 @@ def test_whatever_is_sent_the_response_is_as_described(url: str, tmp_path: Path)
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    n = sum(operation.socket is None for operation in OPERATIONS)
+    assert f"{n} selected / {n} total" in ended.stdout
 
 
 def test_the_document_is_served(url: str) -> None:

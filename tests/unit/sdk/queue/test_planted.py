@@ -79,7 +79,7 @@ def test_a_link_of_another_user_in_place_of_the_directory_is_not_followed(
     sink.always = (503, {}, b"")
     with fast_client(sink.url, spool_dir=str(link)) as client:
         client.log("a", "info", "kept")
-        wait_until(lambda: "is another user's link" in caplog.text)
+        wait_until(lambda: "is a link that is not followed" in caplog.text)
         sink.always = None
         assert client.flush(PATIENCE_S)
 
