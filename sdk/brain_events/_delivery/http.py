@@ -54,10 +54,11 @@ class HTTPTransport:
         if response.length_remaining:  # a large page that is not the collector's: do not read the rest
             response.close()
         response.release_conn()
+        is_plain = response.headers.get("Content-Encoding", "identity") == "identity"
         return Response(
             status=response.status,
             content_type=response.headers.get("Content-Type", ""),
-            body=body,
+            body=body if is_plain else b"",
             retry_after_s=retry_after_s(response.headers.get("Retry-After")),
         )
 

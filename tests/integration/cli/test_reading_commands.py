@@ -154,7 +154,7 @@ async def test_a_histogram_is_drawn_with_each_count(collector: httpx.AsyncClient
         (("query", "--since", "yesterday"), 2, "'yesterday' is neither an age"),
         (("query", "--details", "a"), 2, "is not PATH=VALUE"),
         (("get", "0"), 2, "0 is not in the range"),
-        (("query", "--severity", "error", "--severity-min", "info"), 1, "send one of the two"),
+        (("query", "--since", "1h", "--until", "2h"), 1, "which is after `to`"),
     ],
 )
 async def test_what_is_wrong_is_said(
