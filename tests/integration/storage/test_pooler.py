@@ -251,7 +251,8 @@ async def test_statements_of_two_processes_never_have_the_same_name(settings: Se
 
 async def test_a_pooler_that_refuses_transactions_is_refused_in_one_sentence(settings: Settings, serve: Serve) -> None:
     with pooled(settings.dsn, pgbouncer.program(), pool_mode="statement") as pooler:
-        async with serve(through(pooler, settings)) as client:
+        async with serve(through(pooler, settings), api_key="s3cret-key") as client:
+            client.headers["Authorization"] = "Bearer s3cret-key"  # others get no reasons before API keys are read
             readiness = await client.get("/readyz")
 
     assert readiness.status_code == 503
