@@ -210,14 +210,14 @@ class Guard:
 
 
 class _Requirement(NamedTuple):
-    """What a request needs: the scope, or None if no API key is required. `is_operation`: a rule matches it."""
+    """The access that a request needs: a scope, or None if no API key is required; and whether a rule matches it."""
 
     is_operation: bool
     scope: KeyScope | None
 
 
 class _Credentials:
-    """What a request shows of its caller; it is checked more than once."""
+    """The headers that identify the caller of a request, read once for all checks."""
 
     def __init__(self, headers: Headers, method: str) -> None:
         self.headers = headers

@@ -51,7 +51,8 @@ OWN_EVENTS: Final = {
     "cache_lost": "Redis has failed for a second, or accepts no writes; requests are served from Postgres.",
     "cache_back": "Redis responds again; `away_s` is how long it did not, in seconds.",
     "engine_restarted": "An embedded engine died and was restarted.",
-    "events_dropped": "Own events were dropped because the database was unavailable for too long.",
+    "events_dropped": "Own events were dropped: the database was unavailable for too long, or storing them failed "
+    "unexpectedly.",
     "api_key_created": "An API key was created; `by` is the caller.",
     "api_key_revoked": "An API key was revoked; `by` is the caller.",
     "rejections_dropped": "Rejected lines were not kept because there were too many; `count` is their number.",

@@ -41,7 +41,7 @@ Postgres assigns these numbers in its source (`pg_type.dat`), and never changes 
 
 
 class _Executed(NamedTuple):
-    """What asyncpg looks at in the statement that read the types: an unnamed one would have replaced another."""
+    """The statement that asyncpg expects with the types; its name says that no unnamed statement was replaced."""
 
     name: str
 

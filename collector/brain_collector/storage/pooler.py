@@ -20,10 +20,6 @@ While other clients use the pool, a probe may find the same one by chance.
 
 _PREPARED: Final = "SELECT name, pg_backend_pid() AS pid FROM pg_prepared_statements"
 
-_ARRAY_TYPES: Final = (
-    "SELECT $1::bigint[], $2::bytea[], $3::int[], $4::jsonb[], $5::text[], $6::timestamptz[], $7::uuid[]"
-)
-
 _STATEMENT_MODE: Final = "statement pooling mode"
 """The end of PgBouncer's error for a transaction that it does not allow."""
 
@@ -129,16 +125,13 @@ async def require_support(
 async def _pid_of_prepared(connection: asyncpg.Connection) -> int | None:
     """Prepare a statement; return the process id of the server that has it by its name, or None.
 
-    A pooler that can prepare a statement again on each server connection gives it a name of its own. Then the driver
-    learns the array types in the same transaction: it changes the setting `jit` for that and restores it, and both must
-    reach the same server connection.
+    A pooler that can prepare a statement again on each server connection gives it a name of its own.
     """
     async with connection.transaction():
         statement = await connection.prepare(_PREPARED)
         name = statement.get_name()
         pids = [row["pid"] for row in await statement.fetch() if row["name"] == name]
         if not pids:
-            await connection.prepare(_ARRAY_TYPES)
             return None
         await connection.execute(f'DEALLOCATE "{name}"')
         return int(pids[0])

@@ -1,4 +1,4 @@
-"""What another user can plant in an outbox: nothing of it makes the SDK touch files elsewhere, or costs an event."""
+"""Links and directories that another user plants: the SDK touches no file outside its outbox, and loses no event."""
 
 import os
 from pathlib import Path
