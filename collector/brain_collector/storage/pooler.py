@@ -4,9 +4,10 @@ A pooler gives each transaction any of its server connections. So a session has 
 statement exists only where it was prepared, unless the pooler keeps track of it, as PgBouncer 1.21 or later does.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import asyncpg
 
@@ -30,6 +31,9 @@ _pooled: Final[WeakSet[asyncpg.Connection]] = WeakSet()
 
 _session_mode_dsns: Final[set[str]] = set()
 """The addresses at which a pooler is in session mode: found by this process since it last lost a connection there."""
+
+_probing: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
+"""Held while two connections are probed: those of several probes would mislead each other, or use up a small pool."""
 
 
 class PoolerUnsupported(asyncpg.InterfaceError):
@@ -113,13 +117,16 @@ async def require_support(
     connection.add_termination_listener(lambda _: _session_mode_dsns.discard(dsn))
     if pid is None:
         return
-    other = await another()
-    try:
-        if not await _is_bound(connection, pid, other):
-            raise PoolerUnsupported
-    finally:
-        other.terminate()
-    _session_mode_dsns.add(dsn)
+    async with _probing.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        if dsn in _session_mode_dsns:
+            return
+        other = await another()
+        try:
+            if not await _is_bound(connection, pid, other):
+                raise PoolerUnsupported
+        finally:
+            other.terminate()
+        _session_mode_dsns.add(dsn)
 
 
 async def _pid_of_prepared(connection: asyncpg.Connection) -> int | None:
@@ -141,7 +148,9 @@ async def _is_bound(connection: asyncpg.Connection, pid: int, other: asyncpg.Con
     """Return whether the pooler gives a connection one server connection, with this process id, until it is closed.
 
     In transaction mode, the server connection that was returned last is the next to be used. So the other connection
-    occupies it with a transaction; or, if a third one is faster, the first connection moves to another.
+    occupies it with a transaction; or, if a third one is faster, the first connection moves to another. If the other
+    one is given the same second server connection each time, the first one finds that on top when it is returned; a
+    pooler that uses its server connections in turn gives it at the second attempt.
     """
     for _ in range(TRANSACTION_MODE_PROBES):
         await other.execute("BEGIN")
@@ -150,6 +159,8 @@ async def _is_bound(connection: asyncpg.Connection, pid: int, other: asyncpg.Con
                 return False
         finally:
             await other.execute("ROLLBACK")
+        if not (await _runs_on(connection, pid) and await _runs_on(connection, pid)):
+            return False
     return True
 
 

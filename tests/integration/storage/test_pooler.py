@@ -178,6 +178,19 @@ async def test_a_pooler_that_loses_prepared_statements_is_refused_in_one_sentenc
     assert await count_foreign(settings.dsn) == 0
 
 
+@pytest.mark.parametrize("in_turn", ["0", "1"])
+async def test_a_pooler_that_loses_prepared_statements_is_refused_by_connections_opened_at_once(
+    settings: Settings, in_turn: str
+) -> None:
+    path = pgbouncer.program(tracks_statements=False)
+    with pooled(settings.dsn, path, server_round_robin=in_turn) as pooler:
+        behind = through(pooler, settings)
+        for n in range(1, 13):
+            opened = (connect(behind, statement_timeout_s=10) for _ in range(n))
+            outcomes = await asyncio.gather(*opened, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [PoolerUnsupported] * n
+
+
 async def test_in_session_mode_an_older_pooler_works(settings: Settings, serve: Serve) -> None:
     path = pgbouncer.program(tracks_statements=False)
     with pooled(settings.dsn, path, pool_mode="session", default_pool_size="20") as pooler:
