@@ -21,7 +21,7 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1", "BRAIN_EVENTS_SKIP_MANUAL": "1"}
 MAX_WHEEL_BYTES = 3_000_000
 # Each process has its own Postgres and Valkey; most of a test is waiting.
-AT_ONCE = ["-n", "5", "--dist", "worksteal", "--durations=25", "--durations-min=5"]
+AT_ONCE = ["-n", "4", "--dist", "worksteal", "--durations=25", "--durations-min=5"]
 _wheels: list[Path] = []
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -29,6 +29,11 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 def install(session: nox.Session, *what: str, env: dict[str, str] | None = None) -> None:
     """Install packages. Most of their modules are never imported; the others are compiled at their first import."""
     session.install("--no-compile", *what, env=env)
+
+
+def compile_tests(session: nox.Session, *what: str) -> None:
+    """Compile tests and what they import, once: else each process of the tests does so, at the same time."""
+    session.run("pytest", "--collect-only", "-q", *what, silent=True)
 
 
 def group(name: str) -> list[str]:
@@ -75,6 +80,8 @@ def tests(session: nox.Session) -> None:
     parts = ["tests/unit/sdk"] if session.python == "3.12" else ["tests/unit/sdk", "tests/unit/collector"]
     narrowed = [] if is_main else [*parts, "-m", "not heavy"]
     effort = {} if is_main else {"BRAIN_TEST_EFFORT": "0.3"}  # fewer rounds and examples of the same tests
+    if not session.posargs:
+        compile_tests(session, *narrowed)
     session.run("pytest", *(session.posargs or [*AT_ONCE, *narrowed]), env=effort)
 
 

@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from brain_collector.api import dashboard, manual
 from brain_collector.server.serve import configured
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate
+from brain_collector.storage import migrate, partitions
 from tests.support.collector import BEGUN_HERE
 from tests.support.engines import SuiteEngines, running_engines
 from tests.support.signals import undo_inherited
@@ -58,11 +58,22 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def engines() -> Iterator[SuiteEngines]:
-    """One PostgreSQL and one Valkey for the run, with a migrated template database."""
+    """One PostgreSQL and one Valkey for the run, with two templates: `migrated`, and `with_days`, its partitions."""
     with running_engines() as found:
         asyncio.run(_execute(found.maintenance_url, "CREATE DATABASE migrated"))
         migrate.upgrade(found.database_url("migrated"))
+        asyncio.run(_execute(found.maintenance_url, "CREATE DATABASE with_days TEMPLATE migrated"))
+        asyncio.run(_make_days(found.database_url("with_days")))
         yield found
+
+
+async def _make_days(dsn: str) -> None:
+    """Make the partitions of today and of the days ahead, which are most of the work of a collector's first start."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await partitions.ensure(connection, Settings())
+    finally:
+        await connection.close()
 
 
 async def _execute(dsn: str, statement: str) -> None:
@@ -75,9 +86,9 @@ async def _execute(dsn: str, statement: str) -> None:
 
 @pytest.fixture
 def database_url(engines: SuiteEngines) -> Iterator[str]:
-    """A migrated database of the test's own."""
+    """A migrated database of the test's own, with its partitions."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    _in_thread(_execute(engines.maintenance_url, f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy"))
+    _in_thread(_execute(engines.maintenance_url, f"CREATE DATABASE {name} TEMPLATE with_days STRATEGY file_copy"))
     _in_thread(_execute(engines.database_url(name), BEGUN_HERE))
     yield engines.database_url(name)
     _in_thread(_execute(engines.maintenance_url, f"DROP DATABASE {name} WITH (FORCE)"))

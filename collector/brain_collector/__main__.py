@@ -1,10 +1,12 @@
 """The `brain-events` command: runs the command line, or names the library that is missing."""
 
+import gc
 import sys
 
 
 def main() -> None:
     """Run the command line; if the collector's libraries are not installed, say how to install them."""
+    gc.set_threshold(100_000, 50, 1000)  # imports make many objects and no garbage
     try:
         from brain_collector.cli.main import cli  # noqa: PLC0415 - an installation of the SDK alone has no click
     except ModuleNotFoundError as error:

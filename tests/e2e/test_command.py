@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from brain_collector.storage import migrate
+from brain_collector.storage import schema_version
 from tests.support.engines import scratch_dir
 from tests.support.process import CollectorProcess, collector_process
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -225,9 +225,9 @@ def test_migrate_shows_upgrades_and_downgrades_the_embedded_database() -> None:
     assert [step.returncode for step in steps] == [0, 0, 0, 0], [step.stderr for step in steps]
     assert [step.stdout.split(" (")[0] for step in steps] == [
         "the schema is at none",
-        f"the schema is at {migrate.HEAD}",
+        f"the schema is at {schema_version.HEAD}",
         "the schema is at none",
-        f"the schema is at {migrate.HEAD}",
+        f"the schema is at {schema_version.HEAD}",
     ]
 
 

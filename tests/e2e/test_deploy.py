@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from brain_collector.storage import migrate
+from brain_collector.storage import schema_version
 from tests.e2e.test_rolling import external
 from tests.support.collector import new_database
 from tests.support.engines import SuiteEngines
@@ -64,7 +64,7 @@ def test_it_migrates_and_then_restarts_and_tests_one_collector_after_the_other(s
 
     assert before == [503, 503]
     assert found.returncode == 0, found
-    assert f"the schema is at {migrate.HEAD}" in found.stdout
+    assert f"the schema is at {schema_version.HEAD}" in found.stdout
     assert site.restarted == [f"1 {site.urls[0]}", f"2 {site.urls[1]}"]
     assert found.stdout.count("12 passed") == 2
     assert found.stdout.splitlines()[-1] == "== deployed to 2"

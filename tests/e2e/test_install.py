@@ -80,7 +80,7 @@ def test_the_wheel_has_the_page_and_what_it_is_made_of() -> None:
 def test_the_wheel_migrates_from_its_own_files() -> None:
     """This environment has the wheel with its extras: the migrations must not come from the checkout."""
     found = run(
-        sys.executable, "-c", "from brain_collector.storage.migrate import MIGRATIONS; print(MIGRATIONS)"
+        sys.executable, "-c", "from brain_collector.storage.schema_version import MIGRATIONS; print(MIGRATIONS)"
     ).stdout.strip()
 
     assert "site-packages" in found

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate, partitions
+from brain_collector.storage import migrate, partitions, schema_version
 from tests.e2e.test_rolling import Load, external, is_ready
 from tests.support.collector import connected, event, sql
 from tests.support.engines import SuiteEngines
@@ -170,7 +170,7 @@ def test_a_migration_that_never_gets_its_lock_ends_and_says_what_to_look_for(
     assert "could not acquire the lock in 2 attempts of 0.05 s" in err.splitlines()[-1]
     assert "pg_stat_activity" in err
     assert "Traceback" not in err
-    assert asyncio.run(migrate.current(database_url)) == migrate.HEAD
+    assert asyncio.run(migrate.current(database_url)) == schema_version.HEAD
 
 
 def test_a_second_migrate_waits_its_turn_and_says_for_whom(database_url: str, following: NextRelease) -> None:
@@ -205,7 +205,7 @@ def test_a_collector_is_not_ready_on_the_schema_of_the_release_before_and_is_onc
 
     assert unready.status_code == 503
     assert unready.json()["reasons"] == [
-        f"the database is at revision {migrate.HEAD}, this collector needs 9999: run `brain-events migrate`"
+        f"the database is at revision {schema_version.HEAD}, this collector needs 9999: run `brain-events migrate`"
     ]
     assert stored.status_code == 201
 
@@ -217,7 +217,7 @@ def test_a_schema_goes_back_one_release_beside_a_collector_of_the_one_before(
     with ExitStack() as stack:
         collector = external(stack, engines, database_url)
         assert is_ready(collector)
-        assert ended(following.migrate(database_url, "downgrade", migrate.HEAD, "--yes"))[0] == 0
+        assert ended(following.migrate(database_url, "downgrade", schema_version.HEAD, "--yes"))[0] == 0
         assert httpx.post(f"{collector.url}/api/events", json=event(), timeout=PATIENCE_S).status_code == 201
         assert is_ready(collector)
     with pytest.raises(asyncpg.UndefinedColumnError):

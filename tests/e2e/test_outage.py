@@ -20,7 +20,7 @@ from tests.e2e.test_durable_kills import HEIR
 from tests.support.process import CollectorProcess
 from tests.support.waiting import wait_until
 
-OUTAGE_S = float(os.environ.get("BRAIN_TEST_OUTAGE_S", "30"))
+OUTAGE_S = float(os.environ.get("BRAIN_TEST_OUTAGE_S", "15"))
 PILE = int(20_000 * OUTAGE_S)
 FEW = 20_000
 MEMORY_BYTES = DEFAULT_MAX_BUFFER_BYTES + 16 * 1024 * 1024  # what a disk has not taken yet, and the batch under way

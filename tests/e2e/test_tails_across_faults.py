@@ -137,7 +137,7 @@ def test_what_was_acknowledged_before_a_collector_is_stopped_reaches_every_open_
 
 TAILS = 100
 FILTERS = 10
-BATCHES = times(20)
+BATCHES = times(10)
 EVENTS = 1_000
 MESSAGE = "x" * 1_000
 BATCH_MIB = EVENTS * (len(MESSAGE) + 200) / 2**20

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import brain_collector
-from brain_collector.storage import migrate
+from brain_collector.storage import schema_version
 
 REVISION = """
 from alembic import op
@@ -39,9 +39,9 @@ class NextRelease:
         package = directory / "brain_collector"
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(Path(brain_collector.__file__).parent, package, ignore=ignored)
-        shutil.copytree(migrate.MIGRATIONS, package / "migrations", ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(schema_version.MIGRATIONS, package / "migrations", ignore=ignored, dirs_exist_ok=True)
         versions = package / "migrations" / "versions"
-        before = migrate.HEAD
+        before = schema_version.HEAD
         for revision, upgrade, downgrade in (
             (self.COLUMN, ADD_COLUMN, "op.execute('ALTER TABLE system_events DROP COLUMN tags')"),
             (self.INDEX, ADD_INDEX, "op.execute('DROP INDEX idx_tags')"),

@@ -8,9 +8,8 @@ import asyncpg
 
 from brain_collector.addresses.masking import masked
 from brain_collector.doctor.check import Check, Examination, Status, judged
-from brain_collector.storage import migrate
 from brain_collector.storage.durability import DURABLE
-from brain_collector.storage.migrate import schema_problem
+from brain_collector.storage.schema_version import HEAD, revision_of, schema_problem
 
 OLDEST_MAJOR: Final = 15
 FAR_MS: Final = 50.0
@@ -84,11 +83,7 @@ async def schema(examination: Examination) -> list[Check]:
     if problem:
         detail, _, advice = problem.partition(": ")
         return [Check("schema", "problem", detail, advice)]
-    return [
-        Check(
-            "schema", "ok", f"at {await migrate.revision_of(examination.connection)}; this release needs {migrate.HEAD}"
-        )
-    ]
+    return [Check("schema", "ok", f"at {await revision_of(examination.connection)}; this release needs {HEAD}")]
 
 
 async def durability(examination: Examination) -> list[Check]:

@@ -11,7 +11,7 @@ from brain_collector.jobs import idempotency_keys
 from brain_collector.jobs.epoch_watch import EpochWatch
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate, partitions, pooler, renumber
+from brain_collector.storage import partitions, pooler, renumber, schema_version
 from brain_collector.storage.connection import DATABASE_ERRORS, Link, reason_of
 
 logger: Final = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Maintenance:
         try:
             async with self._link.use() as connection:
                 await self._check_timeouts(connection)
-                problem = await migrate.schema_problem(connection)
+                problem = await schema_version.schema_problem(connection)
                 is_restored = problem is None and await renumber.is_restored(connection)
             if is_restored:
                 await self._renumber()

@@ -28,14 +28,9 @@ from brain_collector.server.app import OPERATIONS, create_app, refuse_to_be_open
 from brain_collector.server.engines import Backend, open_backend
 from brain_collector.server.lifespan import Engines
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate
+from brain_collector.storage import schema_version
 
 BACKLOG: Final = 2048
-
-
-def patience(settings: Settings) -> migrate.Patience:
-    """Return how long a migration waits for its locks, and how often it retries."""
-    return migrate.Patience(settings.migrate_lock_s, settings.migrate_attempts)
 
 
 def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
@@ -53,7 +48,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the event loop handles signals
     with _listening(settings) as listener, open_backend(settings) as backend:
         if backend.embedded:
-            migrate.upgrade(backend.settings.dsn, patience=patience(settings))
+            _upgrade(backend.settings)
         stopping = Stopping()
         config = configured(backend.settings, backend, stopping)
         server = _Server(
@@ -63,6 +58,14 @@ def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
             runner.run(server.until_signal(listener))
         if server.lifespan.error_occurred:  # a critical task died, and has been logged
             sys.exit(1)
+
+
+def _upgrade(settings: Settings) -> None:
+    if asyncio.run(schema_version.is_current(settings.dsn)):
+        return
+    from brain_collector.storage import migrate  # noqa: PLC0415 - loads Alembic, which most starts do not need
+
+    migrate.upgrade(settings.dsn, patience=migrate.patience(settings))
 
 
 def configured(
@@ -132,7 +135,6 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()  # excludes the objects that live as long as the process from further collections
-        gc.set_threshold(100_000, 50, 1000)
         self._on_ready()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Schema migrations: finds the revisions, in a checkout or an installed wheel, and runs them with Alembic."""
+"""Schema migrations: runs the revisions with Alembic."""
 
 import asyncio
 import logging
@@ -6,22 +6,20 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final, TextIO
 
 import asyncpg
 import msgspec
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from brain_collector.addresses.masking import masked
 from brain_collector.errors import CollectorError
+from brain_collector.settings import Settings
 from brain_collector.storage.connection import GONE, open_session, reason_of
-
-CONNECT_S: Final = 10.0
+from brain_collector.storage.schema_version import CONNECT_S, KNOWN, MIGRATIONS, encoding_problem, revision_of
 
 logger: Final = logging.getLogger(__name__)
 
@@ -42,6 +40,11 @@ class Patience(msgspec.Struct, frozen=True):
 
     lock_s: float = 1.0
     attempts: int = 30
+
+
+def patience(settings: Settings) -> Patience:
+    """Return how long a migration waits for its locks, and how often it retries."""
+    return Patience(settings.migrate_lock_s, settings.migrate_attempts)
 
 
 def upgrade(dsn: str, revision: str = "head", patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
@@ -101,39 +104,6 @@ async def _require_encoding(dsn: str) -> None:
         raise MigrationError(f"cannot migrate {masked(dsn)}: {problem}")
 
 
-async def revision_of(connection: asyncpg.Connection) -> str | None:
-    """Return the revision of the database of an open connection, or None if it was never migrated."""
-    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
-        return None
-    revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-    return revision
-
-
-async def encoding_problem(connection: asyncpg.Connection) -> str | None:
-    """Return why events cannot be stored and searched in the encoding of the database, if so."""
-    encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
-    if encoding == "UTF8":
-        return None
-    return (
-        f"the encoding of the database is {encoding}, this collector needs UTF8: create another one with "
-        "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
-    )
-
-
-async def schema_problem(connection: asyncpg.Connection) -> str | None:
-    """Return what is wrong with the database, if anything, and the remedy after a colon.
-
-    A newer schema is fine: migrations keep this release running.
-    """
-    if problem := await encoding_problem(connection):
-        return problem
-    revision = await revision_of(connection)
-    if revision == HEAD or (revision is not None and revision not in KNOWN):
-        return None
-    state = "has no schema" if revision is None else f"is at revision {revision}"
-    return f"the database {state}, this collector needs {HEAD}: run `brain-events migrate`"
-
-
 @contextmanager
 def _named_errors(dsn: str) -> Iterator[None]:
     """Turn the errors of Alembic, the driver and the network into a `MigrationError` of one line."""
@@ -154,17 +124,3 @@ def _config(dsn: str, patience: Patience | None = None) -> Config:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     return config
-
-
-def _migrations_dir() -> Path:
-    here = Path(__file__).resolve().parents[1]
-    installed = here / "migrations"  # a wheel carries them inside the package
-    return installed if installed.is_dir() else here.parents[1] / "migrations"
-
-
-MIGRATIONS: Final = _migrations_dir()
-_scripts: Final = ScriptDirectory.from_config(_config(""))
-KNOWN: Final = frozenset(script.revision for script in _scripts.walk_revisions())
-"""Every revision that this version knows."""
-HEAD: Final = str(_scripts.get_current_head())
-"""The newest revision, which this version requires."""

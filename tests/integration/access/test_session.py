@@ -225,10 +225,10 @@ async def test_a_session_ends_at_a_collector_that_does_not_know_it_yet(settings:
 
 async def test_sessions_begin_and_end_at_once_while_the_table_is_being_read(settings: Settings, serve: Serve) -> None:
     """A read that began before a change must not undo it in memory; that of many sessions takes long."""
-    many = "INSERT INTO sessions SELECT sha256(n::text::bytea), 7, '', now() FROM generate_series(1, 20000) AS n"
+    many = "INSERT INTO sessions SELECT sha256(n::text::bytea), 7, '', now() FROM generate_series(1, 10000) AS n"
     await sql(settings.dsn, many)
     async with serve(settings, api_key=KEY, api_key_refresh_s=0.0001) as client:
-        for _ in range(20):
+        for _ in range(10):
             await log_in(client, KEY)
             token = cookie_of(client)
             assert (await client.get(SESSION)).json()["caller"] == "bootstrap"

@@ -19,7 +19,7 @@ from brain_collector.counts.fold import fold
 from brain_collector.doctor import data
 from brain_collector.embedded import datadir
 from brain_collector.settings import Settings
-from brain_collector.storage import epochs, migrate, partitions
+from brain_collector.storage import epochs, migrate, partitions, schema_version
 from tests.conftest import Serve
 from tests.support.collector import collector_process, connected, create, new_database, sql, started
 from tests.support.engines import SuiteEngines, scratch_dir
@@ -63,7 +63,7 @@ async def test_a_healthy_database_has_no_fault_but_what_the_server_of_the_suite_
 
     assert {name for name, check in checks.items() if check.status != "ok"} == UNSAFE
     assert {check.status for check in checks.values() if check.name in UNSAFE} == {"problem"}
-    assert checks["schema"].detail == f"at {migrate.HEAD}; this release needs {migrate.HEAD}"
+    assert checks["schema"].detail == f"at {schema_version.HEAD}; this release needs {schema_version.HEAD}"
     ((n,),) = await sql(stored.dsn, "SELECT count(*) FROM system_events")
     assert f"the {n} events" in checks["recount"].detail
     assert "allkeys-lru" in checks["cache"].detail
@@ -464,7 +464,7 @@ async def test_a_database_without_a_schema_is_told_to_migrate(settings: Settings
     assert check == doctor.Check(
         "schema",
         "problem",
-        f"the database has no schema, this collector needs {migrate.HEAD}",
+        f"the database has no schema, this collector needs {schema_version.HEAD}",
         "run `brain-events migrate`",
     )
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from brain_collector.settings import Settings, load
-from brain_collector.storage import migrate
+from brain_collector.storage import migrate, schema_version
 from brain_collector.storage.connection import connect
 from tests.support.waiting import PATIENCE_S
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_connection_opens_with_the_parameters_of_providers(settings: Settings, parameters: str) -> None:
     url = f"{settings.database_url}&{parameters}"
     assert load({}, database_url=url).database_url == url
-    assert await migrate.current(url) == migrate.HEAD
+    assert await migrate.current(url) == schema_version.HEAD
     connection = await connect(msgspec.structs.replace(settings, database_url=url), statement_timeout_s=PATIENCE_S)
     try:
         found = await connection.fetchrow(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from brain_collector.settings import Settings
-from brain_collector.storage import hosts, migrate
+from brain_collector.storage import hosts, migrate, schema_version
 from tests.conftest import Serve
 from tests.support.collector import event
 
@@ -50,7 +50,7 @@ async def test_a_host_that_is_silent_does_not_keep_the_next_one_from_being_tried
             assert (await client.get("/readyz")).status_code == 200
             assert (await client.post("/api/events", json=event())).status_code == 201
             assert (await client.get("/api/events")).status_code == 200
-        assert await migrate.current(address) == migrate.HEAD
+        assert await migrate.current(address) == schema_version.HEAD
 
 
 async def test_the_host_that_served_last_is_tried_first(settings: Settings, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from uuid import uuid4
 import asyncpg
 import msgspec
 import pytest
+from alembic.script import ScriptDirectory
 
 from brain_collector import doctor
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate, partitions
+from brain_collector.storage import migrate, partitions, schema_version
 from tests.conftest import Serve
 from tests.support.collector import connected, new_database, sql
 from tests.support.engines import SuiteEngines
@@ -30,6 +31,13 @@ INSERT = "INSERT INTO system_events (event_type, severity, message, timestamp) V
 def bare(engines: SuiteEngines) -> Iterator[str]:
     """A database without a schema."""
     with new_database(engines) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def migrated(engines: SuiteEngines) -> Iterator[str]:
+    """A database with the schema, but without partitions."""
+    with new_database(engines, template="migrated") as dsn:
         yield dsn
 
 
@@ -63,7 +71,7 @@ def test_a_database_is_brought_up_from_nothing_and_again_without_a_change(bare: 
 
     assert asyncio.run(tables(bare)) == TABLES
     assert asyncio.run(catalogue(bare)) == first
-    assert asyncio.run(migrate.current(bare)) == migrate.HEAD
+    assert asyncio.run(migrate.current(bare)) == schema_version.HEAD
 
 
 def test_a_database_comes_down_to_nothing_and_up_again(bare: str) -> None:
@@ -79,7 +87,7 @@ def test_a_database_comes_down_to_nothing_and_up_again(bare: str) -> None:
     assert asyncio.run(catalogue(bare)) == first
 
 
-def test_the_printed_sql_does_the_same_by_hand(bare: str, database_url: str) -> None:
+def test_the_printed_sql_does_the_same_by_hand(bare: str, migrated: str) -> None:
     printed = io.StringIO()
     migrate.sql(printed)
 
@@ -88,8 +96,8 @@ def test_the_printed_sql_does_the_same_by_hand(bare: str, database_url: str) -> 
             await connection.execute(printed.getvalue())
 
     asyncio.run(run())
-    assert asyncio.run(catalogue(bare)) == asyncio.run(catalogue(database_url))
-    assert asyncio.run(migrate.current(bare)) == migrate.HEAD
+    assert asyncio.run(catalogue(bare)) == asyncio.run(catalogue(migrated))
+    assert asyncio.run(migrate.current(bare)) == schema_version.HEAD
 
 
 @pytest.mark.anyio
@@ -125,15 +133,17 @@ def test_two_upgrades_at_once_take_turns(bare: str) -> None:
     said = [process.communicate(timeout=PATIENCE_S)[0] for process in both]
 
     assert [process.returncode for process in both] == [0, 0], said
-    assert said == [f"the schema is at {migrate.HEAD} (newest: {migrate.HEAD})\n"] * 2
+    assert said == [f"the schema is at {schema_version.HEAD} (newest: {schema_version.HEAD})\n"] * 2
     assert asyncio.run(tables(bare)) == TABLES
 
 
 def test_there_is_one_head_and_it_can_be_reached(bare: str) -> None:
-    migrate.upgrade(bare, migrate.HEAD)
+    migrate.upgrade(bare, schema_version.HEAD)
 
-    assert migrate.HEAD in migrate.KNOWN
-    assert asyncio.run(migrate.current(bare)) == migrate.HEAD
+    scripts = ScriptDirectory(str(schema_version.MIGRATIONS))
+    assert {script.revision for script in scripts.walk_revisions()} == schema_version.KNOWN
+    assert scripts.get_heads() == [schema_version.HEAD]
+    assert asyncio.run(migrate.current(bare)) == schema_version.HEAD
 
 
 def test_the_columns_of_the_original_are_there(database_url: str) -> None:
@@ -195,17 +205,17 @@ async def days(dsn: str) -> list[tuple[datetime, datetime]]:
 
 
 @pytest.mark.anyio
-async def test_days_are_made_ahead_without_a_gap_and_only_once(database_url: str) -> None:
-    made = await ensured(database_url)
-    again = await ensured(database_url)
+async def test_days_are_made_ahead_without_a_gap_and_only_once(migrated: str) -> None:
+    made = await ensured(migrated)
+    again = await ensured(migrated)
 
-    found = await days(database_url)
+    found = await days(migrated)
     assert len(made) == len(found)
     assert again == []
     assert all(end - start == timedelta(days=1) for start, end in found)
     assert all(one[1] == following[0] for one, following in pairwise(found))
     (before,) = await sql(
-        database_url, "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'system_events_before'"
+        migrated, "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'system_events_before'"
     )
     assert before[0] == f"FOR VALUES FROM (MINVALUE) TO ('{found[0][0].isoformat(' ').removesuffix(':00')}')"
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -214,41 +224,41 @@ async def test_days_are_made_ahead_without_a_gap_and_only_once(database_url: str
 
 
 @pytest.mark.anyio
-async def test_more_days_are_added_to_those_that_are_there(database_url: str) -> None:
-    first = await ensured(database_url, days_ahead=2)
-    more = await ensured(database_url, days_ahead=4)
+async def test_more_days_are_added_to_those_that_are_there(migrated: str) -> None:
+    first = await ensured(migrated, days_ahead=2)
+    more = await ensured(migrated, days_ahead=4)
 
     assert len(more) == 2
     assert not set(first) & set(more)
-    found = await days(database_url)
+    found = await days(migrated)
     assert all(one[1] == following[0] for one, following in pairwise(found))
 
 
 @pytest.mark.anyio
-async def test_there_is_a_place_for_the_distant_past_and_every_day_of_the_next_week(database_url: str) -> None:
-    await ensured(database_url)
+async def test_there_is_a_place_for_the_distant_past_and_every_day_of_the_next_week(migrated: str) -> None:
+    await ensured(migrated)
     now = datetime.now(UTC)
     moments = [datetime(1970, 1, 1, tzinfo=UTC), datetime(1, 1, 2, tzinfo=UTC)]
     moments += [now + timedelta(days=n) for n in range(-3, 8)]
-    async with connected(database_url) as connection:
+    async with connected(migrated) as connection:
         await connection.executemany(INSERT, [(moment,) for moment in moments])
         with pytest.raises(asyncpg.CheckViolationError):
             await connection.execute(INSERT, now + timedelta(days=10))
 
-    rows = await sql(database_url, "SELECT tableoid::regclass::text, count(*) FROM system_events GROUP BY 1")
+    rows = await sql(migrated, "SELECT tableoid::regclass::text, count(*) FROM system_events GROUP BY 1")
     homes = dict(rows)
     assert homes.pop("system_events_before") >= 3
     assert set(homes.values()) == {1}
 
 
 @pytest.mark.anyio
-async def test_a_partition_is_named_after_its_day_and_has_every_index(database_url: str) -> None:
-    made = await ensured(database_url)
+async def test_a_partition_is_named_after_its_day_and_has_every_index(migrated: str) -> None:
+    made = await ensured(migrated)
 
-    starts = [start.date() for start, _ in await days(database_url)]
+    starts = [start.date() for start, _ in await days(migrated)]
     assert [date.fromisoformat(name.removeprefix("system_events_p")) for name in made] == starts
     rows = await sql(
-        database_url,
+        migrated,
         "SELECT count(*), (SELECT count(*) FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid "
         "WHERE indrelid = $1::text::regclass) FROM pg_index WHERE indrelid = 'system_events'::regclass",
         made[0],
@@ -257,26 +267,26 @@ async def test_a_partition_is_named_after_its_day_and_has_every_index(database_u
 
 
 @pytest.mark.anyio
-async def test_two_collectors_that_make_days_at_once_take_turns(database_url: str) -> None:
-    made = await asyncio.gather(*(ensured(database_url) for _ in range(4)))
+async def test_two_collectors_that_make_days_at_once_take_turns(migrated: str) -> None:
+    made = await asyncio.gather(*(ensured(migrated) for _ in range(4)))
 
     assert sorted(len(names) > 0 for names in made) == [False, False, False, True]
-    assert len(await days(database_url)) == max(map(len, made))
+    assert len(await days(migrated)) == max(map(len, made))
 
 
 @pytest.mark.anyio
-async def test_an_open_read_and_an_open_write_do_not_hold_up_new_days(database_url: str) -> None:
-    await ensured(database_url, days_ahead=2)
+async def test_an_open_read_and_an_open_write_do_not_hold_up_new_days(migrated: str) -> None:
+    await ensured(migrated, days_ahead=2)
     async with (
-        connected(database_url) as reader,
-        connected(database_url) as writer,
+        connected(migrated) as reader,
+        connected(migrated) as writer,
         reader.transaction(),
         writer.transaction(),
     ):
         await reader.fetch("SELECT * FROM system_events")
         await writer.execute(INSERT, datetime.now(UTC))
 
-        assert len(await ensured(database_url, days_ahead=3)) == 1
+        assert len(await ensured(migrated, days_ahead=3)) == 1
 
 
 def test_the_settings_keep_at_least_two_days_ahead() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from brain_collector import doctor
 from brain_collector.settings import Settings
-from brain_collector.storage import migrate
+from brain_collector.storage import migrate, schema_version
 from brain_collector.storage.connection import connect
 from brain_collector.storage.pooler import PoolerUnsupported
 from tests.conftest import Serve
@@ -128,7 +128,7 @@ async def test_doctor_and_migrate_refuse_a_pooler_and_leave_nothing_on_its_conne
     assert SESSION_NEEDED in checks["pooler"].advice
 
     assert await pooler.settings_left(*LEFT) == before == await defaults_of(settings.dsn)
-    assert await migrate.current(settings.dsn) == migrate.HEAD
+    assert await migrate.current(settings.dsn) == schema_version.HEAD
 
 
 async def test_with_the_direct_url_doctor_and_migrate_work_and_leave_nothing(
@@ -137,7 +137,8 @@ async def test_with_the_direct_url_doctor_and_migrate_work_and_leave_nothing(
     command = [sys.executable, "-m", "brain_collector", "migrate", "--database-url", pooler.url]
     running = await asyncio.create_subprocess_exec(*command, "--direct-url", settings.dsn, stdout=subprocess.PIPE)
     out, _ = await running.communicate()
-    assert (running.returncode, out) == (0, f"the schema is at {migrate.HEAD} (newest: {migrate.HEAD})\n".encode())
+    newest = schema_version.HEAD
+    assert (running.returncode, out) == (0, f"the schema is at {newest} (newest: {newest})\n".encode())
     checks = await checks_of(through(pooler, settings, direct_url=settings.dsn))
 
     assert checks["session"].status == "warning"

@@ -10,10 +10,10 @@ import click
 from brain_collector import logs
 from brain_collector.cli.help_layout import command, option
 from brain_collector.cli.setting_flags import setting
-from brain_collector.server import serve
 from brain_collector.server.engines import open_backend
 from brain_collector.settings import load
 from brain_collector.storage import migrate as migrations
+from brain_collector.storage.schema_version import HEAD
 
 
 @command()
@@ -42,9 +42,9 @@ def migrate(action: str, revision: str | None, *, sql: bool, yes: bool, **flags:
         if not yes:
             click.confirm("A downgrade drops tables, events included. Continue?", abort=True)
     with open_backend(load(os.environ, **flags)) as engines:
-        dsn, patience = engines.settings.session_dsn, serve.patience(engines.settings)
+        dsn, patience = engines.settings.session_dsn, migrations.patience(engines.settings)
         if action == "upgrade":
             migrations.upgrade(dsn, revision or "head", patience)
         elif action == "downgrade":
             migrations.downgrade(dsn, revision or "base", patience)
-        click.echo(f"the schema is at {asyncio.run(migrations.current(dsn)) or 'none'} (newest: {migrations.HEAD})")
+        click.echo(f"the schema is at {asyncio.run(migrations.current(dsn)) or 'none'} (newest: {HEAD})")
