@@ -31,11 +31,6 @@ def install(session: nox.Session, *what: str, env: dict[str, str] | None = None)
     session.install("--no-compile", *what, env=env)
 
 
-def compile_tests(session: nox.Session, *what: str) -> None:
-    """Compile tests and what they import, once: else each process of the tests does so, at the same time."""
-    session.run("pytest", "--collect-only", "-q", *what, silent=True)
-
-
 def group(name: str) -> list[str]:
     """Return the requirements of a dependency group."""
     return list(nox.project.dependency_groups(PYPROJECT, name))
@@ -80,8 +75,6 @@ def tests(session: nox.Session) -> None:
     parts = ["tests/unit/sdk"] if session.python == "3.12" else ["tests/unit/sdk", "tests/unit/collector"]
     narrowed = [] if is_main else [*parts, "-m", "not heavy"]
     effort = {} if is_main else {"BRAIN_TEST_EFFORT": "0.3"}  # fewer rounds and examples of the same tests
-    if not session.posargs:
-        compile_tests(session, *narrowed)
     session.run("pytest", *(session.posargs or [*AT_ONCE, *narrowed]), env=effort)
 
 
