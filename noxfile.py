@@ -68,11 +68,12 @@ def tests(session: nox.Session) -> None:
     """Unit and integration tests, on a real Postgres and a real Valkey.
 
     Everything runs on the interpreter that runs nox, the tests of single parts on every other one that is installed; on
-    3.12, between two that run them, those of the SDK only.
+    3.12, between two that run them, those of events and processes in the SDK only.
     """
     install(session, "-e", ".[embedded]", *group("test"), env=NO_PAGE)
     is_main = session.python == HERE
-    parts = ["tests/unit/sdk"] if session.python == "3.12" else ["tests/unit/sdk", "tests/unit/collector"]
+    some = ["tests/unit/sdk/record", "tests/unit/sdk/process"]
+    parts = some if session.python == "3.12" else ["tests/unit/sdk", "tests/unit/collector"]
     narrowed = [] if is_main else [*parts, "-m", "not heavy"]
     effort = {} if is_main else {"BRAIN_TEST_EFFORT": "0.3"}  # fewer rounds and examples of the same tests
     session.run("pytest", *(session.posargs or [*AT_ONCE, *narrowed]), env=effort)

@@ -1,6 +1,6 @@
 """The schema's revision: which one this release needs, which one a database has, and what follows from it.
 
-Alembic, which runs migrations, is not imported here: most starts of a collector do not need it.
+Alembic, which runs migrations, is not imported here: a collector that starts rarely needs it.
 """
 
 from pathlib import Path

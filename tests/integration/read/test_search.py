@@ -24,7 +24,7 @@ from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = times(20)
+ROUNDS = times(10)
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 WORDS = ["alpha", "Beta", "gamma", "delta", "disk", "8e9f", "ÉTÉ", "straße", "w_1", "db1.example.com", "/api/orders"]
 QUERIES = [
@@ -165,8 +165,8 @@ async def test_a_search_finds_what_matches_however_far_the_index_is(
 async def test_pages_are_short_when_the_time_is_spent_and_lose_nothing(
     collector: httpx.AsyncClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store(collector, 3, 120, late=2)
-    await index(settings.dsn, 30, 3)
+    await store(collector, 3, 80, late=2)
+    await index(settings.dsn, 20, 3)
     monkeypatch.setattr(search, "BUDGET_S", 1e-9)
     monkeypatch.setattr(search, "MAX_BUDGETS", 1e15)
     first = await collector.get("/api/events", params={"q": "nowhere", "to": "2027-01-01T00:00:00Z"})

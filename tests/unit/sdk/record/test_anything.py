@@ -198,7 +198,7 @@ def check(line: bytes) -> Event:
     return event
 
 
-@settings(max_examples=times(150))
+@settings(max_examples=times(80))
 @given(anything, anything, anything, anything, anything, anything, anything)
 @example("a" * 60, "fatal", "m" * 5000, {"k": "v" * 5000}, "s" * 200, None, None)
 @example("a", "info", "\x01" * 5000, {"\x02" * 999: 1}, None, None, None)
@@ -273,7 +273,7 @@ exceptions = st.builds(
 )
 
 
-@settings(max_examples=times(100))
+@settings(max_examples=times(60))
 @given(anything, anything, exceptions, st.dictionaries(st.text(max_size=60), anything, max_size=4))
 def test_any_exception_and_any_bound_fields_lead_to_a_valid_event(
     message: Any, details: Any, error: BaseException, fields: dict[str, Any]
@@ -299,7 +299,7 @@ def rewrite(fields: dict[str, Any]) -> Callable[[Event], Any]:
     return hook
 
 
-@settings(max_examples=times(100))
+@settings(max_examples=times(60))
 @given(anything, st.dictionaries(st.sampled_from([*Event.__struct_fields__, "unknown"]), anything))
 def test_whatever_a_hook_returns_a_valid_event_arrives_or_none(details: Any, fields: dict[str, Any]) -> None:
     memory = MemoryTransport()
@@ -373,7 +373,7 @@ def same(first: Any, second: Any) -> bool:
     return all(same(one, other) for one, other in pairs)
 
 
-@settings(max_examples=times(200))
+@settings(max_examples=times(100))
 @given(st.dictionaries(scalars.filter(_is_hashable), anything, max_size=5), st.text(), st.sampled_from(["t", "\u2028"]))
 @example({"float": [1e308, 5e-324, -0.0, 1e16, 0.1], "int": [2**53 + 1, -(2**63), 2**64, 10**299]}, "m", "t")
 @example({"nan": [math.nan, -math.nan, math.inf, {"deep": -math.inf}], "plain": math.nan}, "m", "t")
