@@ -11,6 +11,7 @@ from typing import Any
 from brain_events._delivery.transport import Transport
 from brain_events._process.early import Early
 from brain_events._process.late import Late, close_and_report
+from brain_events._process.uncaught import UncaughtExceptions
 from brain_events._queue.stats import Stats
 from brain_events.client import Client
 from brain_events.config import (
@@ -21,6 +22,7 @@ from brain_events.config import (
     DEFAULT_SPOOL_DIR,
     DEFAULT_SPOOL_MAX_BYTES,
     Config,
+    flag,
     load,
 )
 from brain_events.wire import Event
@@ -28,6 +30,7 @@ from brain_events.wire import Event
 EXIT_BUDGET_S = 2.0
 
 _current: Client | Early = Early()
+_uncaught = UncaughtExceptions()
 
 
 def init(
@@ -46,6 +49,7 @@ def init(
     spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES,
     durable: bool | None = None,
     fsync: bool | None = None,
+    capture_uncaught: bool | None = None,
     transport: Transport | None = None,
 ) -> None:
     """Start to send the events of this process to the collector at `url`.
@@ -78,12 +82,16 @@ def init(
             by default `BRAIN_EVENTS_DURABLE`.
         fsync: Wait until the storage device has each write, so that a power loss does not lose it; by default
             `BRAIN_EVENTS_FSYNC`.
+        capture_uncaught: Log each uncaught exception as an event `uncaught_exception`, unless it was logged before: of
+            the main thread (`critical`), of other threads, and those that cannot be raised, as in `__del__`. The hooks
+            that were there before are called as well. By default `BRAIN_EVENTS_CAPTURE_UNCAUGHT`, or else True.
         transport: Replaces HTTP, such as `brain_events.testing.MemoryTransport`.
 
     Raises:
         ConfigError: A setting cannot be used.
     """
     global _current
+    is_captured = flag(capture_uncaught, "BRAIN_EVENTS_CAPTURE_UNCAUGHT", os.environ, default=True)
     if transport is not None:
         url = url or os.environ.get("BRAIN_EVENTS_URL") or "http://transport.invalid"
         if spool_dir == DEFAULT_SPOOL_DIR and not durable:
@@ -117,6 +125,7 @@ def init(
         previous.hand_over(client)
     else:
         previous.close(EXIT_BUDGET_S)
+    _uncaught.switch(log_system_event, is_on=is_captured)
 
 
 def log_system_event(
