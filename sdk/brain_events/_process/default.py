@@ -10,7 +10,7 @@ from typing import Any
 
 from brain_events._delivery.transport import Transport
 from brain_events._process.early import Early
-from brain_events._process.late import Late, close_and_report
+from brain_events._process.late import Late, close_and_report, write_line
 from brain_events._process.uncaught import UncaughtExceptions
 from brain_events._queue.stats import Stats
 from brain_events.client import Client
@@ -29,7 +29,6 @@ from brain_events.wire import Event
 
 EXIT_BUDGET_S = 2.0
 
-_current: Client | Early = Early()
 _uncaught = UncaughtExceptions()
 
 
@@ -115,6 +114,7 @@ def init(
     )
     if config is None:
         logging.getLogger("brain_events").warning("events are not sent: pass a url to init(), or set BRAIN_EVENTS_URL")
+        atexit.unregister(_report_forgotten_init)
         return
     client = Client(config, transport)
     previous, _current = _current, client
@@ -216,11 +216,28 @@ def _close_at_exit() -> None:
             _current = Late(client)
 
 
+def _begin_early() -> None:
+    """See that events without `init` are not lost silently.
+
+    A child of `multiprocessing` that is spawned does not run what stands under `if __name__ == "__main__"`. So it
+    initializes itself if the environment has a URL.
+    """
+    atexit.register(_report_forgotten_init)
+    process = sys.modules.get("multiprocessing.process")
+    if process and process.parent_process() is not None and os.environ.get("BRAIN_EVENTS_URL"):
+        init()
+
+
+def _report_forgotten_init() -> None:
+    if isinstance(_current, Early) and (logged := _current.stats().logged):
+        write_line(f"brain-events: init() was not called, so {logged} events were not sent")
+
+
 def _reset_in_child() -> None:
     """Leave events that were logged before `init` and before the fork to the parent."""
     global _current  # noqa: PLW0603 -- the one place of process-wide state
     if isinstance(_current, Early):
-        _current = Early()
+        _current = Early(_begin_early)
     _close_at_end_of_child()
 
 
@@ -247,4 +264,5 @@ def _finalize(util: Any) -> None:
     util.Finalize(None, _close_at_exit, exitpriority=10)
 
 
+_current: Client | Early = Early(_begin_early)
 os.register_at_fork(after_in_child=_reset_in_child)

@@ -55,8 +55,12 @@ def _report_losses(stats: Stats) -> None:
         lost["unsent"] = lost.get("unsent", 0) + stats.in_memory
     if not lost:
         return
-    line = f"brain-events: {sum(lost.values())} of {stats.logged} events were lost: {lost}\n"
+    write_line(f"brain-events: {sum(lost.values())} of {stats.logged} events were lost: {lost}")
+
+
+def write_line(text: str) -> None:
+    """Write a line to stderr, if there is one."""
     try:
-        sys.stderr.write(line)
+        sys.stderr.write(text + "\n")
     except (AttributeError, OSError, ValueError):  # stderr may be missing or closed
         return
