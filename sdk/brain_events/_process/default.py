@@ -11,6 +11,7 @@ from typing import Any
 from brain_events._delivery.transport import Transport
 from brain_events._process.early import Early
 from brain_events._process.late import Late, close_and_report, write_line
+from brain_events._process.termination import Termination
 from brain_events._process.uncaught import UncaughtExceptions
 from brain_events._queue.stats import Stats
 from brain_events.client import Client
@@ -122,6 +123,7 @@ def init(
         atexit.register(_close_at_exit)
         atexit.register(_close_at_exit)  # if a Ctrl-C interrupts one before it begins, the other runs
         _close_at_end_of_child()
+        _termination.install()
         previous.hand_over(client)
     else:
         previous.close(EXIT_BUDGET_S)
@@ -216,6 +218,13 @@ def _close_at_exit() -> None:
             _current = Late(client)
 
 
+def _reopen() -> None:
+    """Go on as before `_close_at_exit`."""
+    global _current  # noqa: PLW0603 -- the one place of process-wide state
+    if isinstance(_current, Late):
+        _current = _current.successor()
+
+
 def _begin_early() -> None:
     """See that events without `init` are not lost silently.
 
@@ -265,4 +274,5 @@ def _finalize(util: Any) -> None:
 
 
 _current: Client | Early = Early(_begin_early)
+_termination = Termination(_close_at_exit, _reopen)
 os.register_at_fork(after_in_child=_reset_in_child)

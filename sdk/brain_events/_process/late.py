@@ -28,6 +28,10 @@ class Late(Client):
         self._open()
         self._closed = True
 
+    def successor(self) -> Client:
+        """Return a client with the same settings that delivers in the background again."""
+        return Client(self._config, self._transport)
+
     def stats(self) -> Stats:
         """Return the account of the events that were logged before the exit hook."""
         return self._closed_client.stats()
