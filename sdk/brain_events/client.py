@@ -136,14 +136,12 @@ class Client:
 
     async def aflush(self, timeout_s: float = 5.0) -> bool:
         """Do what `flush` does without blocking the event loop."""
-        from asyncio import sleep  # noqa: PLC0415 -- an application without an event loop does not pay for the import
-
         deadline = time.monotonic() + timeout_s
         progress = self._worker.start_flush()
         while (done := progress()) is None:
             if time.monotonic() >= deadline:
                 return False
-            await sleep(FLUSH_POLL_S)
+            await _sleep(FLUSH_POLL_S)
         return done
 
     def close(self, timeout_s: float = 2.0) -> bool:
@@ -222,6 +220,17 @@ class Client:
             if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
             self._shapes.add((event_type, *keys))
+
+
+async def _sleep(seconds: float) -> None:
+    """Sleep in the event loop of the caller, trio's or asyncio's."""
+    trio = MODULES.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        await trio.sleep(seconds)
+    else:
+        from asyncio import sleep  # noqa: PLC0415 -- an application without an event loop does not pay for the import
+
+        await sleep(seconds)
 
 
 def _is_plain_key(key: Any) -> bool:

@@ -133,8 +133,8 @@ def load(
         proxy=_proxy(url),
         ca_bundle=ca_bundle or environ.get("BRAIN_EVENTS_CA_BUNDLE") or None,
         spool_dir=_spool_dir(spool_dir, environ),
-        durable=_flag(durable, "BRAIN_EVENTS_DURABLE", environ),
-        fsync=_flag(fsync, "BRAIN_EVENTS_FSYNC", environ),
+        durable=flag(durable, "BRAIN_EVENTS_DURABLE", environ),
+        fsync=flag(fsync, "BRAIN_EVENTS_FSYNC", environ),
         **rest,
     )
 
@@ -174,11 +174,14 @@ def _state_dir(environ: Mapping[str, str]) -> Path | None:
         return None
 
 
-def _flag(argument: bool | None, name: str, environ: Mapping[str, str]) -> bool:  # noqa: FBT001 -- as in `load`
+def flag(argument: bool | None, name: str, environ: Mapping[str, str], *, default: bool = False) -> bool:  # noqa: FBT001
+    """Return the argument, or else what the environment variable says, or else the default."""
     if argument is not None:
         return argument
     text = environ.get(name, "").strip().lower()
-    if text not in {"", "0", "1", "false", "true", "no", "yes", "off", "on"}:
+    if not text:
+        return default
+    if text not in {"0", "1", "false", "true", "no", "yes", "off", "on"}:
         raise ConfigError(f"{name} is {text!r}; use 1 or 0")
     return text in {"1", "true", "yes", "on"}
 

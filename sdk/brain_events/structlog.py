@@ -7,11 +7,13 @@ It does not import structlog: a processor is any callable with this signature.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from brain_events._process.default import log_system_event
 from brain_events._record.exception import describe_stack
@@ -25,6 +27,8 @@ _NOT_DETAILS = frozenset({
     "event", "event_type", "level", "timestamp", "exc_info", "stack_info", "positional_args", "_record",
     "_from_structlog",
 })  # fmt: skip
+_pickled: WeakKeyDictionary[Client, str] = WeakKeyDictionary()
+_unpickled: WeakValueDictionary[str, Client] = WeakValueDictionary()
 _LOGGING = frozenset({"structlog", "logging", "brain_events"})
 
 
@@ -35,14 +39,25 @@ class EventsProcessor:
     exceptions or the event dict. The event type is the value of `event_type`, or else `log`; the severity is the level,
     or else the name of the method.
 
+    It can be pickled, as the loggers of structlog can. In another process, which has no such `client`, it then logs to
+    the one that `init` created there.
+
     Args:
         client: The client to log to; by default the one that `init` created.
         terminal: End the chain with `structlog.DropEvent`, so that nothing is printed.
     """
 
     def __init__(self, client: Client | None = None, *, terminal: bool = False) -> None:
+        self._client = client
         self._log: Callable[..., None] = client.log if client is not None else log_system_event
         self._terminal = terminal
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._client is None:
+            return _restore, (None, self._terminal)
+        name = _pickled.setdefault(self._client, os.urandom(16).hex())
+        _unpickled[name] = self._client
+        return _restore, (name, self._terminal)
 
     def __call__(self, _logger: Any, method_name: str, event_dict: EventDict) -> EventDict:
         if not SENDING.get():  # events that delivery logs would cause more deliveries
@@ -73,6 +88,10 @@ class EventsProcessor:
             timestamp=timestamp,
             exc_info=event_dict.get("exc_info", method_name == "exception" and "exception" not in event_dict),
         )
+
+
+def _restore(client_name: str | None, terminal: bool) -> EventsProcessor:  # noqa: FBT001 -- pickle passes no names
+    return EventsProcessor(_unpickled.get(client_name) if client_name else None, terminal=terminal)
 
 
 def _message_of(event_dict: EventDict) -> Any:

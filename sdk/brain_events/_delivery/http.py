@@ -5,6 +5,7 @@
 
 import encodings.idna  # noqa: F401 -- or else the worker imports it to look up its first host name
 import io
+import logging
 import socket
 import ssl
 import threading
@@ -21,6 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from brain_events._delivery.transport import Response
 from brain_events._queue.batch import Batch
 from brain_events.config import Config
+from brain_events.context import SENDING
 from brain_events.errors import ConfigError
 from brain_events.wire import BATCH_PATH, KEY_HEADER, NDJSON
 
@@ -30,6 +32,15 @@ RETRY_AFTER_CAP_S = 3600.0  # a wrong clock of a server must not stop delivery f
 
 _request = threading.local()
 """`deadline`: the monotonic time at which the current request of this thread must be complete."""
+
+
+def _is_of_the_application(record: logging.LogRecord) -> bool:
+    """Return False for what urllib3 logs, below WARNING, about the requests of the SDK."""
+    return record.levelno >= logging.WARNING or not SENDING.get()
+
+
+for _module in ("connection", "connectionpool", "poolmanager", "response", "util.retry"):
+    logging.getLogger(f"urllib3.{_module}").addFilter(_is_of_the_application)
 
 
 class HTTPTransport:

@@ -10,7 +10,9 @@ from typing import Any
 
 from brain_events._delivery.transport import Transport
 from brain_events._process.early import Early
-from brain_events._process.late import Late, close_and_report
+from brain_events._process.late import Late, close_and_report, write_line
+from brain_events._process.termination import Termination
+from brain_events._process.uncaught import UncaughtExceptions
 from brain_events._queue.stats import Stats
 from brain_events.client import Client
 from brain_events.config import (
@@ -21,13 +23,14 @@ from brain_events.config import (
     DEFAULT_SPOOL_DIR,
     DEFAULT_SPOOL_MAX_BYTES,
     Config,
+    flag,
     load,
 )
 from brain_events.wire import Event
 
 EXIT_BUDGET_S = 2.0
 
-_current: Client | Early = Early()
+_uncaught = UncaughtExceptions()
 
 
 def init(
@@ -46,6 +49,7 @@ def init(
     spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES,
     durable: bool | None = None,
     fsync: bool | None = None,
+    capture_uncaught: bool | None = None,
     transport: Transport | None = None,
 ) -> None:
     """Start to send the events of this process to the collector at `url`.
@@ -78,12 +82,16 @@ def init(
             by default `BRAIN_EVENTS_DURABLE`.
         fsync: Wait until the storage device has each write, so that a power loss does not lose it; by default
             `BRAIN_EVENTS_FSYNC`.
+        capture_uncaught: Log each uncaught exception as an event `uncaught_exception`, unless it was logged before: of
+            the main thread (`critical`), of other threads, and those that cannot be raised, as in `__del__`. The hooks
+            that were there before are called as well. By default `BRAIN_EVENTS_CAPTURE_UNCAUGHT`, or else True.
         transport: Replaces HTTP, such as `brain_events.testing.MemoryTransport`.
 
     Raises:
         ConfigError: A setting cannot be used.
     """
     global _current
+    is_captured = flag(capture_uncaught, "BRAIN_EVENTS_CAPTURE_UNCAUGHT", os.environ, default=True)
     if transport is not None:
         url = url or os.environ.get("BRAIN_EVENTS_URL") or "http://transport.invalid"
         if spool_dir == DEFAULT_SPOOL_DIR and not durable:
@@ -107,6 +115,7 @@ def init(
     )
     if config is None:
         logging.getLogger("brain_events").warning("events are not sent: pass a url to init(), or set BRAIN_EVENTS_URL")
+        atexit.unregister(_report_forgotten_init)
         return
     client = Client(config, transport)
     previous, _current = _current, client
@@ -114,9 +123,11 @@ def init(
         atexit.register(_close_at_exit)
         atexit.register(_close_at_exit)  # if a Ctrl-C interrupts one before it begins, the other runs
         _close_at_end_of_child()
+        _termination.install()
         previous.hand_over(client)
     else:
         previous.close(EXIT_BUDGET_S)
+    _uncaught.switch(log_system_event, is_on=is_captured)
 
 
 def log_system_event(
@@ -207,11 +218,35 @@ def _close_at_exit() -> None:
             _current = Late(client)
 
 
+def _reopen() -> None:
+    """Go on as before `_close_at_exit`."""
+    global _current  # noqa: PLW0603 -- the one place of process-wide state
+    if isinstance(_current, Late):
+        _current = _current.successor()
+
+
+def _begin_early() -> None:
+    """See that events without `init` are not lost silently.
+
+    A child of `multiprocessing` that is spawned does not run what stands under `if __name__ == "__main__"`. So it
+    initializes itself if the environment has a URL.
+    """
+    atexit.register(_report_forgotten_init)
+    process = sys.modules.get("multiprocessing.process")
+    if process and process.parent_process() is not None and os.environ.get("BRAIN_EVENTS_URL"):
+        init()
+
+
+def _report_forgotten_init() -> None:
+    if isinstance(_current, Early) and (logged := _current.stats().logged):
+        write_line(f"brain-events: init() was not called, so {logged} events were not sent")
+
+
 def _reset_in_child() -> None:
     """Leave events that were logged before `init` and before the fork to the parent."""
     global _current  # noqa: PLW0603 -- the one place of process-wide state
     if isinstance(_current, Early):
-        _current = Early()
+        _current = Early(_begin_early)
     _close_at_end_of_child()
 
 
@@ -238,4 +273,6 @@ def _finalize(util: Any) -> None:
     util.Finalize(None, _close_at_exit, exitpriority=10)
 
 
+_current: Client | Early = Early(_begin_early)
+_termination = Termination(_close_at_exit, _reopen)
 os.register_at_fork(after_in_child=_reset_in_child)

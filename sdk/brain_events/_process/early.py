@@ -1,7 +1,7 @@
 """Keep the last events that are logged before `init` as plain data, and hand them over to the first client."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,9 +18,14 @@ _LIMITS = Limits(DEFAULT_MAX_EVENT_BYTES)
 
 
 class Early:
-    """Takes the place of the process-wide client until `init`; keeps no object of the application alive."""
+    """Takes the place of the process-wide client until `init`; keeps no object of the application alive.
 
-    def __init__(self) -> None:
+    Args:
+        on_first: Called before the first event is kept.
+    """
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        self._on_first = on_first
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._logged = 0
         self._successor: Client | None = None
@@ -38,6 +43,8 @@ class Early:
     ) -> None:
         self._logged += 1
         try:
+            if self._logged == 1:
+                self._on_first()
             details = with_bound(details)
             event = make_event(event_type, severity, message, details, source, timestamp, exc_info, _LIMITS)
             self._events.append(event)

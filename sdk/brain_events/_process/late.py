@@ -28,6 +28,10 @@ class Late(Client):
         self._open()
         self._closed = True
 
+    def successor(self) -> Client:
+        """Return a client with the same settings that delivers in the background again."""
+        return Client(self._config, self._transport)
+
     def stats(self) -> Stats:
         """Return the account of the events that were logged before the exit hook."""
         return self._closed_client.stats()
@@ -55,8 +59,12 @@ def _report_losses(stats: Stats) -> None:
         lost["unsent"] = lost.get("unsent", 0) + stats.in_memory
     if not lost:
         return
-    line = f"brain-events: {sum(lost.values())} of {stats.logged} events were lost: {lost}\n"
+    write_line(f"brain-events: {sum(lost.values())} of {stats.logged} events were lost: {lost}")
+
+
+def write_line(text: str) -> None:
+    """Write a line to stderr, if there is one."""
     try:
-        sys.stderr.write(line)
+        sys.stderr.write(text + "\n")
     except (AttributeError, OSError, ValueError):  # stderr may be missing or closed
         return

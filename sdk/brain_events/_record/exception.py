@@ -8,6 +8,7 @@ import linecache
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -19,6 +20,7 @@ MAX_FRAMES = 50
 MAX_EXCEPTIONS = 10
 """Maximum number of exceptions in one traceback, causes and members of groups included."""
 MAX_MESSAGE_CHARS = 4 * 1024
+_LOGGED = "__brain_events_logged__"
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -28,13 +30,29 @@ _error_of: Callable[[BaseException, str], Any] = BaseException.__getattribute__ 
 
 
 def describe_exception(exc_info: Any) -> dict[str, str] | None:
-    """Return type, message and traceback of an exception or an exc_info tuple; True means the one being handled."""
+    """Return type, message and traceback of an exception or an exc_info tuple; True means the one being handled.
+
+    The exception is marked, so that `was_logged` is true.
+    """
     error = exc_info[1] if type(exc_info) is tuple and len(exc_info) == 3 else exc_info
     if not is_a(error, BaseException):
         error = sys.exception()
     if error is None:
         return None
+    with suppress(Exception):
+        BaseException.__setattr__(error, _LOGGED, True)
     return {"type": _type_of(error), "message": to_text(error, MAX_TEXT_CHARS), "traceback": _traceback_of(error)}
+
+
+def was_logged(error: BaseException) -> bool:
+    """Return whether an event has described this exception object."""
+    return _LOGGED in _error_of(error, "__dict__")
+
+
+def summary_of(error: BaseException) -> str:
+    """Return type and message of an exception, as the last line of a traceback shows them."""
+    message = to_text(error, MAX_MESSAGE_CHARS)
+    return f"{_type_of(error)}: {message}" if message else _type_of(error)
 
 
 def describe_stack(frame: FrameType | None) -> str:

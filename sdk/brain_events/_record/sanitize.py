@@ -28,12 +28,16 @@ _MAX_KEYS: Final = DETAILS_MAX_KEYS - DETAILS_MAX_DEPTH  # leaves each level roo
 _MAX_VALUES: Final = DETAILS_MAX_VALUES - DETAILS_MAX_DEPTH
 
 _SECRET = re.compile(
-    r"passw(or)?d|passphrase|pwd$|secret|authorization|^auth$|cookie|credential|jwt|[cx]srf"
-    r"|(api|private|access|signing|encryption)[ _-]?key|session[_-]?(id|key)|signature$"
+    r"passw(or)?d|passphrase|passcode|pwd$|secret|authorization|^auth$|auth[_-]?header|cookie|credential|jwt|[cx]srf"
+    r"|(api|private|access|account|encryption|functions|host|master|signing|ssh|storage|subscription)[ _-]?key"
+    r"|session[_-]?(id|key)|connect\.sid|signature$|^(pin|otp|sig|cvv|cvc)$|(^|[_-])(pass|pw)$"
     r"|token$|(access|auth|api|bearer|id|refresh|session)[_-]?tokens$",
     re.IGNORECASE,
 )
-"""Matches `token` only at the end: `input_tokens` and `token_count` are numbers that people want to see."""
+"""Matches `token` only at the end: `input_tokens` and `token_count` are numbers that people want to see.
+
+Short words are whole names, or the last word of one: `pass` and `db_pass`, but neither `passed` nor `bypass`.
+"""
 
 _CACHED_MAX_CHARS = 64  # longer details keys are not cached, so that the cache holds at most 64 KiB
 
@@ -163,7 +167,15 @@ class _Walk:
                 break
             self.values -= 1
             cleaned.append(self.clean(item, depth))
+            if type(last := cleaned[-1]) is list and len(last) == 2:
+                self.scrub_pair(last)
         return cleaned
+
+    def scrub_pair(self, pair: list[Any]) -> None:
+        """Scrub the second of two items if the first is the name of a secret, as in a list of the headers of ASGI."""
+        name, value = pair
+        if type(name) is str and type(value) is str and is_secret(name) and name not in self.allowed_keys:
+            pair[1] = SCRUBBED
 
     def foreign(self, value: Any, depth: int) -> Any:
         """Clean a value that is not plain data."""

@@ -1,19 +1,22 @@
 """Find secrets by their shape, and replace each with `[scrubbed]`.
 
-Two kinds are found. *Tokens* have a recognisable form: bearer tokens, JSON Web Tokens, keys of well-known services, API
-keys of a collector, private keys in PEM, a password in a URL. *Pairs* are `password=...`, `"api_key": "..."`,
-`Cookie: ...` in any usual syntax, if the value of a details key of that name would be scrubbed.
+Two kinds are found. *Tokens* have a recognisable form: bearer tokens, basic credentials, JSON Web Tokens, keys of
+well-known services, API keys of a collector, private keys in PEM, a password in a URL or on a command line. *Pairs* are
+`password=...`, `"api_key": "..."`, `Cookie: ...` in any usual syntax, if the value of a details key of that name would
+be scrubbed. If a text shows a secret only once percent-encoding and JSON escapes are decoded, it is returned decoded.
 """
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import unquote
 
 from brain_events._record.sanitize import SCRUBBED, is_secret
 
 NAME_SIGNS: Final = (
-    "passw", "passphrase", "pwd", "secret", "token", "auth", "cookie", "credential", "key", "jwt", "srf", "session",
-    "signature",
+    "pass", "pwd", "secret", "token", "auth", "cookie", "credential", "key", "jwt", "srf", "session", "signature",
+    "connect.sid", "pin", "otp", "sig", "cvv", "cvc", "pw",
 )  # fmt: skip
 """Every name for which `is_secret` holds contains at least one of these, once it is in lower case."""
 
@@ -22,18 +25,44 @@ _TOKEN = re.compile(
       (?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?   # JSON Web Token: `{"` in base64 (RFC 7519)
     | (?:AKIA|ASIA)[A-Z0-9]{16}                         # AWS
     | AIza[\w-]{35}                                     # Google
+    | ya29\.[\w-]{20,} | GOCSPX-[\w-]{20,}              # Google: an access token, an OAuth client
     | gh[pousr]_[A-Za-z0-9]{36,} | github_pat_\w{22,}   # GitHub
-    | glpat-[\w-]{20,}                                  # GitLab
-    | xox[abeoprs]-[\w-]{10,}                           # Slack
-    | [rs]k_live_\w{8,}                                 # Stripe
+    | gl[a-z]{2,6}-[\w-]{20,}                           # GitLab
+    | xox[abeoprs]-[\w-]{10,} | xapp-[\w-]{10,}         # Slack
+    | (?<=hooks\.slack\.com/)\w{1,20}/[\w/]{20,512}     # a webhook of Slack
+    | (?<=/api/webhooks/)\d{1,20}/[\w-]{20,512}         # a webhook of Discord
+    | [rs]k_(?:live|test)_\w{8,} | whsec_[\w+/=]{16,}   # Stripe
+    | (?<![\w-])sk-(?=[\w-]{0,200}(?=[A-Za-z]{0,12}\d)[A-Za-z0-9]{12})[\w-]{20,}   # OpenAI, Anthropic
+    | (?<!\w)hf_[A-Za-z0-9]{20,}                        # Hugging Face
+    | (?<!\w)npm_[A-Za-z0-9]{30,} | pypi-AgE[\w-]{20,}  # package registries
+    | do[opr]_v1_[0-9a-f]{32,}                          # DigitalOcean
+    | (?<!\w)hv[bs]\.[\w-]{20,}                         # Vault
+    | shp[a-z]{2}_[0-9a-fA-F]{20,}                      # Shopify
+    | (?<!\w)SG\.[\w-]{16,}\.[\w-]{16,}                 # SendGrid
+    | (?<!\d)\d{8,10}:AA[\w-]{30,}                      # a bot of Telegram
+    | AGE-SECRET-KEY-1[A-Z0-9]{20,}                     # age
     | be_[a-z][a-z0-9]{7}_[0-9a-f]{8,}                  # an API key of a collector, even a truncated one
     """,
     re.VERBOSE | re.ASCII,
 )
-_sign_with_g = re.compile(r"g(?:h[pousr]_|ithub_pat_|lpat-)").search  # a literal first: as fast as `in`
+_sign_with_g = re.compile(r"g(?:h[pousr]_|ithub_pat_|l[a-z]{2,6}-)").search  # a literal first: as fast as `in`
+_sign_with_shp = re.compile(r"shp[a-z]{2}_").search
+_sign_with_k = re.compile(r"k_(?:live|test)_").search
 _sign_of_api_key = re.compile(r"be_[a-z][a-z0-9]{7}_", re.ASCII).search
-_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----).*?(-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)", re.DOTALL)
+_PEM = re.compile(
+    r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----).*?(-----END [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    re.DOTALL,
+)
 _BEARER = re.compile(r"(earer\s{1,4})(?=[^\s\"']*\d|[^\s\"']{20})[\w.~+/=-]{8,}", re.ASCII)  # RFC 6750
+_BASIC = re.compile(r"(asic\s{1,4})([A-Za-z0-9+/]{4,4096}={0,2})", re.ASCII)  # RFC 7617
+_COMMAND_PASSWORD = re.compile(
+    r"""
+      (\b(?:curl|https?|wget|xh)\b[^\r\n]{0,128}?\s(?:-u|--user|-a|--auth)[\s=]{0,4}["']?[^\s:"']{1,256}:)[^\s"']{1,512}
+    | (\b(?:mysql\w*|mariadb[\w-]*)\b[^\r\n|;]{0,128}?\s-p)[^\s"']{1,512}
+    | (\bsshpass\s{1,4}-p\s{0,4})[^\s"']{1,512}
+    """,
+    re.VERBOSE | re.ASCII,
+)
 # A colon also follows a host, but then a port follows. Repeats are bounded, so that no text takes quadratic time.
 _URL_PASSWORD = re.compile(r"(://[^\s/?#@:\"'<>]{0,256}:)(?!\d{1,5}(?:[/?#]|\Z))[^\s\"'<>]{1,512}@")
 _URL_TOKEN = re.compile(r"(://)[^\s/?#@:\"'<>]{16,512}@")  # a token in the place of the user
@@ -44,11 +73,25 @@ _NAME_END = re.compile(r"[\w-]{0,64}", re.ASCII)
 # name=, name: , "name": , ('name', , <name>, and --name of a command line
 _SEPARATOR = re.compile(r"\\*[\"']\s{0,8},\s{0,8}(?=b?\\*[\"'])|(?:\\*[\"'])?\s{0,8}(?:=>|:=|[=:>])\s{0,8}")
 _OPTION_SEPARATOR = re.compile(r"(?:\s|=){1,8}(?!-)")
+_SQL_SEPARATOR = re.compile(r"\s{1,8}(?=')")  # ALTER ROLE ann PASSWORD '...'
+_VALUE_START = re.compile(r"[|>][+-]?[ \t]{0,8}\r?\n\s{0,64}|<!\[CDATA\[")  # a block in YAML, a section in XML
+_PERCENT = re.compile(r"%(?:22|27|3[aAdD])")  # encoded quotes, `:` or `=`
+_ESCAPE = re.compile(r"\\{1,4}u00([2-7][0-9a-fA-F])")
 _QUOTED = re.compile(
     r"""[bfru]{0,2}(?:(["'])((?:\\.|(?!\1)[^\\]){1,4096})|(\\+["'])((?:(?!\3).){1,4096}))""", re.DOTALL | re.ASCII
 )
-# Neither the start of a container nor a call, as in a line of source code.
-_BARE = re.compile(r"(?![\[{(](?:[\"'\s\]})\\]|scrubbed\])|[\w.]{1,64}\()([^\s,;&\"'<>)\]}|\\]+)", re.ASCII)
+# Neither the start of a container nor a call, as in a line of source code. A delimiter belongs to the value if neither
+# another name follows it nor the end of a word.
+_BARE = re.compile(
+    r"""
+    (?![\[{(](?:["'\s\]})\\]|scrubbed\])|[\w.]{1,64}\()
+    ((?:[^\s,;&"'<>)\]}|\\]|[,;&)](?=[^\s,;&"'<>)\]}|\\])(?![\w.-]{1,64}[=:]))+)
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_CONTAINER = re.compile(r"[\[{](?!scrubbed\])(?=\s{0,8}\\*[\"'])")
+_BRACKETS = re.compile(r"[\[{\]}]")
+_CONTAINER_MAX_CHARS = 4096
 _REST_OF_LINE = re.compile(r"(?!\[scrubbed\])([^\r\n\"'\\]+)")
 _HARMLESS = frozenset({"true", "false", "none", "null", "str", "bytes", "int", "bool", "any", "...", SCRUBBED})
 
@@ -59,10 +102,26 @@ def may_hold_token(text: str) -> bool:
         ("@" in text and "://" in text)
         or ("J" in text and "eyJ" in text)
         or ("I" in text and ("AKIA" in text or "ASIA" in text or "AIza" in text))
-        or ("x" in text and "xox" in text)
+        or ("x" in text and ("xox" in text or "xapp-" in text))
         or ("B" in text and "-----BEGIN" in text)
+        or ("G" in text and ("SG." in text or "GOCSPX-" in text or "AGE-SECRET-KEY-1" in text))
+        or ("A" in text and ":AA" in text)
         or "earer " in text
-        or "_live_" in text
+        or "asic " in text
+        or "sk-" in text
+        or "hf_" in text
+        or "npm_" in text
+        or "whsec_" in text
+        or "_v1_" in text
+        or "ya29." in text
+        or "pypi-" in text
+        or "hooks" in text
+        or "hvs." in text
+        or "hvb." in text
+        or (" -" in text and ("curl" in text or "http" in text or "wget" in text or "xh " in text or "mysql" in text))
+        or (" -" in text and ("mariadb" in text or "sshpass" in text))
+        or _sign_with_shp(text)
+        or _sign_with_k(text)
         or _sign_with_g(text)
         or _sign_of_api_key(text)
     )
@@ -70,18 +129,55 @@ def may_hold_token(text: str) -> bool:
 
 def may_hold_pair(text: str) -> bool:
     """Return whether `text` must be searched for pairs. In JSON every one of these signs but ": " is inside a text."""
-    if "=" in text or "'" in text or ("<" in text and "</" in text) or "\\" in text or ": " in text or " --" in text:
+    if (
+        "=" in text
+        or "'" in text
+        or ("<" in text and "</" in text)
+        or "\\" in text
+        or ": " in text
+        or " --" in text
+        or ("%" in text and _PERCENT.search(text))
+        or "map[" in text
+        or "word:" in text
+        or "token:" in text
+        or "secret:" in text
+        or "key:" in text
+    ):
         lower = text.lower()
-        return any(sign in lower for sign in NAME_SIGNS)
+        return "\\u00" in text or any(sign in lower for sign in NAME_SIGNS)
     return False
 
 
 def scrub_text(text: str, allowed_keys: frozenset[str]) -> str:
     """Return `text` without its secrets, or itself if it has none; a name in `allowed_keys` makes no secret pair."""
+    scrubbed = _scrub_plain(text, allowed_keys)
+    decoded = _decoded(scrubbed)
+    if decoded != scrubbed and (plain := _scrub_plain(decoded, allowed_keys)) != decoded:
+        return plain
+    return scrubbed
+
+
+def _decoded(text: str) -> str:
+    """Return `text` without percent-encoding and without the escapes of JSON for ASCII."""
+    if "%" in text and _PERCENT.search(text):
+        text = unquote(text, errors="replace")
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text) if "\\u00" in text else text
+
+
+def _scrub_plain(text: str, allowed_keys: frozenset[str]) -> str:
     if may_hold_token(text):
         text = _URL_TOKEN.sub(rf"\1{SCRUBBED}@", _URL_PASSWORD.sub(rf"\1{SCRUBBED}@", text))
-        text = _TOKEN.sub(SCRUBBED, _BEARER.sub(rf"\1{SCRUBBED}", _PEM.sub(rf"\1{SCRUBBED}\2", text)))
+        text = _BASIC.sub(_scrub_basic, _BEARER.sub(rf"\1{SCRUBBED}", _PEM.sub(rf"\1{SCRUBBED}\2", text)))
+        text = _COMMAND_PASSWORD.sub(lambda match: f"{match[match.lastindex or 0]}{SCRUBBED}", text)
+        text = _TOKEN.sub(SCRUBBED, text)
     return _scrub_pairs(text, allowed_keys) if may_hold_pair(text) or '"' in text else text
+
+
+def _scrub_basic(match: re.Match[str]) -> str:
+    """Scrub credentials, which have a colon; `basic setup` has none."""
+    body = match[2].rstrip("=")
+    decoded = b64decode(body[: len(body) - (len(body) % 4 == 1)] + "==")  # a rest of one character is cut off
+    return f"{match[1]}{SCRUBBED}" if b":" in decoded and decoded.isascii() else match[0]
 
 
 def _scrub_pairs(text: str, allowed_keys: frozenset[str]) -> str:
@@ -100,7 +196,7 @@ def _secret_values(text: str, allowed_keys: frozenset[str]) -> Iterator[tuple[in
     for sign in NAME_SIGNS:
         sign_at = lower.find(sign)
         while sign_at >= 0:
-            start, end = _name_around(text, sign_at)
+            start, end = (sign_at, sign_at + len(sign)) if "." in sign else _name_around(text, sign_at)
             name = text[start:end]
             if is_secret(name.lstrip("-")) and name not in allowed_keys and (span := _value_after(text, name, end)):
                 yield span
@@ -116,15 +212,34 @@ def _name_around(text: str, at: int) -> tuple[int, int]:
 
 def _value_after(text: str, name: str, at: int) -> tuple[int, int] | None:
     """Return start and end of the value after `name`, which ends at `at`; None if no value follows."""
-    separator = _SEPARATOR.match(text, at) or (_OPTION_SEPARATOR.match(text, at) if name.startswith("--") else None)
+    separator = _SEPARATOR.match(text, at)
+    if separator is None and name.startswith("--"):
+        separator = _OPTION_SEPARATOR.match(text, at)
+    if separator is None and name.lower().endswith("password"):
+        separator = _SQL_SEPARATOR.match(text, at)
     if separator is None:
         return None
-    if quoted := _QUOTED.match(text, separator.end()):
+    start = separator.end()
+    if opened := _VALUE_START.match(text, start):
+        start = opened.end()
+    if quoted := _QUOTED.match(text, start):
         span = quoted.span(2 if quoted[2] is not None else 4)
+    elif _CONTAINER.match(text, start):
+        span = start, _end_of_container(text, start)
     else:
         header = name.lower().endswith(("cookie", "authorization"))
-        bare = (_REST_OF_LINE if header else _BARE).match(text, separator.end())
+        bare = (_REST_OF_LINE if header else _BARE).match(text, start)
         if bare is None:
             return None
         span = bare.span(1)
     return None if text[slice(*span)].strip().lower() in _HARMLESS else span
+
+
+def _end_of_container(text: str, at: int) -> int:
+    """Return the end of the list or object that starts at `at`, or of the part of it that is searched."""
+    depth, last = 0, min(at + _CONTAINER_MAX_CHARS, len(text))
+    for bracket in _BRACKETS.finditer(text, at, last):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth == 0:
+            return bracket.end()
+    return last

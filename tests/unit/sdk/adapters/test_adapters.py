@@ -4,6 +4,7 @@ import io
 import logging
 import logging.handlers
 import os
+import pickle
 import queue
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -55,6 +56,23 @@ class TestEventsProcessor:
         assert event.severity == "error"
         assert event.details is not None
         assert event.details["exception"]["type"] == "KeyError"
+
+    def test_it_pickles_with_its_client_or_without_in_another_process(self, client: Client, sink: Sink) -> None:
+        logger = structlog.wrap_logger(None, processors=[EventsProcessor(client), EventsProcessor()])
+        (own, default) = pickle.loads(pickle.dumps(logger))._processors
+        assert (own._client, default._client) == (client, None)
+        pickled = pickle.dumps(EventsProcessor(client, terminal=True))
+        script = f"""
+            import pickle, brain_events, structlog
+            brain_events.init()
+            processor = pickle.loads({pickled!r})
+            try:
+                processor(None, "info", {{"event": "hello"}})
+            except structlog.DropEvent:
+                pass
+        """
+        assert run_script(script, sink.url).stderr == ""
+        assert [event.message for event in sink.events] == ["hello"]
 
     @pytest.mark.parametrize("given", ["rendered already", None, 7])
     def test_what_is_no_dict_passes_through_too(self, client: Client, given: Any) -> None:
@@ -325,3 +343,18 @@ def test_a_record_without_a_name_becomes_an_event(client: Client, memory: Memory
     EventsHandler(client=client).handle(logging.makeLogRecord({"msg": "from elsewhere", "levelno": logging.INFO}))
     assert client.flush(PATIENCE_S)
     assert [event.message for event in memory.events] == ["from elsewhere"]
+
+
+def test_an_application_at_level_debug_gets_no_records_about_the_requests_of_the_sdk(sink: Sink) -> None:
+    script = """
+        import logging, sys, brain_events, urllib3
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s")
+        brain_events.init()
+        brain_events.log_system_event("a", "info", "")
+        assert brain_events.flush(60)
+        print("--")
+        urllib3.PoolManager().request("GET", "{url}/livez", retries=False)
+    """
+    before, _, after = run_script(script.replace("{url}", sink.url), sink.url).stdout.partition("--\n")
+    assert before == ""
+    assert "urllib3.connectionpool" in after

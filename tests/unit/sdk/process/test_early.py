@@ -1,5 +1,9 @@
 """Before init, at init, and at a second init."""
 
+from pathlib import Path
+
+import pytest
+
 from brain_events._process.early import MAX_EVENTS
 from tests.support.sdk import run_script
 from tests.support.sink import Sink
@@ -78,3 +82,37 @@ def test_arguments_win_over_the_environment(sink: Sink) -> None:
     assert done.stderr == ""
     assert [event.source for event in sink.events] == ["from the call"]
     assert sink.requests[0].headers["authorization"] == "Bearer key from the environment"
+
+
+def test_a_forgotten_init_is_told_once_at_exit_with_the_number_of_events(sink: Sink) -> None:
+    log = "import brain_events\nfor n in range(300):\n    brain_events.log_system_event('early', 'info', str(n))\n"
+    told = "brain-events: init() was not called, so 300 events were not sent\n"
+    assert run_script(log, sink.url).stderr == told
+    assert run_script("import brain_events", sink.url).stderr == ""
+    assert run_script(log + "brain_events.init()", sink.url).stderr == ""
+    assert "init() was not called" not in run_script(log + "brain_events.init()").stderr
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_a_child_of_multiprocessing_initializes_itself_by_the_environment(
+    sink: Sink, tmp_path: Path, method: str
+) -> None:
+    """It does not run what stands under `__main__`."""
+    script = tmp_path / "application.py"
+    script.write_text(f"""
+import multiprocessing, brain_events
+
+def work(n):
+    brain_events.log_system_event("early", "info", str(n))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    children = [context.Process(target=work, args=(n,)) for n in range(3)]
+    [child.start() for child in children]
+    [child.join() for child in children]
+    brain_events.init()
+""")
+
+    done = run_script(f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, {str(script)!r}]))", sink.url)
+    assert done.stderr == ""
+    assert sorted(event.message for event in sink.events) == ["0", "1", "2"]

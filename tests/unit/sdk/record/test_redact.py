@@ -3,6 +3,7 @@
 import json
 import logging
 import zlib
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,66 @@ CORPUS = [
     f"client_secret => {CANARY}",
     f"AWS_SECRET_ACCESS_KEY={CANARY}",
     f"password=ünï{CANARY}☃",
+    f"xapp-1-{CANARY}-1234567890",
+    f"https://hooks.slack.com/services/T0000/B0000/{CANARY}{'x' * 12}",
+    f"https://hooks.slack.com/workflows/T0000/A0000/12345678/{CANARY}",
+    f"https://discord.com/api/webhooks/1234567890/{CANARY}-{'x' * 20}",
+    f"ya29.a0{CANARY}{'x' * 20}",
+    f"GOCSPX-{CANARY}{'x' * 20}",
+    f"glrt-{CANARY}{'x' * 20}",
+    f"sk_test_{CANARY}1234",
+    f"whsec_{CANARY}{'x' * 20}",
+    f"SG.{CANARY}{'x' * 12}.{CANARY}{'x' * 30}",
+    f"sk-{CANARY}{'a1B2' * 10}",
+    f"sk-proj-{CANARY}{'a1B2' * 10}",
+    f"sk-ant-api03-{CANARY}{'a1_2' * 10}{'a1B2' * 4}",
+    f"hf_{CANARY}{'x' * 28}",
+    f"npm_{CANARY}{'x' * 30}",
+    f"pypi-AgEIcHlwaS5vcmc{CANARY}{'x' * 20}",
+    f"dop_v1_{'0123456789abcdef' * 4}",
+    f"hvs.{CANARY}{'x' * 20}",
+    f"shpat_{'0123456789abcdef' * 2}",
+    f"bot of Telegram 123456789:AA{CANARY}{'x' * 30}",
+    f"https://api.telegram.org/bot123456789:AA{CANARY}{'x' * 30}/sendMessage",
+    f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nMII{CANARY}\n-----END PGP PRIVATE KEY BLOCK-----",
+    f"AGE-SECRET-KEY-1{CANARY.upper()}{'Q' * 40}",
+    f"refused Basic {b64encode(f'ann:{CANARY}'.encode()).decode()} of ann",
+    f"basic {b64encode(f'ann:{CANARY}!'.encode()).decode().rstrip('=')}",
+    f"pass={CANARY}",
+    f"db_pass: {CANARY}",
+    f"pw={CANARY} user=ann",
+    f"pin={CANARY}",
+    f"otp: {CANARY}",
+    f"https://a.blob.core.windows.net/b?sv=2024-01-01&sig={CANARY}%3D&se=1",
+    f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={CANARY}==;EndpointSuffix=x",
+    f"master_key={CANARY}",
+    f"ssh_key='{CANARY}'",
+    f"passcode: {CANARY}",
+    f"x-functions-key: {CANARY}",
+    f"Ocp-Apim-Subscription-Key: {CANARY}",
+    f"connect.sid={CANARY}",
+    f"auth_header='{CANARY}'",
+    f"cvv={CANARY}",
+    f"password=hun,{CANARY}",
+    f"password=hun;{CANARY}",
+    f"password=hun&{CANARY}",
+    f"password=hun){CANARY}",
+    f'{{"password": ["{CANARY}"]}}',
+    f'{{"user": "ann", "password": {{"v": ["{CANARY}"], "w": "{CANARY}"}}}}',
+    f"{{'password': {{'v': '{CANARY}'",
+    f'{{"pass\\u0077ord": "{CANARY}"}}',
+    f"%7B%22user%22%3A%22ann%22%2C%22password%22%3A%22{CANARY}%22%7D",
+    f"curl -u ann:{CANARY} https://example.com",
+    f"curl -s --user 'ann:{CANARY}' https://example.com",
+    f"mysql -u root -p{CANARY} shop",
+    f"mysqldump --host db -p{CANARY} shop",
+    f"sshpass -p {CANARY} ssh host",
+    f"user: ann\npassword:\n  {CANARY}\nport: 1",
+    f"user: ann\npassword: |\n  {CANARY}\nport: 1",
+    f"map[user:ann password:{CANARY}]",
+    f"login of ann failed with password:{CANARY}",
+    f"<password><![CDATA[{CANARY}]]></password>",
+    f"CREATE ROLE ann LOGIN PASSWORD '{CANARY}'",
 ]
 HARMLESS = [
     "GET /users/{id} 200",
@@ -91,6 +152,15 @@ HARMLESS = [
     "to be_or_not maybe_somebody_ be_lighted_by",
     f"password={SCRUBBED} and postgres://app:{SCRUBBED}@db",
     "key=value session=1 author: ann",
+    "sk-authentication-service-2 is a host, task-0123456789abcdef0123 a job",
+    "basic information about the HTTP basic access",
+    "passed=3 bypass=1 ping: 12 spin=2 signal=9 shipping: 3 signature",
+    "docker run -u 1000:1000 https://example.com/curling",
+    "mysql -u root -h db shop",
+    "see /api/webhooks/ and hooks.slack.com/services/",
+    "SyntaxError: unexpected token '}'",
+    "100%3A1 and 5%22",
+    "invalid password in line 3, column 4",
 ]
 
 
@@ -146,11 +216,53 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert scrub(line, LIMITS) is line
 
 
-def test_what_stands_around_a_secret_stays() -> None:
-    text = "user=ann password=hunter2, port=5432 url=postgres://app:hunter2@db:5432/shop?ssl=1"
-    assert scrub_text(text, frozenset()) == (
+AROUND = {
+    "user=ann password=hunter2, port=5432 url=postgres://app:hunter2@db:5432/shop?ssl=1": (
         f"user=ann password={SCRUBBED}, port=5432 url=postgres://app:{SCRUBBED}@db:5432/shop?ssl=1"
-    )
+    ),
+    "password=hun,ter2,user=ann;a=1": f"password={SCRUBBED},user=ann;a=1",
+    "connect(password=hun)ter2)": f"connect(password={SCRUBBED})",
+    "a?token=hunter2&state=2": f"a?token={SCRUBBED}&state=2",
+    '{"password": ["a", {"b": "c"}], "user": "ann"}': f'{{"password": {SCRUBBED}, "user": "ann"}}',
+    "password: |\n  hunter2\nuser: ann": f"password: |\n  {SCRUBBED}\nuser: ann",
+    "<password><![CDATA[a]]></password>": f"<password><![CDATA[{SCRUBBED}]]></password>",
+    "curl -u ann:hunter2 https://example.com": f"curl -u ann:{SCRUBBED} https://example.com",
+    "mysql -pa shop": f"mysql -p{SCRUBBED} shop",
+    "map[password:a user:b]": f"map[password:{SCRUBBED} user:b]",
+    "PASSWORD 'it''s' VALID": f"PASSWORD '{SCRUBBED}''s' VALID",
+    "%22token%22%3A%22a%22 50%25": f'"token":"{SCRUBBED}" 50%',
+    "https://hooks.slack.com/services/T0000/B0000/abcdefgh 404": f"https://hooks.slack.com/{SCRUBBED} 404",
+}
+
+
+@pytest.mark.parametrize("text", AROUND)
+def test_what_stands_around_a_secret_stays(text: str) -> None:
+    assert scrub_text(text, frozenset()) == AROUND[text]
+
+
+def test_a_list_of_headers_is_a_list_of_pairs(client: Client, memory: Any) -> None:
+    headers = [(b"host", b"a"), (b"authorization", b"Basic YTpi"), (b"x-api-key", b"abc"), (b"cookie", b"sid=1")]
+    details = {"headers": headers, "fields": ["password", "mail"], "allowed": [["page_token", "a"]]}
+    client.log("t", "info", "", details)
+    with fast_client(transport=memory, allowed_keys=frozenset({"page_token"})) as allowing:
+        allowing.log("t", "info", "", details)
+    assert client.flush(PATIENCE_S)
+    strict, lenient = (event.details for event in memory.events)
+    assert strict["headers"] == [
+        ["host", "a"], ["authorization", SCRUBBED], ["x-api-key", SCRUBBED], ["cookie", SCRUBBED]
+    ]  # fmt: skip
+    assert strict["fields"] == ["password", "mail"]
+    assert [each["allowed"] for each in (strict, lenient)] == [[["page_token", SCRUBBED]], [["page_token", "a"]]]
+
+
+@pytest.mark.parametrize("name", ["pass", "pw", "pin", "otp", "sig", "AccountKey", "master_key", "ssh_key", "passcode"])
+def test_a_short_or_compound_name_of_a_secret_is_known(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["passed", "bypass", "pinned", "ping", "option", "signal", "spw", "sort_key", "sid"])
+def test_a_name_that_contains_a_short_one_is_no_secret(name: str) -> None:
+    assert not is_secret(name)
 
 
 @pytest.mark.parametrize("durable", [True, False])
