@@ -133,8 +133,8 @@ def load(
         proxy=_proxy(url),
         ca_bundle=ca_bundle or environ.get("BRAIN_EVENTS_CA_BUNDLE") or None,
         spool_dir=_spool_dir(spool_dir, environ),
-        durable=flag(durable, "BRAIN_EVENTS_DURABLE", environ),
-        fsync=flag(fsync, "BRAIN_EVENTS_FSYNC", environ),
+        durable=_flag(durable, "BRAIN_EVENTS_DURABLE", environ),
+        fsync=_flag(fsync, "BRAIN_EVENTS_FSYNC", environ),
         **rest,
     )
 
@@ -174,7 +174,17 @@ def _state_dir(environ: Mapping[str, str]) -> Path | None:
         return None
 
 
-def flag(argument: bool | None, name: str, environ: Mapping[str, str], *, default: bool = False) -> bool:  # noqa: FBT001
+def captures_uncaught(argument: bool | None, environ: Mapping[str, str]) -> bool:  # noqa: FBT001 -- as in `load`
+    """Return whether uncaught exceptions are logged: by the argument, the environment, or the default."""
+    return _flag(argument, "BRAIN_EVENTS_CAPTURE_UNCAUGHT", environ, default=True)
+
+
+def inits_children(environ: Mapping[str, str]) -> bool:
+    """Return whether a child of `multiprocessing` without an `init` of its own calls it at its first event."""
+    return bool(environ.get("BRAIN_EVENTS_URL")) and _flag(None, "BRAIN_EVENTS_INIT_CHILDREN", environ, default=True)
+
+
+def _flag(argument: bool | None, name: str, environ: Mapping[str, str], *, default: bool = False) -> bool:  # noqa: FBT001
     """Return the argument, or else what the environment variable says, or else the default."""
     if argument is not None:
         return argument

@@ -54,10 +54,10 @@ class EventsProcessor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._client is None:
-            return _restore, (None, self._terminal)
+            return _restore, (type(self), None, self._terminal)
         name = _pickled.setdefault(self._client, os.urandom(16).hex())
         _unpickled[name] = self._client
-        return _restore, (name, self._terminal)
+        return _restore, (type(self), name, self._terminal)
 
     def __call__(self, _logger: Any, method_name: str, event_dict: EventDict) -> EventDict:
         if not SENDING.get():  # events that delivery logs would cause more deliveries
@@ -90,8 +90,8 @@ class EventsProcessor:
         )
 
 
-def _restore(client_name: str | None, terminal: bool) -> EventsProcessor:  # noqa: FBT001 -- pickle passes no names
-    return EventsProcessor(_unpickled.get(client_name) if client_name else None, terminal=terminal)
+def _restore(kind: type[EventsProcessor], client_name: str | None, terminal: bool) -> EventsProcessor:  # noqa: FBT001
+    return kind(_unpickled.get(client_name) if client_name else None, terminal=terminal)
 
 
 def _message_of(event_dict: EventDict) -> Any:

@@ -23,13 +23,15 @@ from brain_events.config import (
     DEFAULT_SPOOL_DIR,
     DEFAULT_SPOOL_MAX_BYTES,
     Config,
-    flag,
+    captures_uncaught,
+    inits_children,
     load,
 )
 from brain_events.wire import Event
 
 EXIT_BUDGET_S = 2.0
 
+_is_init_forgotten = True
 _uncaught = UncaughtExceptions()
 
 
@@ -90,8 +92,11 @@ def init(
     Raises:
         ConfigError: A setting cannot be used.
     """
-    global _current
-    is_captured = flag(capture_uncaught, "BRAIN_EVENTS_CAPTURE_UNCAUGHT", os.environ, default=True)
+    global _current, _is_init_forgotten  # noqa: PLW0603 -- the one place of process-wide state
+    _is_init_forgotten = False
+    is_captured = captures_uncaught(capture_uncaught, os.environ)
+    if before_send is not None:
+        os.environ["BRAIN_EVENTS_INIT_CHILDREN"] = "0"  # they would send what the hook has not seen
     if transport is not None:
         url = url or os.environ.get("BRAIN_EVENTS_URL") or "http://transport.invalid"
         if spool_dir == DEFAULT_SPOOL_DIR and not durable:
@@ -115,7 +120,6 @@ def init(
     )
     if config is None:
         logging.getLogger("brain_events").warning("events are not sent: pass a url to init(), or set BRAIN_EVENTS_URL")
-        atexit.unregister(_report_forgotten_init)
         return
     client = Client(config, transport)
     previous, _current = _current, client
@@ -233,13 +237,13 @@ def _begin_early() -> None:
     """
     atexit.register(_report_forgotten_init)
     process = sys.modules.get("multiprocessing.process")
-    if process and process.parent_process() is not None and os.environ.get("BRAIN_EVENTS_URL"):
+    if process and process.parent_process() is not None and inits_children(os.environ):
         init()
 
 
 def _report_forgotten_init() -> None:
-    if isinstance(_current, Early) and (logged := _current.stats().logged):
-        write_line(f"brain-events: init() was not called, so {logged} events were not sent")
+    if _is_init_forgotten and (logged := _current.stats().logged):
+        write_line(f"brain-events: init() was not called; events that were not sent: {logged}")
 
 
 def _reset_in_child() -> None:

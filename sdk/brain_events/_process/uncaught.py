@@ -9,6 +9,7 @@ from typing import Any
 
 from brain_events._record.exception import summary_of, was_logged
 from brain_events._record.sanitize import to_text
+from brain_events.context import SENDING
 
 EVENT_TYPE = "uncaught_exception"
 MAX_OBJECT_CHARS = 200
@@ -56,8 +57,12 @@ class UncaughtExceptions:
         )
         self._unraisable_before(args)
 
+    def _is_wanted(self) -> bool:
+        """Return False also at an interactive prompt, while the interpreter ends, and for what delivery itself does."""
+        return self._is_on and not hasattr(sys, "ps1") and not sys.is_finalizing() and not SENDING.get()
+
     def _log_once(self, error: BaseException | None, severity: str, details: Callable[[], dict[str, Any]]) -> None:
         """Log an exception that no event has yet; never raise, not even while the interpreter shuts down."""
         with suppress(Exception):
-            if self._is_on and error is not None and not isinstance(error, _ENDINGS) and not was_logged(error):
+            if self._is_wanted() and error is not None and not isinstance(error, _ENDINGS) and not was_logged(error):
                 self._log(EVENT_TYPE, severity, summary_of(error), details(), exc_info=error)

@@ -5,6 +5,7 @@ cause and every member of a group, parses each source line for its carets, and c
 """
 
 import linecache
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -40,13 +41,13 @@ def describe_exception(exc_info: Any) -> dict[str, str] | None:
     if error is None:
         return None
     with suppress(Exception):
-        BaseException.__setattr__(error, _LOGGED, True)
+        BaseException.__setattr__(error, _LOGGED, os.getpid())  # an unpickled one was logged elsewhere, if at all
     return {"type": _type_of(error), "message": to_text(error, MAX_TEXT_CHARS), "traceback": _traceback_of(error)}
 
 
 def was_logged(error: BaseException) -> bool:
     """Return whether an event has described this exception object."""
-    return _LOGGED in _error_of(error, "__dict__")
+    return bool(_error_of(error, "__dict__").get(_LOGGED) == os.getpid())
 
 
 def summary_of(error: BaseException) -> str:

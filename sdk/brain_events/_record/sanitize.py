@@ -29,8 +29,8 @@ _MAX_VALUES: Final = DETAILS_MAX_VALUES - DETAILS_MAX_DEPTH
 
 _SECRET = re.compile(
     r"passw(or)?d|passphrase|passcode|pwd$|secret|authorization|^auth$|auth[_-]?header|cookie|credential|jwt|[cx]srf"
-    r"|(api|private|access|account|encryption|functions|host|master|signing|ssh|storage|subscription)[ _-]?key"
-    r"|session[_-]?(id|key)|connect\.sid|signature$|^(pin|otp|sig|cvv|cvc)$|(^|[_-])(pass|pw)$"
+    r"|(api|private|access|account|auth|encryption|functions|master|signing|ssh|subscription)[ _-]?key|host[ _-]?key$"
+    r"|session[_-]?(id|key)|connect\.sid|signature$|^(pin|otp|sig|cvv|cvc)$|(^|_)(pass|pw|auth)$"
     r"|token$|(access|auth|api|bearer|id|refresh|session)[_-]?tokens$",
     re.IGNORECASE,
 )
@@ -38,6 +38,8 @@ _SECRET = re.compile(
 
 Short words are whole names, or the last word of one: `pass` and `db_pass`, but neither `passed` nor `bypass`.
 """
+
+COUNT_MAX_DIGITS: Final = 4
 
 _CACHED_MAX_CHARS = 64  # longer details keys are not cached, so that the cache holds at most 64 KiB
 
@@ -48,6 +50,11 @@ _MAX_INT = 10**300  # fits into a double; many JSON readers refuse a larger numb
 def is_secret(key: str) -> bool:
     """Return whether a value under this details key must be scrubbed."""
     return (_is_secret if len(key) <= _CACHED_MAX_CHARS else _is_secret.__wrapped__)(key)
+
+
+def may_be_count(name: str) -> bool:
+    """Return whether a small number under this name of a secret is harmless, as in `{"pass": 12, "fail": 3}`."""
+    return name.lower().endswith(("pass", "sig"))
 
 
 @lru_cache(maxsize=1024)
@@ -152,7 +159,7 @@ class _Walk:
             self.keys -= 1
             self.values -= 1
             name = self.text(key if is_a(key, str) else self.describe(key))
-            scrub = item is not None and type(item) is not bool and is_secret(name) and name not in self.allowed_keys
+            scrub = is_secret(name) and self.hides(name, item)
             if len(name) > DETAILS_KEY_MAX_CHARS:
                 name = name[: DETAILS_KEY_MAX_CHARS - len(TRUNCATED)] + TRUNCATED
             cleaned[name] = SCRUBBED if scrub else self.clean(item, depth)
@@ -171,10 +178,16 @@ class _Walk:
                 self.scrub_pair(last)
         return cleaned
 
+    def hides(self, name: str, value: Any) -> bool:
+        """Return whether this value of a name that marks secrets is hidden."""
+        if value is None or type(value) is bool or name in self.allowed_keys:
+            return False
+        return not (type(value) is int and abs(value) < 10**COUNT_MAX_DIGITS and may_be_count(name))
+
     def scrub_pair(self, pair: list[Any]) -> None:
         """Scrub the second of two items if the first is the name of a secret, as in a list of the headers of ASGI."""
         name, value = pair
-        if type(name) is str and type(value) is str and is_secret(name) and name not in self.allowed_keys:
+        if type(name) is str and is_secret(name) and self.hides(name, value):
             pair[1] = SCRUBBED
 
     def foreign(self, value: Any, depth: int) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote
 
-from brain_events._record.sanitize import SCRUBBED, is_secret
+from brain_events._record.sanitize import COUNT_MAX_DIGITS, SCRUBBED, is_secret, may_be_count
 
 NAME_SIGNS: Final = (
     "pass", "pwd", "secret", "token", "auth", "cookie", "credential", "key", "jwt", "srf", "session", "signature",
@@ -22,16 +22,16 @@ NAME_SIGNS: Final = (
 
 _TOKEN = re.compile(
     r"""
-      (?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?   # JSON Web Token: `{"` in base64 (RFC 7519)
+      (?<![\w-])eyJ[\w-]{8,}\.[\w.-]{8,}               # JSON Web Token: `{"` in base64 (RFC 7519)
     | (?:AKIA|ASIA)[A-Z0-9]{16}                         # AWS
     | AIza[\w-]{35}                                     # Google
     | ya29\.[\w-]{20,} | GOCSPX-[\w-]{20,}              # Google: an access token, an OAuth client
     | gh[pousr]_[A-Za-z0-9]{36,} | github_pat_\w{22,}   # GitHub
-    | gl[a-z]{2,6}-[\w-]{20,}                           # GitLab
+    | (?<![\w-])gl(?:pat|rt|dt|cbt|ptt|ft|soat|imt|agent|oas|ffct)-[\w-]{20,}   # GitLab
     | xox[abeoprs]-[\w-]{10,} | xapp-[\w-]{10,}         # Slack
     | (?<=hooks\.slack\.com/)\w{1,20}/[\w/]{20,512}     # a webhook of Slack
     | (?<=/api/webhooks/)\d{1,20}/[\w-]{20,512}         # a webhook of Discord
-    | [rs]k_(?:live|test)_\w{8,} | whsec_[\w+/=]{16,}   # Stripe
+    | (?<![A-Za-z0-9])[rs]k_(?:live|test)_[A-Za-z0-9]{8,} | whsec_[\w+/=]{16,}   # Stripe
     | (?<![\w-])sk-(?=[\w-]{0,200}(?=[A-Za-z]{0,12}\d)[A-Za-z0-9]{12})[\w-]{20,}   # OpenAI, Anthropic
     | (?<!\w)hf_[A-Za-z0-9]{20,}                        # Hugging Face
     | (?<!\w)npm_[A-Za-z0-9]{30,} | pypi-AgE[\w-]{20,}  # package registries
@@ -45,10 +45,13 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-_sign_with_g = re.compile(r"g(?:h[pousr]_|ithub_pat_|l[a-z]{2,6}-)").search  # a literal first: as fast as `in`
-_sign_with_shp = re.compile(r"shp[a-z]{2}_").search
-_sign_with_k = re.compile(r"k_(?:live|test)_").search
-_sign_of_api_key = re.compile(r"be_[a-z][a-z0-9]{7}_", re.ASCII).search
+_run_after_underscore = re.compile(r"_[A-Za-z0-9]{8}").search  # a literal first: as fast as `in`
+_run_after_hyphen = re.compile(r"-[\w-]{10}", re.ASCII).search
+_run_after_dot = re.compile(r"\.[\w-]{16}", re.ASCII).search
+_UNDERSCORE_PREFIXES = ("be_", "gh", "github_pat_", "hf_", "npm_", "whsec_", "_v1_", "shp", "k_live_", "k_test_")
+_HYPHEN_PREFIXES = ("sk-", "gl", "xox", "xapp-", "pypi-", "GOCSPX-", "AGE-SECRET")
+_DOT_PREFIXES = ("ya29.", "hvs.", "hvb.", "SG.")
+_COMMANDS = ("curl", "http", "wget", "xh ", "mysql", "mariadb", "sshpass")
 _PEM = re.compile(
     r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----).*?(-----END [A-Z ]{0,20}PRIVATE KEY(?: BLOCK)?-----|\Z)",
     re.DOTALL,
@@ -57,9 +60,10 @@ _BEARER = re.compile(r"(earer\s{1,4})(?=[^\s\"']*\d|[^\s\"']{20})[\w.~+/=-]{8,}"
 _BASIC = re.compile(r"(asic\s{1,4})([A-Za-z0-9+/]{4,4096}={0,2})", re.ASCII)  # RFC 7617
 _COMMAND_PASSWORD = re.compile(
     r"""
-      (\b(?:curl|https?|wget|xh)\b[^\r\n]{0,128}?\s(?:-u|--user|-a|--auth)[\s=]{0,4}["']?[^\s:"']{1,256}:)[^\s"']{1,512}
-    | (\b(?:mysql\w*|mariadb[\w-]*)\b[^\r\n|;]{0,128}?\s-p)[^\s"']{1,512}
-    | (\bsshpass\s{1,4}-p\s{0,4})[^\s"']{1,512}
+      (\b(?:curl|https?|wget|xh)\b[^\r\n;|]{0,128}?[\s'"](?:-[A-Za-z]{0,8}u|--user|-a|--auth)['"]?[\s=,]{0,4}["']?
+        [^\s:"']{1,256}:)[^\s"']{1,512}
+    | (\b(?:mysql\w{0,16}|mariadb(?:-\w{1,16}){0,2})(?![\w-])[^\r\n|;]{0,128}?[\s'"]-p["']?)[^\s"',]{1,512}
+    | (\bsshpass['",\s]{1,4}-p['",\s]{0,4})[^\s"']{1,512}
     """,
     re.VERBOSE | re.ASCII,
 )
@@ -75,6 +79,7 @@ _SEPARATOR = re.compile(r"\\*[\"']\s{0,8},\s{0,8}(?=b?\\*[\"'])|(?:\\*[\"'])?\s{
 _OPTION_SEPARATOR = re.compile(r"(?:\s|=){1,8}(?!-)")
 _SQL_SEPARATOR = re.compile(r"\s{1,8}(?=')")  # ALTER ROLE ann PASSWORD '...'
 _VALUE_START = re.compile(r"[|>][+-]?[ \t]{0,8}\r?\n\s{0,64}|<!\[CDATA\[")  # a block in YAML, a section in XML
+_colon_in_text = re.compile(r":(?<!\":)(?!//)").search
 _PERCENT = re.compile(r"%(?:22|27|3[aAdD])")  # encoded quotes, `:` or `=`
 _ESCAPE = re.compile(r"\\{1,4}u00([2-7][0-9a-fA-F])")
 _QUOTED = re.compile(
@@ -89,63 +94,63 @@ _BARE = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-_CONTAINER = re.compile(r"[\[{](?!scrubbed\])(?=\s{0,8}\\*[\"'])")
-_BRACKETS = re.compile(r"[\[{\]}]")
-_CONTAINER_MAX_CHARS = 4096
+_CONTAINER = re.compile(r"[\[{](?!scrubbed\])(?=[\[{\s]{0,16}\\*[\"'\d])")
+_BRACKETS = re.compile(r"[\[{\]}]|\"(?:\\.|[^\"\\]){0,4096}\"|'(?:\\.|[^'\\]){0,4096}'", re.DOTALL)  # or a text
 _REST_OF_LINE = re.compile(r"(?!\[scrubbed\])([^\r\n\"'\\]+)")
 _HARMLESS = frozenset({"true", "false", "none", "null", "str", "bytes", "int", "bool", "any", "...", SCRUBBED})
 
 
 def may_hold_token(text: str) -> bool:
-    """Return whether `text` must be searched for tokens; `in` finds a single character fastest, so those come first."""
+    """Return whether `text` must be searched for tokens; `in` finds a single character fastest, so those come first.
+
+    Most tokens are a prefix, which ends with `_`, `-` or `.`, and many letters and digits after it. Few texts have such
+    a run, so only those are searched for the prefixes.
+    """
     return bool(
         ("@" in text and "://" in text)
         or ("J" in text and "eyJ" in text)
         or ("I" in text and ("AKIA" in text or "ASIA" in text or "AIza" in text))
-        or ("x" in text and ("xox" in text or "xapp-" in text))
         or ("B" in text and "-----BEGIN" in text)
-        or ("G" in text and ("SG." in text or "GOCSPX-" in text or "AGE-SECRET-KEY-1" in text))
         or ("A" in text and ":AA" in text)
-        or "earer " in text
-        or "asic " in text
-        or "sk-" in text
-        or "hf_" in text
-        or "npm_" in text
-        or "whsec_" in text
-        or "_v1_" in text
-        or "ya29." in text
-        or "pypi-" in text
-        or "hooks" in text
-        or "hvs." in text
-        or "hvb." in text
-        or (" -" in text and ("curl" in text or "http" in text or "wget" in text or "xh " in text or "mysql" in text))
-        or (" -" in text and ("mariadb" in text or "sshpass" in text))
-        or _sign_with_shp(text)
-        or _sign_with_k(text)
-        or _sign_with_g(text)
-        or _sign_of_api_key(text)
+        or "earer" in text
+        or "asic" in text
+        or (_run_after_underscore(text) and _has_any(text, _UNDERSCORE_PREFIXES))
+        or (_run_after_hyphen(text) and _has_any(text, _HYPHEN_PREFIXES))
+        or (_run_after_dot(text) and _has_any(text, _DOT_PREFIXES))
+        or ("/" in text and "hooks" in text)
+        or (" -" in text and _has_any(text, _COMMANDS))
+        or ("'" in text and "'-" in text and _has_any(text, _COMMANDS))
     )
 
 
-def may_hold_pair(text: str) -> bool:
-    """Return whether `text` must be searched for pairs. In JSON every one of these signs but ": " is inside a text."""
+def _has_any(text: str, pieces: tuple[str, ...]) -> bool:
+    return any(piece in text for piece in pieces)
+
+
+def may_hold_pair(line: str) -> bool:
+    """Return whether an encoded event must be searched for pairs.
+
+    In JSON, every one of these signs is inside a text; so is a colon that follows no key and no part of the timestamp.
+    """
+    if "%" in line and _PERCENT.search(line):
+        return True
     if (
-        "=" in text
-        or "'" in text
-        or ("<" in text and "</" in text)
-        or "\\" in text
-        or ": " in text
-        or " --" in text
-        or ("%" in text and _PERCENT.search(text))
-        or "map[" in text
-        or "word:" in text
-        or "token:" in text
-        or "secret:" in text
-        or "key:" in text
+        "=" in line
+        or "'" in line
+        or ("<" in line and "</" in line)
+        or "\\" in line
+        or " --" in line
+        or '"--' in line
+        or _has_colon_in_text(line)
     ):
-        lower = text.lower()
-        return "\\u00" in text or any(sign in lower for sign in NAME_SIGNS)
+        lower = line.lower()
+        return "\\u00" in line or any(sign in lower for sign in NAME_SIGNS)
     return False
+
+
+def _has_colon_in_text(line: str) -> bool:
+    end = line.rfind(',"timestamp":"')  # the last field
+    return _colon_in_text(line, 0, len(line) if end < 0 else end) is not None
 
 
 def scrub_text(text: str, allowed_keys: frozenset[str]) -> str:
@@ -170,14 +175,15 @@ def _scrub_plain(text: str, allowed_keys: frozenset[str]) -> str:
         text = _BASIC.sub(_scrub_basic, _BEARER.sub(rf"\1{SCRUBBED}", _PEM.sub(rf"\1{SCRUBBED}\2", text)))
         text = _COMMAND_PASSWORD.sub(lambda match: f"{match[match.lastindex or 0]}{SCRUBBED}", text)
         text = _TOKEN.sub(SCRUBBED, text)
-    return _scrub_pairs(text, allowed_keys) if may_hold_pair(text) or '"' in text else text
+    return _scrub_pairs(text, allowed_keys)
 
 
 def _scrub_basic(match: re.Match[str]) -> str:
     """Scrub credentials, which have a colon; `basic setup` has none."""
     body = match[2].rstrip("=")
     decoded = b64decode(body[: len(body) - (len(body) % 4 == 1)] + "==")  # a rest of one character is cut off
-    return f"{match[1]}{SCRUBBED}" if b":" in decoded and decoded.isascii() else match[0]
+    is_text = b":" in decoded and decoded.decode("utf-8", "replace").isprintable()
+    return f"{match[1]}{SCRUBBED}" if is_text else match[0]
 
 
 def _scrub_pairs(text: str, allowed_keys: frozenset[str]) -> str:
@@ -232,14 +238,17 @@ def _value_after(text: str, name: str, at: int) -> tuple[int, int] | None:
         if bare is None:
             return None
         span = bare.span(1)
-    return None if text[slice(*span)].strip().lower() in _HARMLESS else span
+    value = text[slice(*span)].strip().lower()
+    if value in _HARMLESS or (value.isdecimal() and len(value) <= COUNT_MAX_DIGITS and may_be_count(name)):
+        return None
+    return span
 
 
 def _end_of_container(text: str, at: int) -> int:
-    """Return the end of the list or object that starts at `at`, or of the part of it that is searched."""
-    depth, last = 0, min(at + _CONTAINER_MAX_CHARS, len(text))
-    for bracket in _BRACKETS.finditer(text, at, last):
-        depth += 1 if bracket[0] in "[{" else -1
+    """Return the end of the list or object that starts at `at`; that of `text` if it has none."""
+    depth = 0
+    for found in _BRACKETS.finditer(text, at):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
         if depth == 0:
-            return bracket.end()
-    return last
+            return found.end()
+    return len(text)

@@ -8,11 +8,13 @@ from typing import Any, Final
 import msgspec
 
 from brain_events._record.secret_shapes import scrub_text
-from brain_events.config import Config, load
+from brain_events.config import Config, captures_uncaught, inits_children, load
 from brain_events.doctor.finding import Finding
 from brain_events.errors import ConfigError
 
-FROM_ENVIRONMENT: Final = ("url", "api_key", "source", "ca_bundle", "spool_dir", "durable", "fsync")
+FROM_ENVIRONMENT: Final = (
+    "url", "api_key", "source", "ca_bundle", "spool_dir", "durable", "fsync", "capture_uncaught", "init_children"
+)  # fmt: skip
 """The settings that `BRAIN_EVENTS_<NAME>` can set."""
 
 UNKNOWN_URL: Final = "http://unknown.invalid"
@@ -51,6 +53,8 @@ def read(environ: Mapping[str, str], flags: Mapping[str, str | None]) -> Setting
     config = None
     try:
         config = load(environ, **settings)
+        captures_uncaught(None, environ)
+        inits_children(environ)
         findings.append(Finding("settings", "ok", "the settings are valid"))
     except ConfigError as error:
         do = "init() raises ConfigError with these settings: correct them"

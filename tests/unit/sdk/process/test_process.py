@@ -34,7 +34,7 @@ def test_a_script_that_ends_by_an_exception_delivers_everything(sink: Sink) -> N
         """,
         sink.url,
     )
-    assert [event.message for event in sink.events] == ["last words"]
+    assert [event.message for event in sink.events] == ["last words", "SystemError"]
 
 
 def test_an_event_logged_by_a_later_exit_hook_is_delivered(sink: Sink) -> None:

@@ -148,6 +148,12 @@ def test_it_can_be_switched_off(sink: Sink, init: str) -> None:
     assert uncaught(sink) == []
 
 
+def test_a_typo_at_a_prompt_is_no_event(sink: Sink) -> None:
+    run(sink, "sys.ps1 = '>>> '\n1 / 0")
+
+    assert uncaught(sink) == []
+
+
 def test_nothing_is_hooked_at_import_or_by_a_client() -> None:
     script = "import sys, brain_events\nbrain_events.Client(brain_events.Config(url='http://127.0.0.1:1')).close()\n"
     script += "print(sys.excepthook is sys.__excepthook__)"

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+import timeit
 import zlib
 from base64 import b64encode
 from pathlib import Path
@@ -131,6 +133,25 @@ CORPUS = [
     f"sshpass -p {CANARY} ssh host",
     f"user: ann\npassword:\n  {CANARY}\nport: 1",
     f"user: ann\npassword: |\n  {CANARY}\nport: 1",
+    f"mysql -u root -p'{CANARY}' shop",
+    f"['mysql', '-u', 'root', '-p{CANARY}'] failed",
+    f"['curl', '-u', 'ann:{CANARY}', 'x'] failed",
+    f"['sshpass', '-p', '{CANARY}'] failed",
+    f"curl -sSu ann:{CANARY} https://example.com",
+    f'{{"secrets": [{{"name": "db", "value": "{CANARY}"}}]}}',
+    f'{{"password": {{"v": "x}}y", "w": "{CANARY}"}}}}',
+    f'{{"credentials": [[1, "{CANARY}"]]}}',
+    f"PASSWORD:{CANARY}",
+    f"API_KEY:{CANARY}",
+    f"db_pass:{CANARY}",
+    f"session_id:{CANARY}",
+    f"postgres%3A%2F%2Fapp%3A{CANARY}%40db",
+    f"--password {CANARY}",
+    f"Bearer\t{CANARY}abcdefgh",
+    f"REDISCLI_AUTH={CANARY}",
+    f"X-Auth-Key: {CANARY}",
+    f"refused Basic {b64encode(f'é:{CANARY}'.encode()).decode()}",
+    f"eyJhbGciOiJkaXIi{CANARY}..{CANARY}.{CANARY}abc.tag",
     f"map[user:ann password:{CANARY}]",
     f"login of ann failed with password:{CANARY}",
     f"<password><![CDATA[{CANARY}]]></password>",
@@ -156,6 +177,10 @@ HARMLESS = [
     "basic information about the HTTP basic access",
     "passed=3 bypass=1 ping: 12 spin=2 signal=9 shipping: 3 signature",
     "docker run -u 1000:1000 https://example.com/curling",
+    "see https://example.com/x; docker run -u 1000:1000 app",
+    "global-notification-service singleton-thread-pool-executor-1 glance-api-7d9f8b6c5d-x2x4q",
+    "network_test_completed benchmark_test_duration_ms",
+    "pass: 12, fail: 3, first_pass=12 low-pass: 40 sig=15 storage_key: uploads/a.png host_key_algorithms: rsa",
     "mysql -u root -h db shop",
     "see /api/webhooks/ and hooks.slack.com/services/",
     "SyntaxError: unexpected token '}'",
@@ -240,13 +265,34 @@ def test_what_stands_around_a_secret_stays(text: str) -> None:
     assert scrub_text(text, frozenset()) == AROUND[text]
 
 
+def test_a_small_count_is_no_secret(client: Client, memory: Any) -> None:
+    details = {"pass": 12, "fail": 3, "sig": 15, "pin": 1234, "pairs": [["password", ["a"]], ["pin", 1234]]}
+    client.log("t", "info", "", details)
+    assert client.flush(PATIENCE_S)
+    assert memory.events[0].details == {
+        "pass": 12, "fail": 3, "sig": 15, "pin": SCRUBBED, "pairs": [["password", SCRUBBED], ["pin", SCRUBBED]]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", ["mariadb-", "mysql -", "http -u ", "sk-a1", 'password":["', "%22", "[{", "a:b "])
+def test_the_time_for_a_text_grows_no_faster_than_the_text(piece: str) -> None:
+    """Of ten times the text, at most thirty times the processor time: a quadratic search would take a hundred."""
+
+    def seconds(n: int) -> float:
+        text = piece * n
+        return min(timeit.repeat(lambda: scrub_text(text, frozenset()), number=1, repeat=3, timer=time.process_time))
+
+    few = max(seconds(1_000), 0.002)
+    assert seconds(10_000) < 30 * few
+
+
 def test_a_list_of_headers_is_a_list_of_pairs(client: Client, memory: Any) -> None:
     headers = [(b"host", b"a"), (b"authorization", b"Basic YTpi"), (b"x-api-key", b"abc"), (b"cookie", b"sid=1")]
     details = {"headers": headers, "fields": ["password", "mail"], "allowed": [["page_token", "a"]]}
     client.log("t", "info", "", details)
+    assert client.flush(PATIENCE_S)
     with fast_client(transport=memory, allowed_keys=frozenset({"page_token"})) as allowing:
         allowing.log("t", "info", "", details)
-    assert client.flush(PATIENCE_S)
     strict, lenient = (event.details for event in memory.events)
     assert strict["headers"] == [
         ["host", "a"], ["authorization", SCRUBBED], ["x-api-key", SCRUBBED], ["cookie", SCRUBBED]
