@@ -110,6 +110,7 @@ STOPS = [(server, signal.SIGTERM) for server in SERVERS]
 STOPS += [(server, signal.SIGINT) for server in SERVERS if "gunicorn" not in server]  # which kills its workers for that
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("server", "number"), STOPS)
 def test_a_server_that_is_stopped_delivers_every_event(
     sink: Sink, tmp_path: Path, server: str, number: signal.Signals
