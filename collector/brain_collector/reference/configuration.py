@@ -83,7 +83,7 @@ numbers of seconds, bytes or days.
 delivered wait there. `none`: they wait in memory only. |
 | `BRAIN_EVENTS_CAPTURE_UNCAUGHT` | `true` | Log each [uncaught exception](sdk.md#uncaught-exceptions) as an event. |
 | `BRAIN_EVENTS_INIT_CHILDREN` | `true` | A child of `multiprocessing` that does not call `init` does so at its first \
-event, with these variables. `init(before_send=...)` sets it to 0 for the children of its process. |
+event, with these variables. If it is not set, `init(before_send=...)` sets it to 0 for the children of its process. |
 | `BRAIN_EVENTS_DURABLE` | `false` | Write each event to disk before `log_system_event` returns. |
 | `BRAIN_EVENTS_FSYNC` | `false` | Wait until the storage device has the data: with `BRAIN_EVENTS_DURABLE` before \
 `log_system_event` returns, otherwise in the background when the outbox is written. |

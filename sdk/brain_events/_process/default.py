@@ -96,7 +96,7 @@ def init(
     _is_init_forgotten = False
     is_captured = captures_uncaught(capture_uncaught, os.environ)
     if before_send is not None:
-        os.environ["BRAIN_EVENTS_INIT_CHILDREN"] = "0"  # they would send what the hook has not seen
+        os.environ.setdefault("BRAIN_EVENTS_INIT_CHILDREN", "0")  # they would send what the hook has not seen
     if transport is not None:
         url = url or os.environ.get("BRAIN_EVENTS_URL") or "http://transport.invalid"
         if spool_dir == DEFAULT_SPOOL_DIR and not durable:
