@@ -6,7 +6,7 @@ import sys
 
 def main() -> None:
     """Run the command line; if the collector's libraries are not installed, say how to install them."""
-    gc.set_threshold(100_000, 50, 1000)  # imports make many objects and no garbage
+    gc.set_threshold(100_000, 50, 1000)  # imports and requests make many objects and few cycles
     try:
         from brain_collector.cli.main import cli  # noqa: PLC0415 - an installation of the SDK alone has no click
     except ModuleNotFoundError as error:

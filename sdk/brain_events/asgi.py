@@ -86,6 +86,6 @@ class _Lifespan:
             case "lifespan.shutdown.failed":
                 self.log("system_shutdown", "error", "application failed to stop", {"reason": message.get("message")})
         if message["type"].startswith("lifespan.shutdown."):
-            # uvicorn re-raises SIGTERM after this message, and the process ends without atexit
+            # a client other than that of `init` is not closed when uvicorn raises SIGTERM again after this message
             await self.flush(SHUTDOWN_FLUSH_S)
         await self.forward(message)

@@ -184,7 +184,7 @@ def inits_children(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("BRAIN_EVENTS_URL")) and _flag(None, "BRAIN_EVENTS_INIT_CHILDREN", environ, default=True)
 
 
-def _flag(argument: bool | None, name: str, environ: Mapping[str, str], *, default: bool = False) -> bool:  # noqa: FBT001
+def _flag(argument: bool | None, name: str, environ: Mapping[str, str], *, default: bool = False) -> bool:  # noqa: FBT001 -- as above
     """Return the argument, or else what the environment variable says, or else the default."""
     if argument is not None:
         return argument

@@ -29,6 +29,7 @@ _NOT_DETAILS = frozenset({
 })  # fmt: skip
 _pickled: WeakKeyDictionary[Client, str] = WeakKeyDictionary()
 _unpickled: WeakValueDictionary[str, Client] = WeakValueDictionary()
+"""The clients of pickled processors by a name of their own, so that this process finds them again."""
 _LOGGING = frozenset({"structlog", "logging", "brain_events"})
 
 
@@ -90,7 +91,7 @@ class EventsProcessor:
         )
 
 
-def _restore(kind: type[EventsProcessor], client_name: str | None, terminal: bool) -> EventsProcessor:  # noqa: FBT001
+def _restore(kind: type[EventsProcessor], client_name: str | None, terminal: bool) -> EventsProcessor:  # noqa: FBT001 -- pickled
     return kind(_unpickled.get(client_name) if client_name else None, terminal=terminal)
 
 

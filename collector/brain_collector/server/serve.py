@@ -63,7 +63,7 @@ def serve(settings: Settings, on_ready: Callable[[str, Backend], None]) -> None:
 def _upgrade(settings: Settings) -> None:
     if asyncio.run(schema_version.is_current(settings.dsn)):
         return
-    from brain_collector.storage import migrate  # noqa: PLC0415 - loads Alembic, which most starts do not need
+    from brain_collector.storage import migrate  # noqa: PLC0415 - loads Alembic, which only a migration needs
 
     migrate.upgrade(settings.dsn, patience=migrate.patience(settings))
 

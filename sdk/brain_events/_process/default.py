@@ -235,6 +235,7 @@ def _begin_early() -> None:
     A child of `multiprocessing` that is spawned does not run what stands under `if __name__ == "__main__"`. So it
     initializes itself if the environment has a URL.
     """
+    atexit.unregister(_report_forgotten_init)  # a forked child inherits that of its parent
     atexit.register(_report_forgotten_init)
     process = sys.modules.get("multiprocessing.process")
     if process and process.parent_process() is not None and inits_children(os.environ):

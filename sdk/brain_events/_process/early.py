@@ -21,11 +21,11 @@ class Early:
     """Takes the place of the process-wide client until `init`; keeps no object of the application alive.
 
     Args:
-        on_first: Called before the first event is kept.
+        on_first: Called before the first event is kept; a second call must do no harm.
     """
 
     def __init__(self, on_first: Callable[[], None]) -> None:
-        self._on_first = on_first
+        self._on_first: Callable[[], None] | None = on_first
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._logged = 0
         self._successor: Client | None = None
@@ -43,8 +43,9 @@ class Early:
     ) -> None:
         self._logged += 1
         try:
-            if self._logged == 1:
-                self._on_first()
+            if self._on_first is not None:  # two threads may both call it
+                on_first, self._on_first = self._on_first, None
+                on_first()
             details = with_bound(details)
             event = make_event(event_type, severity, message, details, source, timestamp, exc_info, _LIMITS)
             self._events.append(event)

@@ -202,6 +202,7 @@ def _secret_values(text: str, allowed_keys: frozenset[str]) -> Iterator[tuple[in
     for sign in NAME_SIGNS:
         sign_at = lower.find(sign)
         while sign_at >= 0:
+            # A name ends at a dot, but for the one sign that is a whole name with a dot.
             start, end = (sign_at, sign_at + len(sign)) if "." in sign else _name_around(text, sign_at)
             name = text[start:end]
             if is_secret(name.lstrip("-")) and name not in allowed_keys and (span := _value_after(text, name, end)):

@@ -120,3 +120,17 @@ if __name__ == "__main__":
     done = run_script(f"import subprocess, sys; sys.exit(subprocess.call([sys.executable, {str(script)!r}]))", sink.url)
     assert set(done.stderr.splitlines()) <= {"brain-events: init() was not called; events that were not sent: 1"}
     assert sorted(event.message for event in sink.events) == ([] if settings else ["0", "1", "2"])
+
+
+def test_a_forked_child_tells_of_a_forgotten_init_once_and_for_its_own_events(sink: Sink) -> None:
+    script = """
+        import os, sys, brain_events
+        brain_events.log_system_event("early", "info", "of the parent")
+        if os.fork():
+            os.wait()
+            os._exit(0)
+        brain_events.log_system_event("early", "info", "of the child")
+        brain_events.log_system_event("early", "info", "of the child")
+    """
+    done = run_script(script, sink.url)
+    assert done.stderr == "brain-events: init() was not called; events that were not sent: 2\n"
