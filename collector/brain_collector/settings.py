@@ -419,6 +419,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "hosts, each has an equal part of it to respond.",
         ),
     ] = 3.0
+    internal_deadline_s: Annotated[
+        float,
+        _Positive,
+        _help(
+            "Maximum time, in seconds, that a small statement of the collector's own may take: to read or change API",
+            "keys and sessions (then 503), to check the database, or to store rejected lines.",
+        ),
+    ] = 3.0
     lock_deadline_s: Annotated[
         float,
         _Positive,

@@ -18,6 +18,7 @@ DEADLINES: dict[str, Any] = {
     "write_deadline_s": 60.0,
     "read_deadline_s": 60.0,
     "connect_deadline_s": 60.0,
+    "internal_deadline_s": 60.0,
     "cache_deadline_s": 2.0,
     "head_deadline_s": 60.0,
     "body_deadline_s": 60.0,

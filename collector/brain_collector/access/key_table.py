@@ -18,7 +18,6 @@ from brain_collector.settings import Settings
 from brain_collector.storage.connection import DATABASE_ERRORS, Link, or_unavailable
 from brain_collector.storage.durability import DURABLE
 
-DEADLINE_S: Final = 3.0
 RELOAD_INTERVAL_S: Final = 0.5
 """Minimum interval between two reads that unknown sessions cause."""
 RETRY_INTERVAL_S: Final = 0.5
@@ -77,7 +76,7 @@ class KeyTable:
         self._settings = settings
         self._keyring = keyring
         self.sessions: Final = SessionTable(settings, keyring)
-        self._link = Link(settings, deadline_s=DEADLINE_S)
+        self._link = Link(settings, deadline_s=settings.internal_deadline_s)
         self._lock = asyncio.Lock()
         self._has_warned = False
         self._reload_lock = asyncio.Lock()

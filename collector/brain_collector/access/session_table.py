@@ -19,7 +19,6 @@ from brain_collector.settings import Settings
 from brain_collector.shares import SharedAmount
 from brain_collector.storage.connection import Link, or_unavailable
 
-DEADLINE_S: Final = 3.0
 """Maximum time of a change, and of waiting for its turn."""
 MAX_CHANGES: Final = 64
 """Maximum number of changes that are made or wait; each API key that logs in, and each address, has a share of it."""
@@ -48,7 +47,7 @@ class SessionTable:
     def __init__(self, settings: Settings, keyring: Keyring) -> None:
         self._settings = settings
         self._keyring = keyring
-        self._link = Link(settings, deadline_s=DEADLINE_S)
+        self._link = Link(settings, deadline_s=settings.internal_deadline_s)
         self._lock = asyncio.Lock()
         self._changes = SharedAmount(MAX_CHANGES, settings.caller_share)
         self._changed_meanwhile: dict[bytes, Session | None] | None = None  # None: no read is under way
@@ -107,7 +106,7 @@ class SessionTable:
         self._changes.take(sharer, 1)
         try:
             with or_unavailable(self._settings.retry_after_s):
-                async with asyncio.timeout(DEADLINE_S):
+                async with asyncio.timeout(self._settings.internal_deadline_s):
                     await self._lock.acquire()
                 try:
                     async with self._link.use() as connection:

@@ -20,7 +20,6 @@ INTERVAL_S: Final = 1.0
 PORTION: Final = 200
 MAX_WAITING: Final = 1_000
 MAX_WAITING_BYTES: Final = 4 * 2**20
-DEADLINE_S: Final = 3.0
 
 logger: Final = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class RejectedLineWriter:
     def __init__(self, settings: Settings, on_dropped: Callable[[int], None]) -> None:
         self._settings = settings
         self._on_dropped = on_dropped
-        self._link = Link(settings, deadline_s=DEADLINE_S)
+        self._link = Link(settings, deadline_s=settings.internal_deadline_s)
         self._waiting: deque[tuple[Any, ...]] = deque()
         self._waiting_bytes = 0
         self._ids: list[

@@ -12,7 +12,6 @@ from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.storage.connection import DATABASE_ERRORS, Overdue, reason_of
 
 INTERVAL_S: Final = 1.0
-DEADLINE_S: Final = 3.0
 
 
 _WRITE: Final = "UPDATE jobs SET name = name WHERE name = 'monitor'"

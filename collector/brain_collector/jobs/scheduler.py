@@ -14,7 +14,7 @@ from brain_collector.jobs.fold import Fold
 from brain_collector.jobs.index import Index
 from brain_collector.jobs.loop import Job, every_run
 from brain_collector.jobs.maintenance import RENUMBER_DEADLINE_S, Maintenance
-from brain_collector.jobs.monitor import DEADLINE_S, Monitor
+from brain_collector.jobs.monitor import Monitor
 from brain_collector.jobs.shared_link import SharedLink
 from brain_collector.jobs.survey import TakeSurvey
 from brain_collector.settings import Settings
@@ -37,7 +37,7 @@ class Scheduler:
         epoch_watch: EpochWatch,
     ) -> None:
         shared = SharedLink(settings)
-        monitor_link = SharedLink(settings, deadline_s=DEADLINE_S)
+        monitor_link = SharedLink(settings, deadline_s=settings.internal_deadline_s)
         index_link = Link(settings, deadline_s=settings.write_deadline_s + GRACE_S)
         renumber_link = Link(settings, deadline_s=RENUMBER_DEADLINE_S)
         self._states = states

@@ -15,7 +15,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Storage": (
         *("data_dir", "database_url", "direct_url", "pg_bin", "pg_user", "writers", "group_rows", "read_connections"),
-        *("connect_deadline_s", "write_deadline_s", "lock_deadline_s", "idempotency_key_life_days"),
+        *("connect_deadline_s", "write_deadline_s", "internal_deadline_s", "lock_deadline_s"),
+        "idempotency_key_life_days",
         *("max_rejected_lines", "max_rejected_bytes", "max_rejected_line_bytes", "rejected_life_days"),
         *("migrate_lock_s", "migrate_attempts"),
     ),
@@ -81,10 +82,13 @@ numbers of seconds, bytes or days.
 | `BRAIN_EVENTS_SOURCE` | | The source of events that do not name one. |
 | `BRAIN_EVENTS_SPOOL_DIR` | `$XDG_STATE_HOME/brain-events` | The directory of the outbox: batches that cannot be \
 delivered wait there. `none`: they wait in memory only. |
+| `BRAIN_EVENTS_JOURNAL_DIR` | `/dev/shm` | The directory, on tmpfs, of [the journal](sdk.md#the-journal), from which \
+events of a killed process are delivered. `none`: there is no journal. |
 | `BRAIN_EVENTS_CAPTURE_UNCAUGHT` | `true` | Log each [uncaught exception](sdk.md#uncaught-exceptions) as an event. |
 | `BRAIN_EVENTS_INIT_CHILDREN` | `true` | A child of `multiprocessing` that does not call `init` does so at its first \
 event, with these variables. If it is not set, `init(before_send=...)` sets it to 0 for the children of its process. |
-| `BRAIN_EVENTS_DURABLE` | `false` | Write each event to disk before `log_system_event` returns. |
+| `BRAIN_EVENTS_DURABLE` | `false` | Write each event to disk, instead of the journal on tmpfs, before \
+`log_system_event` returns. |
 | `BRAIN_EVENTS_FSYNC` | `false` | Wait until the storage device has the data: with `BRAIN_EVENTS_DURABLE` before \
 `log_system_event` returns, otherwise in the background when the outbox is written. |
 | `BRAIN_EVENTS_CA_BUNDLE` | | A file of certificates (PEM) to trust instead of those of the system. |

@@ -457,6 +457,7 @@ async def test_a_filter_that_cannot_be_read_in_time_gets_a_gap_over_everything_t
             return 60 in late.numbers
 
         await eventually(has_arrived, "the stream continues")
+        await prompt.until(61)
         assert prompt.numbers == list(range(61))
         gaps = [message.data for message in late.messages if message.name == "gap"]
         told: set[int] = set()
