@@ -24,7 +24,7 @@ from brain_collector.server.serve import configured
 from brain_collector.settings import Settings
 from brain_collector.storage import migrate, partitions
 from tests.support.collector import BEGUN_HERE
-from tests.support.engines import SuiteEngines, running_engines
+from tests.support.engines import SuiteEngines, running_engines, scratch_dir
 from tests.support.signals import undo_inherited
 from tests.support.waiting import DEADLINES, PATIENCE_S
 
@@ -48,6 +48,15 @@ def _no_environment() -> None:
     ours = r"BRAIN_(EVENTS|COLLECTOR|CLI)_\w+|PG[A-Z]+|(http|all|HTTP|ALL)_(proxy|PROXY)"  # pip uses that of https
     for name in [name for name in os.environ if re.fullmatch(ours, name)]:
         del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_journals(_no_environment: None) -> Iterator[None]:
+    """Killed processes leave their journals: not beside those of the machine's applications."""
+    with scratch_dir() as path:
+        os.environ["BRAIN_EVENTS_JOURNAL_DIR"] = str(path)
+        yield
+        del os.environ["BRAIN_EVENTS_JOURNAL_DIR"]
 
 
 @pytest.fixture

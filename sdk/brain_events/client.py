@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from brain_events._delivery.connector import PutLine, installed
 from brain_events._delivery.transport import Transport
-from brain_events._delivery.worker import FLUSH_POLL_S, Worker, release_all
+from brain_events._delivery.worker import FLUSH_POLL_S, Worker, hold_all, release_all, resume_all
 from brain_events._queue.stats import Stats
 from brain_events._record.before_send import Hook
 from brain_events._record.bound_fields import with_bound
@@ -162,6 +162,10 @@ class Client:
         """Return the account of all events that were logged through this client."""
         return self._worker.stats()
 
+    def unprotected(self) -> str | None:
+        """Return why there is no journal that outlives the process, in default mode; None if there is one."""
+        return self._worker.unprotected
+
     def __enter__(self) -> Self:
         return self
 
@@ -259,4 +263,4 @@ def _reopen_in_child() -> None:
             client._open()  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_reopen_in_child)
+os.register_at_fork(before=hold_all, after_in_parent=resume_all, after_in_child=_reopen_in_child)

@@ -18,8 +18,10 @@ DEFAULT_INTERVAL_S = 0.5
 DEFAULT_REQUEST_TIMEOUT_S = 10.0
 DEFAULT_SPOOL_DIR = "$XDG_STATE_HOME/brain-events"
 DEFAULT_SPOOL_MAX_BYTES = 512 * 1024 * 1024
+DEFAULT_JOURNAL_DIR = "/dev/shm"  # noqa: S108 -- the directory that is created there is checked
+DEFAULT_JOURNAL_MAX_BYTES = 16 * 1024 * 1024
 
-_SIZES = {"spool_max_bytes": "bytes"}
+_SIZES = {"spool_max_bytes": "bytes", "journal_max_bytes": "bytes"}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +61,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     outbox."""
     spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES
     """Maximum size of this process's part of the outbox, in bytes; beyond it events stay in memory."""
+    journal_dir: str | None = DEFAULT_JOURNAL_DIR
+    """The directory of the journal, into which each event is written before `log` returns, so that `kill -9` does not
+    lose it while the machine runs. It must be on tmpfs. The default is `/dev/shm`, or else XDG_RUNTIME_DIR. None, or no
+    `spool_dir`, means no journal."""
+    journal_max_bytes: int = DEFAULT_JOURNAL_MAX_BYTES
+    """Maximum size of this process's journal, in bytes; events that exceed it are kept in the process only."""
     durable: bool = False
     """Write each event to disk before `log` returns, so that `kill -9` does not lose it."""
     fsync: bool = False
@@ -109,6 +117,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             return _state_dir(os.environ)
         return Path(self.spool_dir).expanduser().absolute()
 
+    def journal_dirs(self) -> list[str]:
+        """Return the directories that may hold the journal, the preferred one first; none in another mode."""
+        if self.durable or self.spool_dir is None or self.journal_dir is None:
+            return []
+        runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+        if self.journal_dir == DEFAULT_JOURNAL_DIR and runtime_dir.startswith("/"):
+            return [self.journal_dir, runtime_dir]
+        return [self.journal_dir]
+
 
 def load(
     environ: Mapping[str, str],
@@ -118,6 +135,7 @@ def load(
     source: str | None,
     ca_bundle: str | None = None,
     spool_dir: str | os.PathLike[str] | None = DEFAULT_SPOOL_DIR,
+    journal_dir: str | os.PathLike[str] | None = DEFAULT_JOURNAL_DIR,
     durable: bool | None = None,
     fsync: bool | None = None,
     **rest: Any,
@@ -132,7 +150,8 @@ def load(
         source=source or environ.get("BRAIN_EVENTS_SOURCE") or None,
         proxy=_proxy(url),
         ca_bundle=ca_bundle or environ.get("BRAIN_EVENTS_CA_BUNDLE") or None,
-        spool_dir=_spool_dir(spool_dir, environ),
+        spool_dir=_directory(spool_dir, DEFAULT_SPOOL_DIR, "BRAIN_EVENTS_SPOOL_DIR", environ),
+        journal_dir=_directory(journal_dir, DEFAULT_JOURNAL_DIR, "BRAIN_EVENTS_JOURNAL_DIR", environ),
         durable=_flag(durable, "BRAIN_EVENTS_DURABLE", environ),
         fsync=_flag(fsync, "BRAIN_EVENTS_FSYNC", environ),
         **rest,
@@ -156,12 +175,14 @@ def _proxy(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _spool_dir(argument: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+def _directory(
+    argument: str | os.PathLike[str] | None, default: str, name: str, environ: Mapping[str, str]
+) -> str | None:
     if argument is None:
         return None
-    if os.fspath(argument) != DEFAULT_SPOOL_DIR:
+    if os.fspath(argument) != default:
         return os.fspath(argument)
-    variable = environ.get("BRAIN_EVENTS_SPOOL_DIR", DEFAULT_SPOOL_DIR)
+    variable = environ.get(name, default)
     return None if variable.lower() in {"", "none"} else variable
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.test_durable_kills import HEIR
+from tests.e2e.test_application_kills import HEIR
 from tests.support import sink as sinks
 from tests.support.engines import scratch_dir
 from tests.support.process import CollectorProcess

@@ -16,7 +16,7 @@ import pytest
 
 from brain_events import Stats
 from brain_events.config import DEFAULT_MAX_BUFFER_BYTES
-from tests.e2e.test_durable_kills import HEIR
+from tests.e2e.test_application_kills import HEIR
 from tests.support.process import CollectorProcess
 from tests.support.waiting import wait_until
 

@@ -17,12 +17,22 @@ class Relay:
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self.in_flight = self.cut = 0
+        self._refusing = False
         self._upstream = (parts.hostname, parts.port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def refuse(self) -> None:
+        """End every connection and each new one, until `restore`."""
+        self._refusing = True
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result()
+
+    def restore(self) -> None:
+        """Pass bytes again."""
+        self._refusing = False
 
     def close(self) -> None:
         """End every connection."""
@@ -36,12 +46,18 @@ class Relay:
 
     async def _end(self) -> None:
         self._server.close()
+        await self._cut()
+
+    async def _cut(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.close()
+            return
         try:
             answers, collector = await asyncio.open_connection(*self._upstream)
         except OSError:  # it does not serve just now

@@ -14,6 +14,7 @@ def fast_client(url: str = "http://collector.invalid", transport: Transport | No
     """Return a client whose back-off and probes take milliseconds, and that has no outbox unless it is told to."""
     quick: dict[str, Any] = {"interval_s": 0.01, "retry_base_s": 0.001, "retry_cap_s": 0.01, "probe_interval_s": 0.01}
     quick["spool_dir"] = None
+    quick["journal_dir"] = os.environ["BRAIN_EVENTS_JOURNAL_DIR"]
     return Client(Config(url=url, **(quick | settings)), transport)
 
 
@@ -29,6 +30,7 @@ NEXT = """
 def run_script(script: str, url: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """Run `script` in a fresh interpreter that is configured by the environment, as an application is."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BRAIN_EVENTS_")}
+    environ["BRAIN_EVENTS_JOURNAL_DIR"] = os.environ["BRAIN_EVENTS_JOURNAL_DIR"]
     if url:
         environ["BRAIN_EVENTS_URL"] = url
     environ |= more

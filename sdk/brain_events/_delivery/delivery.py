@@ -6,6 +6,7 @@ new events to the outbox, and one batch at a time probes the collector, as `back
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,6 +16,8 @@ from brain_events._delivery.interrupts import Interrupts
 from brain_events._delivery.transport import Response, Transport
 from brain_events._delivery.verdict import Outcome, Verdict, judge
 from brain_events._queue.batch import Batch
+from brain_events._queue.journal import Journal
+from brain_events._queue.memory_journal import MemoryJournal
 from brain_events._queue.notices import Notices
 from brain_events._queue.queue import WAKE_BYTES, Item, Queue
 from brain_events._queue.stats import Stats
@@ -128,16 +131,18 @@ class Delivery:
         try:
             dropped, buffer, journal, outbox = self._dropped(), self.queue.buffer, self.queue.journal, self.queue.outbox
             journaled = journal.taken + journal.count() if journal else 0
+            parts = journal if isinstance(journal, MemoryJournal) else None
             return Stats(
                 logged=buffer.taken + len(buffer.lines) + sum(buffer.dropped.values()) + journaled,
-                adopted=outbox.adopted if outbox else 0,
+                adopted=(outbox.adopted if outbox else 0) + (parts.adopted if parts else 0),
                 delivered=self._delivered,
                 rejected=self._rejected,
                 dropped={reason: n for reason, n in dropped.items() if n},
                 spooled=self.queue.on_disk(),
                 in_memory=self.queue.in_memory(),
-                not_durable=journal.not_durable if journal else 0,
-                newer=outbox.newer if outbox else 0,
+                not_durable=journal.not_durable if isinstance(journal, Journal) else 0,
+                memory_only=buffer.taken + len(buffer.lines),
+                newer=(outbox.newer if outbox else 0) + (parts.newer if parts else 0),
             )
         finally:
             if acquired:
@@ -161,7 +166,9 @@ class Delivery:
         return self._report.due({reason: n for reason, n in self._dropped().items() if reason != "before_send"})
 
     def _dropped(self) -> dict[str, int]:
-        lost = self.queue.outbox.lost if self.queue.outbox else {}
+        lost = Counter(self.queue.outbox.lost if self.queue.outbox else {})
+        if isinstance(self.queue.journal, MemoryJournal):
+            lost.update(self.queue.journal.lost)
         return self.queue.buffer.dropped | {"unsent": self._unsent} | lost
 
     def _drain(self, deadline: float, interrupts: Interrupts, *, patient: bool) -> None:

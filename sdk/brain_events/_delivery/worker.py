@@ -12,9 +12,11 @@ from collections.abc import Callable
 from brain_events._delivery.delivery import Delivery
 from brain_events._delivery.interrupts import Interrupts
 from brain_events._delivery.transport import Transport
+from brain_events._queue import memory_journal, tmpfs
 from brain_events._queue.batch import Scrub
 from brain_events._queue.buffer import NEVER, Buffer
 from brain_events._queue.journal import Journal
+from brain_events._queue.memory_journal import MemoryJournal
 from brain_events._queue.notices import Notices, log
 from brain_events._queue.outbox import Outbox
 from brain_events._queue.queue import Queue
@@ -39,7 +41,9 @@ class Worker:
         notices = Notices()
         self.buffer = Buffer(config.max_buffer_bytes, self.wake)
         self._outbox = _outbox(config, notices)
-        self._journal = Journal(self.buffer, self._outbox, notices) if config.durable and self._outbox else None
+        self.unprotected: str | None = None
+        """Why there is no journal that outlives the process, in default mode; None if there is one."""
+        self._journal = self._open_journal(config, notices)
         self.put: Callable[[bytes, str], None] = self._journal.put if self._journal else self.buffer.put
         queue = Queue(
             self.buffer,
@@ -114,6 +118,37 @@ class Worker:
         """Return the account of all events."""
         return self.delivery.stats()
 
+    def hold(self) -> None:
+        """Prepare for a fork, without acquiring a lock."""
+        if isinstance(self._journal, MemoryJournal):
+            self._journal.hold()
+
+    def resume(self) -> None:
+        """Continue after a fork, in the parent."""
+        if isinstance(self._journal, MemoryJournal):
+            self._journal.resume()
+
+    def _open_journal(self, config: Config, notices: Notices) -> Journal | MemoryJournal | None:
+        if config.durable and self._outbox:
+            return Journal(self.buffer, self._outbox, notices)
+        directories = config.journal_dirs()
+        if not directories:
+            return None
+        try:
+            directory = tmpfs.find(directories)
+        except tmpfs.NoTmpfsError as error:
+            self.unprotected = str(error)
+            return None
+        return MemoryJournal(
+            self.buffer,
+            notices,
+            root=memory_journal.root(directory),
+            destination=config.url.rstrip("/"),
+            outbox=str(config.outbox_dir()),
+            max_bytes=config.journal_max_bytes,
+            scrub=_scrub(config),
+        )
+
     def _close(self, deadline: float, interrupts: Interrupts) -> bool:
         try:
             hung = self._is_hung((deadline - time.monotonic()) / 2, interrupts)
@@ -168,6 +203,18 @@ def release_all() -> None:
     """
     for worker in list(_workers):
         worker.release()
+
+
+def hold_all() -> None:
+    """Prepare every worker for a fork."""
+    for worker in list(_workers):
+        worker.hold()
+
+
+def resume_all() -> None:
+    """Continue after a fork, in the parent."""
+    for worker in list(_workers):
+        worker.resume()
 
 
 def _outbox(config: Config, notices: Notices) -> Outbox | None:

@@ -13,10 +13,13 @@ from brain_events._process.early import Early
 from brain_events._process.late import Late, close_and_report, write_line
 from brain_events._process.termination import Termination
 from brain_events._process.uncaught import UncaughtExceptions
+from brain_events._queue.notices import log
 from brain_events._queue.stats import Stats
 from brain_events.client import Client
 from brain_events.config import (
     DEFAULT_INTERVAL_S,
+    DEFAULT_JOURNAL_DIR,
+    DEFAULT_JOURNAL_MAX_BYTES,
     DEFAULT_MAX_BUFFER_BYTES,
     DEFAULT_MAX_EVENT_BYTES,
     DEFAULT_REQUEST_TIMEOUT_S,
@@ -49,6 +52,8 @@ def init(
     ca_bundle: str | None = None,
     spool_dir: str | os.PathLike[str] | None = DEFAULT_SPOOL_DIR,
     spool_max_bytes: int = DEFAULT_SPOOL_MAX_BYTES,
+    journal_dir: str | os.PathLike[str] | None = DEFAULT_JOURNAL_DIR,
+    journal_max_bytes: int = DEFAULT_JOURNAL_MAX_BYTES,
     durable: bool | None = None,
     fsync: bool | None = None,
     capture_uncaught: bool | None = None,
@@ -80,8 +85,14 @@ def init(
             `~/.local/state/brain-events`. None (`none` in the environment) means no outbox: events that are not
             delivered when the process ends are lost.
         spool_max_bytes: Maximum size of this process's part of the outbox, in bytes.
-        durable: Write each event to the outbox before `log_system_event` returns, so that `kill -9` does not lose it;
-            by default `BRAIN_EVENTS_DURABLE`.
+        journal_dir: The directory of the journal, into which each event is written before `log_system_event` returns,
+            so that `kill -9` does not lose it while the machine runs. It must be on tmpfs. By default
+            `BRAIN_EVENTS_JOURNAL_DIR`, or else `/dev/shm` or XDG_RUNTIME_DIR. None (`none` in the environment), or no
+            `spool_dir`, means no journal.
+        journal_max_bytes: Maximum size of this process's journal, in bytes; events that exceed it are kept in the
+            process only.
+        durable: Write each event to the outbox instead, so that a restart of the machine or the container does not
+            lose it either; by default `BRAIN_EVENTS_DURABLE`.
         fsync: Wait until the storage device has each write, so that a power loss does not lose it; by default
             `BRAIN_EVENTS_FSYNC`.
         capture_uncaught: Log each uncaught exception as an event `uncaught_exception`, unless it was logged before: of
@@ -115,6 +126,8 @@ def init(
         ca_bundle=ca_bundle,
         spool_dir=spool_dir,
         spool_max_bytes=spool_max_bytes,
+        journal_dir=journal_dir,
+        journal_max_bytes=journal_max_bytes,
         durable=durable,
         fsync=fsync,
     )
@@ -122,6 +135,8 @@ def init(
         logging.getLogger("brain_events").warning("events are not sent: pass a url to init(), or set BRAIN_EVENTS_URL")
         return
     client = Client(config, transport)
+    if reason := client.unprotected():
+        log(logging.INFO, "there is no journal, so kill -9 loses events that are not sent yet: %s", reason)
     previous, _current = _current, client
     if isinstance(previous, Early):
         atexit.register(_close_at_exit)

@@ -1,4 +1,4 @@
-"""Events that wait for delivery: the buffer, sealed batches, the durable journal, the outbox and its adoption.
+"""Events that wait for delivery: the journals, the buffer, sealed batches, the outbox and its adoption.
 
 May import `wire` and the standard library; events arrive here as encoded lines. Must not know HTTP or the collector.
 """

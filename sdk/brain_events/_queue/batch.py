@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID, uuid5
 
 import msgspec
+from msgspec.structs import replace
 
 from brain_events.wire import new_key
 
@@ -16,7 +17,7 @@ Scrub = Callable[[bytes], bytes]
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Events that are sent together: `body` is the NDJSON as sent, `line_bytes` the size of the lines in the buffer."""
+    """Events that are sent together: `body` is the NDJSON as sent, `line_bytes` what the buffer counts for it."""
 
     key: UUID
     body: bytes
@@ -47,8 +48,9 @@ def halve(batch: Batch) -> tuple[Batch, Batch]:
     """Return the two halves of `batch`. Halving it again, in any process, gives the same keys and bytes."""
     lines = unseal(batch)
     middle = len(lines) // 2
-    first, second = half_keys(batch.key)
-    return seal(lines[:middle], first), seal(lines[middle:], second)
+    first, second = map(seal, (lines[:middle], lines[middle:]), half_keys(batch.key))
+    line_bytes = min(first.line_bytes, batch.line_bytes)  # scrubbed lines may be longer than those in the buffer
+    return replace(first, line_bytes=line_bytes), replace(second, line_bytes=batch.line_bytes - line_bytes)
 
 
 def half_keys(key: UUID) -> tuple[UUID, UUID]:

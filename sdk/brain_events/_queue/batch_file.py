@@ -3,8 +3,9 @@
     {"version":2,"key":"0192…","destination":"https://…","created":1767225600.0,"encoding":"gzip","count":500,…}
     <the body, exactly as it is sent>
 
-A *sealed* file has count, lengths and CRC in its header. A *journal* (durable mode) is written event by event and lacks
-them: after each line break comes one event, and a line that is not a complete event was torn when the process died.
+A *sealed* file has count, lengths and CRC in its header. A *journal* is written event by event and lacks them: after
+each line break comes one event, and a line that is not a complete event was torn when the process died. The rest of a
+preallocated file is zero bytes.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
@@ -90,7 +91,7 @@ def decode_header(data: bytes) -> Header:
         NewerError: A later version wrote the file.
         DamagedError: The header cannot be read.
     """
-    line = data.partition(b"\n")[0]
+    line = data.partition(b"\n")[0].rstrip(b"\0")
     try:
         version = msgspec.json.decode(line, type=_Versioned).version
         if version > VERSION:
@@ -113,11 +114,16 @@ def decode(data: bytes) -> Batch:
     header = decode_header(data)
     body = data.partition(b"\n")[2]
     if header.seal is None:
-        return seal([line for line in body.splitlines() if _is_event(line)], header.key)
+        return seal(events_of(data), header.key)
     crc32s = {_crc32(_with_crc32(header, 0), body)} | ({zlib.crc32(body)} if header.version == 1 else set())
     if len(body) != header.seal.body_bytes or header.seal.crc32 not in crc32s:
         raise DamagedError(f"the body has {len(body)} bytes of {header.seal.body_bytes}, or its CRC differs")
     return Batch(header.key, body, header.encoding == "gzip", header.seal.count, header.seal.line_bytes)
+
+
+def events_of(data: bytes) -> list[bytes]:
+    """Return the complete events of a journal."""
+    return [line for line in data.rstrip(b"\0").partition(b"\n")[2].splitlines() if _is_event(line)]
 
 
 def inspect(path: str) -> tuple[Header, int]:

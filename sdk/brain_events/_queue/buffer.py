@@ -37,12 +37,16 @@ class Buffer:
         added = self.added + size
         in_memory = added - self.released
         if in_memory > limit or self.closed:
-            self.dropped["closed" if self.closed else "buffer_full"] += 1
+            self.drop()
             return
         self.added = added
         self.lines.append(line)
         if in_memory > self.wake_at:
             self.wake_worker()
+
+    def drop(self) -> None:
+        """Count an event that is not kept."""
+        self.dropped["closed" if self.closed else "buffer_full"] += 1
 
     def wake_worker(self) -> None:
         """Wake the worker without raising."""

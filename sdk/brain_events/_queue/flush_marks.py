@@ -6,13 +6,14 @@ from uuid import UUID
 import msgspec
 
 from brain_events._queue.journal import Part
+from brain_events._queue.memory_journal import MappedPart
 
 
 class Mark(msgspec.Struct):
     """A moment: the events before it are the first `lines`, those in `parts`, and the batches up to `number`."""
 
     lines: int
-    parts: list[Part]
+    parts: list[Part] | list[MappedPart]
     lost: int
     number: int | None = None
 

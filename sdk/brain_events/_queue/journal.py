@@ -1,4 +1,4 @@
-"""The journal of durable mode: write each event to a file before `log` returns; complete files become batches.
+"""The journal of durable mode, on disk: write each event to a file before `log` returns; complete files become batches.
 
 No lock is acquired, so that a signal handler or a finalizer may log in the middle of a write. A caller registers as a
 writer of the open part, and then checks that the part is still the open one. The worker first opens another part, and
@@ -26,6 +26,8 @@ from brain_events.wire import new_key
 
 MAX_PART_EVENTS = 5_000
 MAX_PART_BYTES = 1024 * 1024
+MAX_IDLE_S = 3600.0
+"""A part without events is replaced after this time, in seconds: the age of events is that of their part."""
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -85,7 +87,7 @@ class Journal:
     def take(self) -> Iterator[Entry]:
         """Yield complete parts as entries of the outbox, the oldest first. Called by one thread at a time."""
         part = self._open
-        if part is not None and part.count:
+        if part is not None and (part.count or part.created < time.time() - MAX_IDLE_S):
             self._open_part()
         for part in list(self._parts):
             if part is self._open or part.writers:  # not complete yet

@@ -5,23 +5,25 @@
                                             /<key>.part    an open journal (`journal`)
                /damaged/  the last 1,000 unreadable files     /rejected/  the last 10 batches that were rejected
 
-The events that each way of ending loses, of those whose `log_system_event` has returned (tested by `test_exit` and
-`test_durable`):
+The events that each way of ending loses, of those whose `log_system_event` has returned (tested by `test_exit`,
+`test_durable` and `test_memory_journal`):
 
-    ===================  ===================  ==========================  =================
+    ===================  ===================  ==========================  ===================
     mode                 exit, exception      kill -9, crash              power loss
-    ===================  ===================  ==========================  =================
-    default              nothing              what is in memory (1)       (1) and (2)
+    ===================  ===================  ==========================  ===================
+    default              nothing              nothing (3)                 (1) and (2)
+    no journal           nothing              (1)                         (1) and (2)
     durable              nothing              nothing                     (2)
     durable and fsync    nothing              nothing                     nothing
     spool_dir=None       what cannot be sent  all that is not delivered   as kill -9
                          within 2 s
-    ===================  ===================  ==========================  =================
+    ===================  ===================  ==========================  ===================
 
 (1) Events of the last `interval_s`, and the batch in delivery, which is on disk after three failures; in an outage the
-events since the last file, at most `files / 500` s (`queue`). (2) Writes that the kernel had not completed.
-On a full or failing disk every mode is like `spool_dir=None` until the disk works again. Events dropped while the
-process runs are counted.
+events since the last file, at most `files / 500` s (`queue`). (2) Writes that the kernel had not completed. (3) Except
+(1) for events that the journal on tmpfs has no room for (`memory_journal`).
+On a full or failing disk events stay in memory until the disk works again. Events dropped while the process runs are
+counted.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
@@ -43,7 +45,7 @@ from brain_events._queue import batch_file
 from brain_events._queue.batch import Batch
 from brain_events._queue.batch_file import DamagedError
 from brain_events._queue.notices import Notices
-from brain_events._queue.process_dir import ProcessDir, claim, open_private, open_root
+from brain_events._queue.process_dir import Home, ProcessDir, open_private, open_root
 
 MAX_FILES = 25_000
 MAX_AGE_S = 5 * 24 * 3600.0
@@ -100,7 +102,7 @@ class Outbox:
         self._files = 0
         self._write_not_before = 0.0
         self._read_not_before = 0.0
-        self._home: list[ProcessDir] = []  # at most one; of several threads the first to append wins
+        self._home = Home(root, self.tag, fsync=fsync)
 
     @property
     def files(self) -> int:
@@ -122,13 +124,7 @@ class Outbox:
         Raises:
             OSError: It cannot be created.
         """
-        home = self._home
-        if not home:
-            claimed = claim(self.root, self.tag, fsync=self.fsync)
-            home.append(claimed)
-            if home[0] is not claimed:  # another thread, or a call that this one interrupted, was first
-                claimed.close()
-        return home[0]
+        return self._home.open()
 
     def store(self, batch: Batch) -> Entry | None:
         """Write a batch and return its entry; None if there is no room or the disk fails."""
@@ -163,9 +159,10 @@ class Outbox:
 
     def sync(self) -> None:
         """With `fsync`, make all changes of names in the directory survive a power loss."""
-        if self.fsync and self._home:
+        home = self._home.path
+        if self.fsync and home is not None:
             try:
-                batch_file.fsync_directory(self._home[0].path)
+                batch_file.fsync_directory(home)
             except OSError as error:
                 self.pause_writes(error)
 
@@ -184,10 +181,7 @@ class Outbox:
         """Write nothing for `DISK_PAUSE_S` after a disk error. Any thread may call this."""
         self._write_not_before = time.monotonic() + DISK_PAUSE_S
         if isinstance(error, FileNotFoundError):  # the directory was removed: create another one without a pause
-            home, self._home = self._home, []
-            for directory in home:
-                directory.release()
-            self._write_not_before = 0.0 if home else self._write_not_before
+            self._write_not_before = 0.0 if self._home.forget() else self._write_not_before
         self.notices.warn("disk", "the outbox cannot be used, events stay in memory: %s", error)
 
     def load(self, entry: Entry) -> Batch | None:
@@ -242,14 +236,11 @@ class Outbox:
 
     def close(self) -> None:
         """Release the directory; the next process adopts its files."""
-        home, self._home = self._home, []
-        for directory in home:
-            directory.close()
+        self._home.close()
 
     def release(self) -> None:
         """Release the lock in a forked child: files and lock belong to the parent."""
-        for directory in self._home:
-            directory.release()
+        self._home.release()
 
     def give_up_damaged(self, entry: Entry, error: Exception) -> None:
         """Count the events of an unreadable file as lost, and move it to `damaged`."""

@@ -44,6 +44,57 @@ class ProcessDir:
         self.release()
 
 
+class Home:
+    """The directory of this process in `root`, created when it is first needed. Any thread may call its methods.
+
+    No lock is acquired: of several calls that create it, of several threads or of one that a signal handler interrupts,
+    the first to append wins.
+    """
+
+    def __init__(self, root: str, tag: str, *, fsync: bool = False) -> None:
+        self._root = root
+        self._tag = tag
+        self._fsync = fsync
+        self._claimed: list[ProcessDir] = []  # at most one
+
+    @property
+    def path(self) -> str | None:
+        """The path of the directory, if it exists."""
+        return self._claimed[0].path if self._claimed else None
+
+    def open(self) -> ProcessDir:
+        """Return the directory.
+
+        Raises:
+            OSError: It cannot be created.
+        """
+        home = self._claimed
+        if not home:
+            claimed = claim(self._root, self._tag, fsync=self._fsync)
+            home.append(claimed)
+            if home[0] is not claimed:
+                claimed.close()
+        return home[0]
+
+    def forget(self) -> bool:
+        """Create another directory at the next call, since this one was removed; return whether there was one."""
+        home, self._claimed = self._claimed, []
+        for directory in home:
+            directory.release()
+        return bool(home)
+
+    def close(self) -> None:
+        """Release the directory; the next process adopts its files."""
+        home, self._claimed = self._claimed, []
+        for directory in home:
+            directory.close()
+
+    def release(self) -> None:
+        """Release the lock in a forked child: files and lock belong to the parent."""
+        for directory in self._claimed:
+            directory.release()
+
+
 def open_root(path: str) -> int:
     """Open the directory of the outbox, and return its descriptor. A link to it must belong to this user, or to root.
 

@@ -1,4 +1,4 @@
-"""Batches that wait for delivery: made of lines from the buffer, files of the journal, and files of dead processes.
+"""Batches that wait for delivery: made of lines from the buffer, parts of the journal, and files of dead processes.
 
 There are two queues. `fresh` holds newly sealed batches, in memory or (durable mode) on disk; the *backlog* is the
 outbox, the oldest first. They take turns, so that neither waits until the other is empty. The order of events is kept
@@ -20,12 +20,14 @@ from brain_events._queue.batch import Batch, Scrub, halve, seal
 from brain_events._queue.buffer import NEVER, Buffer
 from brain_events._queue.flush_marks import Mark, Unsettled
 from brain_events._queue.journal import Journal
+from brain_events._queue.memory_journal import MemoryJournal
 from brain_events._queue.outbox import Entry, Outbox
 
 BATCH_MAX_EVENTS = 5_000
 BATCH_MAX_BYTES = 1024 * 1024
 WAKE_BYTES = 128 * 1024  # about 500 events
 ADOPT_INTERVAL_S = 60.0
+ADOPT_PARTS_INTERVAL_S = 5.0
 FILES_PER_S = 500
 """In an outage a file is written every `files / FILES_PER_S` seconds, so 5 days make 20,000 files."""
 
@@ -39,7 +41,7 @@ class Queue:
         self,
         buffer: Buffer,
         outbox: Outbox | None,
-        journal: Journal | None,
+        journal: Journal | MemoryJournal | None,
         *,
         interval_s: float,
         crowded_bytes: int,
@@ -48,6 +50,7 @@ class Queue:
         self.buffer = buffer
         self.outbox = outbox
         self.journal = journal
+        self._parts = journal if isinstance(journal, MemoryJournal) else None  # in memory until they are sealed
         self._interval_s = interval_s
         self._crowded_bytes = crowded_bytes  # with more in memory, new events go to the outbox
         self._scrub = scrub
@@ -57,6 +60,8 @@ class Queue:
         self._mark = Mark(0, [], 0)
         self._collect_at = 0.0
         self._adopt_at = 0.0
+        self._adopt_parts_at = 0.0
+        self._left = 0  # events that were left to the next process, in parts on tmpfs
         self.closing = False
         self._was_away = False
         self._backlog_is_next = False
@@ -101,7 +106,7 @@ class Queue:
         """Remove a batch that the collector has."""
         self._remove(item)
         if isinstance(item, Batch):
-            self.buffer.released += item.line_bytes
+            self._release(item)
         elif self.outbox is not None:
             self.outbox.discard(item)
 
@@ -109,9 +114,9 @@ class Queue:
         """Set aside a batch that the collector will never accept."""
         self._remove(item)
         if isinstance(item, Batch):
-            self.buffer.released += item.line_bytes
             if self.outbox is not None:
                 self.outbox.keep_rejected(item)
+            self._release(item)
         elif self.outbox is not None:
             self.outbox.set_aside(item, "rejected")
 
@@ -127,6 +132,8 @@ class Queue:
         queue.popleft()
         queue.extendleft(reversed(items))
         self._unsettled.split(batch.key, (half.key for half in halves))
+        if self._parts:
+            self._parts.split(batch.key)
         return True
 
     def postpone(self, item: Item) -> None:
@@ -170,19 +177,24 @@ class Queue:
         return self._unsettled.lost > mark.lost
 
     def in_memory(self) -> int:
-        """Return the number of events that are in memory only."""
-        return len(self.buffer.lines) + sum(item.count for item in self._fresh if isinstance(item, Batch))
+        """Return the number of events that are in memory, those on tmpfs included."""
+        waiting = self._parts.count() if self._parts else 0
+        return waiting + len(self.buffer.lines) + sum(item.count for item in self._fresh if isinstance(item, Batch))
 
     def on_disk(self) -> int:
-        """Return the number of events on disk."""
+        """Return the number of events on disk, or left to the next process."""
         files = [*self._fresh, *self._entries()]
-        waiting = self.journal.count() if self.journal else 0
+        waiting = self.journal.count() if self.journal and not self._parts else self._left
         return waiting + sum(item.count for item in files if isinstance(item, Entry))
 
     def close(self) -> int:
         """Leave the files to the next process, and drop the events in memory; return the number of dropped events."""
         if self.journal:
-            self._fresh.extend(self._track(entry) for entry in self.journal.close())
+            self._fresh.extend(self._track(item) for item in self.journal.close())
+        if self._parts:
+            self._left = sum(item.count for item in self._fresh if self._parts.holds(item.key))
+            self._fresh = deque(item for item in self._fresh if not self._parts.holds(item.key))
+            self._parts.close_home()
         lost = self.in_memory()
         self.buffer.take(NEVER, NEVER)
         self.buffer.released = self.buffer.added
@@ -211,14 +223,23 @@ class Queue:
             self._fresh.popleft()
             self.outbox.entries.append(entry)
             if isinstance(item, Batch):
-                self.buffer.released += item.line_bytes
+                self._release(item)
         return not self._fresh
+
+    def _release(self, batch: Batch) -> None:
+        """Forget a batch that is not needed in memory any more."""
+        self.buffer.released += batch.line_bytes
+        if self._parts:
+            self._parts.settle(batch.key)
 
     def _track(self, item: Item) -> Item:
         self._unsettled.add(item.key)
         return item
 
     def _adopt(self, now: float) -> None:
+        if self._parts and now >= self._adopt_parts_at and not self._fresh:
+            self._fresh.extend(self._parts.adopt())
+            self._adopt_parts_at = now + (0.0 if self._fresh else ADOPT_PARTS_INTERVAL_S)
         if self._adoption is None or now < self._adopt_at or len(self._entries()) >= ADOPTED_AT_ONCE:
             return
         self._adopt_at = now + (0.0 if self._adoption.adopt() else ADOPT_INTERVAL_S)

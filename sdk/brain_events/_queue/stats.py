@@ -25,10 +25,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     `damaged` (the file cannot be read), `internal_error`.
     """
     spooled: int = 0
-    """Events in the outbox; this process or the next one sends them."""
+    """Events in the outbox, or left in the journal; this process or the next one sends them."""
     in_memory: int
-    """Events that wait in memory."""
+    """Events that wait in memory, those in the journal of the default mode included."""
     not_durable: int = 0
     """Events that were kept in memory in durable mode, because the disk failed; other counts include them."""
+    memory_only: int = 0
+    """Events that were kept only in the memory of the process, where `kill -9` loses them; other counts include them.
+    These are all events without a journal, and those for which the journal had no room."""
     newer: int = 0
     """Files (not events) that a later version of this package left in the outbox, for a process that can read them."""

@@ -1,6 +1,7 @@
 """The doctor: check the settings of this environment, and find out why events do not arrive at the collector.
 
-`settings` checks the environment, `network` the connection to the collector, `outbox` the batches that wait on disk.
+`settings` checks the environment, `network` the connection to the collector, `outbox` the batches that wait on disk,
+`journal` the events that wait on tmpfs.
 May import the parts of the SDK that it checks. Must not change anything, here or at the collector, or show a secret.
 """
 
@@ -10,7 +11,7 @@ from typing import TextIO
 import msgspec
 
 from brain_events._printable import json_text, one_line
-from brain_events.doctor import network, outbox
+from brain_events.doctor import journal, network, outbox
 from brain_events.doctor.finding import Finding
 from brain_events.doctor.settings import Settings, read
 
@@ -56,6 +57,7 @@ def _examine(settings: Settings, timeout_s: float) -> Iterator[Finding]:
     if settings.url_known:
         yield from network.examine(settings.config, timeout_s)
     yield from outbox.examine(settings.config)
+    yield from journal.examine(settings.config)
 
 
 def _write_settings(settings: Settings, out: TextIO) -> None:

@@ -125,7 +125,7 @@ def _read_directory(
     path: str, groups: dict[tuple[str, State], Waiting], unreadable: list[str], newer: list[str]
 ) -> None:
     """Add the batches of one process to `groups`, and the paths of files that cannot be read to the lists."""
-    state = _state(path)
+    state = state_of(path)
     pid = path.rsplit("-", 2)[1]
     if state == "not ours":
         waiting = groups.setdefault(("another user", state), Waiting(set()))
@@ -153,7 +153,7 @@ def _read_directory(
         waiting.oldest_s = max(waiting.oldest_s, time.time() - header.created)
 
 
-def _state(path: str) -> State:
+def state_of(path: str) -> State:
     """Return whether the process of a directory is alive, by its lock. A brief shared lock disturbs no process."""
     try:
         lock = os.open(f"{path}/{LOCK}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -13,7 +13,8 @@ from brain_events.doctor.finding import Finding
 from brain_events.errors import ConfigError
 
 FROM_ENVIRONMENT: Final = (
-    "url", "api_key", "source", "ca_bundle", "spool_dir", "durable", "fsync", "capture_uncaught", "init_children"
+    "url", "api_key", "source", "ca_bundle", "spool_dir", "journal_dir", "durable", "fsync", "capture_uncaught",
+    "init_children"
 )  # fmt: skip
 """The settings that `BRAIN_EVENTS_<NAME>` can set."""
 

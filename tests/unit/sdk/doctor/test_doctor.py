@@ -38,6 +38,7 @@ def diagnose(url: str | None, spool: Path | str = "none", timeout_s: float = 5.0
     """Run the doctor; return its report, with the findings by check, and the exit code."""
     out = io.StringIO()
     flags = {"url": url, "spool_dir": str(spool)}
+    environ.setdefault("BRAIN_EVENTS_JOURNAL_DIR", os.environ["BRAIN_EVENTS_JOURNAL_DIR"])
     code = doctor.run(environ, flags, out, timeout_s=timeout_s, as_json=True)
     report: dict[str, Any] = json.loads(out.getvalue())
     assert report["ok"] == (code == 0)
@@ -71,7 +72,7 @@ def write_batch(
 
 def test_all_is_well_where_all_is_well(collector: FaultyCollector, tmp_path: Path) -> None:
     report = diagnose(collector.url, tmp_path / "spool", BRAIN_EVENTS_API_KEY=KEY)
-    wanted = ["settings", "tcp", "livez", "readyz", "key", "clock", "spool", "space"]
+    wanted = ["settings", "tcp", "livez", "readyz", "key", "clock", "spool", "space", "journal"]
     assert levels(report) == dict.fromkeys(wanted, "ok")
     assert report["code"] == 0
     assert not (tmp_path / "spool").exists()
@@ -262,6 +263,29 @@ def test_an_adopter_finds_what_the_doctor_has_looked_at(tmp_path: Path) -> None:
     with fast_client("http://collector.invalid", memory, spool_dir=str(tmp_path)) as client:
         client.log("a", "info", "mine")
         wait_until(lambda: len(memory.events) == 2)
+
+
+def test_the_journal_and_what_a_killed_process_has_left_in_it_are_shown(tmp_path: Path) -> None:
+    script = """
+        import os, brain_events
+        brain_events.init("http://127.0.0.1:9", spool_dir=os.environ["SPOOL"], interval_s=3600)
+        for n in range(3): brain_events.log_system_event("a", "info", "")
+        os._exit(9)
+    """
+    assert run_script(script, SPOOL=str(tmp_path)).returncode == 9
+    journal = diagnose("http://127.0.0.1:9", tmp_path)["by"]["journal"]
+    assert (journal["level"], journal["value"]) == ("info", 3)
+    assert "3 events of 1 ended processes wait in" in journal["what"]
+    assert diagnose("http://127.0.0.1:10", tmp_path)["by"]["journal"]["level"] == "ok"
+    assert diagnose("http://127.0.0.1:9", tmp_path / "other")["by"]["journal"]["level"] == "ok"
+
+
+def test_without_a_journal_the_doctor_says_why(tmp_path: Path) -> None:
+    no_tmpfs = diagnose("http://127.0.0.1:9", tmp_path, BRAIN_EVENTS_JOURNAL_DIR="/proc")["by"]["journal"]
+    assert (no_tmpfs["level"], no_tmpfs["value"]) == ("info", "/proc")
+    assert "is not on tmpfs" in no_tmpfs["what"] or "is not a writable directory" in no_tmpfs["what"]
+    assert "there is no journal" in diagnose("http://127.0.0.1:9")["by"]["journal"]["what"]
+    assert "journal" not in diagnose("http://127.0.0.1:9", tmp_path, BRAIN_EVENTS_DURABLE="1")["by"]
 
 
 def test_damaged_and_rejected_files_are_named(tmp_path: Path) -> None:

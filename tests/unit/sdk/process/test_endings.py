@@ -70,8 +70,9 @@ def test_a_ctrl_c_during_exit_without_an_outbox_says_what_is_lost(sink: Sink) ->
 
 CTRL_C_AGAIN = {
     "lines are taken": "buffer, 'take'",
-    "a batch is sealed": "queue, 'seal'",
-    "a directory is made": "outbox, 'claim'",
+    "a part is completed": "memory_journal.MappedPart, 'complete'",
+    "a batch is sealed": "memory_journal, 'seal'",
+    "a directory is made": "process_dir, 'claim'",
     "a file is written": "os, 'rename'",
     "the outbox is closed": "worker._outbox, 'close'",
     "the connection is closed": "worker.delivery._transport, 'close'",
@@ -86,8 +87,7 @@ def test_a_second_ctrl_c_in_the_middle_of_saving_loses_nothing(sink: Sink, momen
     done = run_script(
         f"""
         import os, signal, brain_events
-        from brain_events._queue import outbox
-        from brain_events._queue import queue
+        from brain_events._queue import memory_journal, process_dir
         brain_events.init(request_timeout_s=3600, interval_s=3600)
         brain_events.log_system_event("a", "info", "0")
         brain_events.flush(0.3)

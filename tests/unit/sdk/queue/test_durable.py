@@ -14,6 +14,7 @@ from brain_events import Client
 from brain_events._delivery.transport import Response
 from brain_events._queue.batch import unseal
 from brain_events._queue.batch_file import decode
+from brain_events._queue.journal import Journal
 from brain_events.testing import MemoryTransport
 from tests.support.sdk import fast_client, run_script
 from tests.support.sink import Sink
@@ -183,7 +184,7 @@ def test_an_empty_journal_is_counted_as_what_a_power_loss_has_emptied(tmp_path: 
         wait_until(lambda: adopter.stats().dropped == {"damaged": 1})
 
 
-def test_without_durable_a_killed_process_loses_what_is_in_memory(sink: Sink, tmp_path: Path) -> None:
+def test_without_a_journal_a_killed_process_loses_what_is_in_memory(sink: Sink, tmp_path: Path) -> None:
     done = run_script(
         """
         import os, signal, brain_events
@@ -195,6 +196,7 @@ def test_without_durable_a_killed_process_loses_what_is_in_memory(sink: Sink, tm
         """,
         sink.url,
         BRAIN_EVENTS_SPOOL_DIR=str(tmp_path),
+        BRAIN_EVENTS_JOURNAL_DIR="none",
     )
     assert done.returncode == -signal.SIGKILL
     assert [event.message for event in sink.events] == ["starts the worker"]
@@ -232,7 +234,7 @@ def test_a_part_that_is_taken_just_before_a_call_announces_itself_is_not_written
 ) -> None:
     with durable_client(tmp_path, memory, interval_s=NEVER_S) as client:
         journal = client._worker._journal
-        assert journal is not None
+        assert isinstance(journal, Journal)
         client.log("a", "info", "before")
         part = journal._open
         assert part is not None
