@@ -19,7 +19,7 @@ DEFAULT_REQUEST_TIMEOUT_S = 10.0
 DEFAULT_SPOOL_DIR = "$XDG_STATE_HOME/brain-events"
 DEFAULT_SPOOL_MAX_BYTES = 512 * 1024 * 1024
 DEFAULT_JOURNAL_DIR = "/dev/shm"  # noqa: S108 -- the directory that is created there is checked
-DEFAULT_JOURNAL_MAX_BYTES = 16 * 1024 * 1024
+DEFAULT_JOURNAL_MAX_BYTES = 64 * 1024 * 1024
 
 _SIZES = {"spool_max_bytes": "bytes", "journal_max_bytes": "bytes"}
 

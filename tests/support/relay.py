@@ -18,6 +18,7 @@ class Relay:
         parts = urlsplit(upstream)
         self.in_flight = self.cut = 0
         self._refusing = False
+        self._writers: set[asyncio.StreamWriter] = set()
         self._upstream = (parts.hostname, parts.port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -42,7 +43,16 @@ class Relay:
         self._loop.close()
 
     async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return await asyncio.start_server(self._accept, "127.0.0.1", 0)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        task = asyncio.ensure_future(self._serve(reader, writer))
+        task.add_done_callback(lambda _: self._forget(writer))  # also if it is cancelled before it has begun
+
+    def _forget(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        self._writers.discard(writer)
 
     async def _end(self) -> None:
         self._server.close()
@@ -56,12 +66,10 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
-            writer.close()
             return
         try:
             answers, collector = await asyncio.open_connection(*self._upstream)
         except OSError:  # it does not serve just now
-            writer.close()
             return
         asked = False
 
@@ -93,8 +101,7 @@ class Relay:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for each in (writer, collector):
-                each.close()
+            collector.close()
 
 
 @contextmanager

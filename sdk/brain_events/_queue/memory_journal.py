@@ -16,12 +16,15 @@ touching a mapped page that a full disk cannot provide would end the process by 
 # Paths are plain strings here, as in the outbox.
 # ruff: noqa: PTH104, PTH108, PTH208
 
+import errno
 import mmap
 import os
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -46,9 +49,14 @@ from brain_events.wire import new_key
 
 PART_BYTES = 400 * 1024
 """Size of a part; the shortest events fill it with less than 5,000, the maximum of a batch."""
+MAX_ATTEMPTS = 20
+"""Other threads can fill a part before the one that has opened it writes there."""
 ADOPTED_AT_ONCE = 8
+FREE_SHARE = 0.25
+"""Share of the tmpfs that is left to others."""
 PAUSE_S = 5.0
 """Pause in seconds after a part could not be created."""
+_NO_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -138,8 +146,9 @@ class MemoryJournal:
         self._scrub = scrub
         self._home = Home(root, self._tag)
         self._pid = os.getpid()
-        self._write: Callable[[bytes], int] = self._refuse
+        self._write: Callable[[bytes], int] = _refuse
         self._open: MappedPart | None = None
+        self._spare: MappedPart | None = None  # of a thread that was too late to open it
         self._parts: list[MappedPart] = []  # not taken yet, the open one included; the oldest first
         self._kept: dict[UUID, _Kept] = {}
         self._newer_files: set[str] = set()
@@ -182,10 +191,12 @@ class MemoryJournal:
 
     def take(self) -> Iterator[Batch]:
         """Yield the batches of all parts that hold events, the oldest first. Called by one thread at a time."""
+        if self._spare is not None and self._spare.created < time.time() - MAX_IDLE_S:
+            self._discard_spare()
         part = self._open
         if part is not None and (part.is_used() or part.created < time.time() - MAX_IDLE_S):
             if self._buffer.closed:
-                self._open, self._write = None, self._refuse
+                self._open, self._write = None, _refuse
             else:
                 self._open_part()
         for part in list(self._parts):
@@ -223,7 +234,8 @@ class MemoryJournal:
     def close(self) -> Iterator[Batch]:
         """Yield the remaining parts and stop writing."""
         self._closed = True
-        self._open, self._write = None, self._refuse
+        self._open, self._write = None, _refuse
+        self._discard_spare()
         yield from self.take()
 
     def close_home(self) -> None:
@@ -252,7 +264,7 @@ class MemoryJournal:
     def hold(self) -> None:
         """Check each write until `resume`: a forked child that has not yet released this journal shares its memory."""
         self._held = True
-        self._write = self._refuse
+        self._write = _refuse
 
     def resume(self) -> None:
         """Write as before `hold`, in the parent."""
@@ -260,13 +272,11 @@ class MemoryJournal:
 
     def release(self) -> None:
         """Unmap the parts in a forked child, and release the lock: both belong to the parent."""
-        self._write = self._refuse
-        for part in self._parts:
-            part.close()
+        self._write = _refuse
+        for part in (*self._parts, self._spare):
+            if part is not None:
+                part.close()
         self._home.release()
-
-    def _refuse(self, _: bytes) -> int:
-        raise ValueError
 
     def _write_elsewhere(self, line: bytes) -> None:
         """Write a line that the open part, if there is one, has refused."""
@@ -275,11 +285,11 @@ class MemoryJournal:
             return
         if os.getpid() == self._pid:  # else a hook that runs before that of this package logs in a forked child
             part = self._open
-            for _ in range(2):
+            for _ in range(MAX_ATTEMPTS):
                 try:
                     if part is not None:
                         part.write(b"\n" + line)
-                        if not self._held:
+                        if part is self._open and not self._held:
                             self._write = part.write
                         return
                 except ValueError:
@@ -287,21 +297,43 @@ class MemoryJournal:
                 if len(line) > PART_BYTES - 1024 or (part := self._open_part()) is None:
                     break
         self._buffer.lines.append(line)
+        if self._open is not None:
+            self._open, self._write = None, _refuse
 
     def _open_part(self) -> MappedPart | None:
-        """Open the next part: on the worker, or on a caller's thread if there is none or the worker is late."""
-        part = self._create()
+        """Open the next part, and return it, or one that another thread has opened meanwhile; None if there is none.
+
+        The order of events is that of the parts, and events in the buffer come after them. So of several threads the
+        first one to finish opens its part, and none is open while the buffer holds events.
+        """
+        before, part = self._open, None
+        if not self._buffer.lines:
+            part, self._spare = self._spare, None
+            part = part or self._create()
         if part is not None:
             self._parts.append(part)
-        self._open = part
-        if part is not None and not self._held:
-            self._write = part.write
-        else:
-            self._write = self._refuse
-        return part
+        # No other thread runs between these checks and assignments: there is no call.
+        is_next = self._open is before
+        if is_next and part is not None and not self._buffer.lines:
+            self._open, self._write = part, _refuse if self._held else part.write
+        elif is_next or self._buffer.lines:
+            self._open, self._write = None, _refuse
+        if part is not None and not is_next:
+            with suppress(ValueError):  # the worker has taken it
+                self._parts.remove(part)
+            self._discard_spare()
+            self._spare = part
+        return self._open
+
+    def _discard_spare(self) -> None:
+        part, self._spare = self._spare, None
+        if part is not None:
+            part.close()
+            _delete(part.path)
 
     def _create(self) -> MappedPart | None:
-        size_bytes = (len(self._parts) + len(self._kept) + 1) * PART_BYTES
+        n_parts = len(self._parts) + len(self._kept) + (self._spare is not None)
+        size_bytes = (n_parts + 1) * PART_BYTES
         if size_bytes > self._max_bytes or time.monotonic() < self._create_not_before:
             return None
         for _ in range(2):  # the second time in a new directory, if the first one was removed
@@ -389,8 +421,8 @@ def _new_part(home: ProcessDir, destination: str) -> MappedPart:
     temporary = home.file(f".{key}.part.tmp")
     file = os.open(temporary, _FLAGS, 0o600)
     try:
-        os.posix_fallocate(file, 0, PART_BYTES)
-        memory = mmap.mmap(file, PART_BYTES, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        _allocate(file)
+        memory = mmap.mmap(file, PART_BYTES, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, **_NO_DESCRIPTOR)
         header_bytes = memory.write(encode_journal(key, destination, now))
         path = home.file(f"{key}.part")
         os.rename(temporary, path)
@@ -400,6 +432,13 @@ def _new_part(home: ProcessDir, destination: str) -> MappedPart:
     finally:
         os.close(file)
     return MappedPart(path, key, now, memory, header_bytes)
+
+
+def _allocate(file: int) -> None:
+    state = os.fstatvfs(file)
+    if state.f_bavail < state.f_blocks * FREE_SHARE:
+        raise OSError(errno.ENOSPC, f"less than {FREE_SHARE:.0%} of that tmpfs is free")
+    os.posix_fallocate(file, 0, PART_BYTES)
 
 
 def _read_part(path: str, name: str, destination: str) -> tuple[Header, list[bytes]]:
@@ -416,6 +455,11 @@ def _read_part(path: str, name: str, destination: str) -> tuple[Header, list[byt
     if name != f"{header.key}.part" or destination != header.destination:
         raise DamagedError(f"the header has key {header.key} and destination {header.destination}")
     return header, lines
+
+
+def _refuse(_: bytes) -> int:
+    """Take the place of the open part's `write` while there is none."""
+    raise ValueError
 
 
 def _names(directory: ProcessDir) -> list[str]:

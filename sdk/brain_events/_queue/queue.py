@@ -208,8 +208,9 @@ class Queue:
 
     def _seal_next(self) -> bool:
         """Seal the oldest events that are not sealed; return whether there were any."""
+        waiting = len(self.buffer.lines)  # they follow the parts; later ones may follow a part that is open now
         sealed: list[Item] = list(self.journal.take()) if self.journal else []
-        if lines := self.buffer.take(BATCH_MAX_EVENTS, BATCH_MAX_BYTES):
+        if lines := self.buffer.take(min(waiting, BATCH_MAX_EVENTS), BATCH_MAX_BYTES):
             sealed.append(seal(lines, scrub=self._scrub))
         self._fresh.extend(map(self._track, sealed))
         return bool(sealed)

@@ -185,8 +185,9 @@ def test_many_threads_at_the_end_of_a_part_tear_lose_and_double_nothing(
         assert client.flush(PATIENCE_S)
         figures = client.stats()
         assert (figures.delivered, figures.memory_only, figures.in_memory) == (24_000, 0, 0)
-    found = [(event.details or {})["thread"] * 3000 + (event.details or {})["n"] for event in memory.events]
-    assert sorted(found) == list(range(24_000))
+    for thread_ in range(8):
+        found = [event.details["n"] for event in memory.events if event.details and event.details["thread"] == thread_]
+        assert found == list(range(3000))
 
 
 def test_a_part_that_is_completed_in_the_middle_of_a_call_is_not_written_to(
@@ -293,7 +294,7 @@ def test_a_full_tmpfs_costs_no_event(small_tmpfs: Path, tmp_path: Path, memory: 
     assert sorted(int(event.message) for event in memory.events) == list(range(20_000))
 
 
-def test_beyond_its_bound_events_are_kept_in_the_process(tmp_path: Path, memory: MemoryTransport) -> None:
+def test_beyond_its_bound_events_are_kept_in_the_process_and_in_order(tmp_path: Path, memory: MemoryTransport) -> None:
     with open_client(tmp_path, memory, interval_s=NEVER_S, journal_max_bytes=3 * PART_BYTES) as client:
         client.log("a", "info", "0")
         with client._worker.delivery.lock:
@@ -301,14 +302,39 @@ def test_beyond_its_bound_events_are_kept_in_the_process(tmp_path: Path, memory:
                 client.log("a", "info", str(n))
             assert len(parts(home_of(client))) <= 3
             assert client.stats().memory_only > 1000
+        for n in range(20_000, 40_000):  # while the worker empties parts and memory
+            client.log("a", "info", str(n))
         assert client.flush(PATIENCE_S)
-        assert client.stats().delivered == 20_000
-    assert sorted(int(event.message) for event in memory.events) == list(range(20_000))
+        client.log("a", "info", "40000")
+        assert messages_in(home_of(client)) == ["40000"]  # and now there is room again
+        assert client.flush(PATIENCE_S)
+        assert client.stats().delivered == 40_001
+    assert [int(event.message) for event in memory.events] == list(range(40_001))
+
+
+def test_many_threads_beyond_the_bound_keep_their_order(tmp_path: Path, memory: MemoryTransport) -> None:
+    with open_client(tmp_path, memory, interval_s=0.001, journal_max_bytes=3 * PART_BYTES) as client:
+
+        def log_many(thread: int) -> None:
+            for n in range(10_000):
+                client.log("thread", "info", "", {"thread": thread, "n": n})
+
+        threads = [threading.Thread(target=log_many, args=(thread,)) for thread in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert client.flush(PATIENCE_S)
+        assert (client.stats().delivered, client.stats().dropped) == (80_000, {})
+    for thread_ in range(8):
+        found = [event.details["n"] for event in memory.events if event.details and event.details["thread"] == thread_]
+        assert found == list(range(10_000))
 
 
 def test_an_event_larger_than_a_part_is_kept_in_the_process(tmp_path: Path, memory: MemoryTransport) -> None:
     with open_client(tmp_path, memory, max_event_bytes=10**6) as client:
         client.log("a", "info", "x" * 450_000)
+        assert client.flush(PATIENCE_S)
         client.log("a", "info", "small")
         assert client.flush(PATIENCE_S)
         assert (client.stats().delivered, client.stats().memory_only) == (2, 1)
