@@ -1,4 +1,4 @@
-"""The client: encode the arguments of one event as a line and put it into the buffer. The caller's path ends here."""
+"""The client: encode the arguments of one event as a line and put it into the journal. The caller's path ends here."""
 
 import os
 import time
@@ -20,6 +20,7 @@ from brain_events._record.limits import Limits, limits_of
 from brain_events._record.redact import scrub
 from brain_events._record.sanitize import is_secret
 from brain_events._record.trace import MODULES, OPENTELEMETRY, with_span
+from brain_events._record.type_limits import TypeLimits
 from brain_events.config import Config
 from brain_events.context import BOUND, SilencedError
 from brain_events.wire import EVENT_TYPE_MAX_CHARS, SEVERITIES, SOURCE_MAX_CHARS, Event
@@ -76,6 +77,9 @@ class Client:
         # A known shape (event type and details keys, checked before) with plain values is encoded directly: this takes
         # 2 us instead of 15.
         try:
+            if self._type_limits is not None and not self._type_limits.admits(event_type, severity):
+                self._buffer.dropped["limited"] += 1
+                return
             bound = BOUND.get()
             if OPENTELEMETRY in MODULES:
                 bound = with_span(bound)
@@ -186,7 +190,8 @@ class Client:
         self._limits = limits_of(self._config)
         before_send = self._config.before_send
         self._hook = Hook(before_send, self._limits) if before_send else None
-        self._worker = Worker(self._config, self._transport or _http_transport(self._config))
+        self._type_limits = TypeLimits(self._config.limits) if self._config.limits else None
+        self._worker = Worker(self._config, self._transport or _http_transport(self._config), self._type_limits)
         self._buffer = self._worker.buffer
         put = self._worker.put
         if self._config.durable:  # `put` writes to the disk, which no secret must reach

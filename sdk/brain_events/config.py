@@ -21,7 +21,10 @@ DEFAULT_SPOOL_MAX_BYTES = 512 * 1024 * 1024
 DEFAULT_JOURNAL_DIR = "/dev/shm"  # noqa: S108 -- the directory that is created there is checked
 DEFAULT_JOURNAL_MAX_BYTES = 64 * 1024 * 1024
 
-_SIZES = {"spool_max_bytes": "bytes", "journal_max_bytes": "bytes"}
+MIN_JOURNAL_BYTES = 1024 * 1024
+"""Two parts of the journal, and a little more."""
+
+_SIZES = {"spool_max_bytes": "bytes"}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum size of the encoded events in memory, in bytes. The last fifth is reserved for `error` and `critical`."""
     allowed_keys: frozenset[str] = frozenset()
     """Details keys that look like the name of a secret but are not; their values are kept. Case matters."""
+    add_where: bool = True
+    """Add `where` to the details of an exception: file and function of the innermost frame of the application."""
+    limits: Mapping[str, tuple[float, float]] = {}
+    """Limits for noisy event types: by type, how many events may be logged at once, and how many per second after that.
+    Events of `error` and `critical` are not limited; the others are counted as `limited`, and reported once a minute.
+    `{"http_request": (50, 1.0)}` means 50, then one a second."""
     before_send: Callable[[Event], Event | None] | None = None
     """Called with each event before it is kept; returns the event to send, or None to drop it. If it raises, the event
     is dropped."""
@@ -68,7 +77,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     journal_max_bytes: int = DEFAULT_JOURNAL_MAX_BYTES
     """Maximum size of this process's journal, in bytes; events that exceed it are kept in the process only."""
     durable: bool = False
-    """Write each event to disk before `log` returns, so that `kill -9` does not lose it."""
+    """Write each event to disk instead, before `log` returns, so that a restart of the machine does not lose it."""
     fsync: bool = False
     """Wait until the storage device has each write, so that a power loss does not lose it. Slow."""
     retry_base_s: float = 0.5
@@ -93,6 +102,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"max_buffer_bytes is {self.max_buffer_bytes}; use max_event_bytes or more")
         if not isinstance(self.allowed_keys, frozenset):
             raise ConfigError(f"allowed_keys is {self.allowed_keys!r}; use a frozenset of names")
+        for event_type, limit in self.limits.items():
+            _check_limit(event_type, limit)
         if self.before_send is not None and not callable(self.before_send):
             raise ConfigError(f"before_send is {self.before_send!r}; use a function that takes and returns an event")
         self._check_delivery()
@@ -102,6 +113,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("durable needs a spool_dir, the directory of the outbox")
         if self.proxy is not None and urlsplit(self.proxy).scheme not in {"http", "https"}:
             raise ConfigError("proxy is not the address of an HTTP proxy; use one such as http://proxy:3128")
+        if self.journal_max_bytes < MIN_JOURNAL_BYTES:
+            raise ConfigError(f"journal_max_bytes is {self.journal_max_bytes}; use {MIN_JOURNAL_BYTES} or more")
         for name in ("interval_s", "request_timeout_s", "retry_base_s", "retry_cap_s", "probe_interval_s", *_SIZES):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; use {_SIZES.get(name, 'seconds')} above 0")
@@ -215,6 +228,19 @@ def _flag(argument: bool | None, name: str, environ: Mapping[str, str], *, defau
     if text not in {"0", "1", "false", "true", "no", "yes", "off", "on"}:
         raise ConfigError(f"{name} is {text!r}; use 1 or 0")
     return text in {"1", "true", "yes", "on"}
+
+
+def _check_limit(event_type: Any, limit: Any) -> None:
+    try:
+        capacity, per_s = limit
+        is_usable = isinstance(event_type, str) and capacity >= 1 and per_s > 0
+    except (TypeError, ValueError):
+        is_usable = False
+    if not is_usable:
+        raise ConfigError(
+            f"limits has {event_type!r}: {limit!r}; use an event type, and a pair of at least 1 event at once and more "
+            "than 0 per second, such as {'http_request': (50, 1.0)}"
+        )
 
 
 def _check_url(url: str) -> None:

@@ -26,10 +26,14 @@ class EventsHandler(logging.Handler):
     Args:
         level: The minimum level of records to log.
         client: The client to log to; by default the one that `init` created.
+        add_template: Add the message without its arguments to the details, as `template`, if a record has arguments.
     """
 
-    def __init__(self, level: int | str = logging.NOTSET, client: Client | None = None) -> None:
+    def __init__(
+        self, level: int | str = logging.NOTSET, client: Client | None = None, *, add_template: bool = True
+    ) -> None:
         super().__init__(level)
+        self._add_template = add_template
         self._log: Callable[..., None] = client.log if client is not None else log_system_event
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -43,6 +47,8 @@ class EventsHandler(logging.Handler):
         details = extra_of(record)
         event_type = details.pop("event_type", None)
         details["logger"] = record.name
+        if self._add_template and record.args and type(record.msg) is str:
+            details.setdefault("template", record.msg)
         if record.exc_text and not record.exc_info:  # QueueHandler has formatted the exception already
             details["traceback"] = record.exc_text
         if record.stack_info:

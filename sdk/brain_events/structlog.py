@@ -46,19 +46,21 @@ class EventsProcessor:
     Args:
         client: The client to log to; by default the one that `init` created.
         terminal: End the chain with `structlog.DropEvent`, so that nothing is printed.
+        add_template: Add the event without its positional arguments to the details, as `template`, if it has any.
     """
 
-    def __init__(self, client: Client | None = None, *, terminal: bool = False) -> None:
+    def __init__(self, client: Client | None = None, *, terminal: bool = False, add_template: bool = True) -> None:
         self._client = client
         self._log: Callable[..., None] = client.log if client is not None else log_system_event
         self._terminal = terminal
+        self._add_template = add_template
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._client is None:
-            return _restore, (type(self), None, self._terminal)
+            return _restore, (type(self), None, self._terminal, self._add_template)
         name = _pickled.setdefault(self._client, os.urandom(16).hex())
         _unpickled[name] = self._client
-        return _restore, (type(self), name, self._terminal)
+        return _restore, (type(self), name, self._terminal, self._add_template)
 
     def __call__(self, _logger: Any, method_name: str, event_dict: EventDict) -> EventDict:
         if not SENDING.get():  # events that delivery logs would cause more deliveries
@@ -79,6 +81,8 @@ class EventsProcessor:
             if not event_dict.get("_from_structlog"):
                 details = {"logger": record.name} | extra_of(record) | details
                 event_type = details.pop("event_type", event_type)
+        if self._add_template and (template := _template_of(event_dict)):
+            details.setdefault("template", template)
         if stack_info := event_dict.get("stack_info"):
             details["stack"] = stack_info if isinstance(stack_info, str) else describe_stack(_caller())
         self._log(
@@ -91,8 +95,14 @@ class EventsProcessor:
         )
 
 
-def _restore(kind: type[EventsProcessor], client_name: str | None, terminal: bool) -> EventsProcessor:  # noqa: FBT001 -- pickled
-    return kind(_unpickled.get(client_name) if client_name else None, terminal=terminal)
+def _restore(  # positional, since it is pickled
+    kind: type[EventsProcessor],
+    client_name: str | None,
+    terminal: bool,  # noqa: FBT001
+    add_template: bool,  # noqa: FBT001
+) -> EventsProcessor:
+    client = _unpickled.get(client_name) if client_name else None
+    return kind(client, terminal=terminal, add_template=add_template)
 
 
 def _message_of(event_dict: EventDict) -> Any:
@@ -104,6 +114,14 @@ def _message_of(event_dict: EventDict) -> Any:
         return event % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args)
     except Exception:  # noqa: BLE001 -- the arguments do not fit the format; store both
         return f"{event} {args}"
+
+
+def _template_of(event_dict: EventDict) -> str | None:
+    event = event_dict.get("event")
+    if not event_dict.get("positional_args") or not isinstance(event, str):
+        return None
+    is_foreign = "_record" in event_dict and not event_dict.get("_from_structlog")  # its message is formatted already
+    return None if is_foreign else event
 
 
 def _caller() -> FrameType | None:

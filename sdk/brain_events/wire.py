@@ -115,7 +115,7 @@ _last_tick = [0]
 
 
 def new_key() -> UUID:
-    """Return an idempotency key: a UUIDv7 above the last one of this process, so that keys sort as batches were sealed.
+    """Return an idempotency key: a UUIDv7 above the last one of this process, so that keys sort as batches were begun.
 
     RFC 9562, section 6.2, method 3: the time in ms, 12 bits of its fraction (244 ns each), and 62 random bits. If the
     clock stops or is set back, the ticks continue from the last value.

@@ -18,7 +18,7 @@ class Relay:
         parts = urlsplit(upstream)
         self.in_flight = self.cut = 0
         self._refusing = False
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._upstream = (parts.hostname, parts.port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -46,31 +46,35 @@ class Relay:
         return await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         task = asyncio.ensure_future(self._serve(reader, writer))
-        task.add_done_callback(lambda _: self._forget(writer))  # also if it is cancelled before it has begun
+        self._serving[task] = writer
+        task.add_done_callback(self._ended)  # also if it is cancelled before it begins
 
-    def _forget(self, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-        self._writers.discard(writer)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._serving.pop(task).close()
 
     async def _end(self) -> None:
         self._server.close()
         await self._cut()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     async def _cut(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        serving = list(self._serving)
+        for task in serving:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
             return
+        connecting = asyncio.ensure_future(asyncio.open_connection(*self._upstream))
         try:
-            answers, collector = await asyncio.open_connection(*self._upstream)
+            answers, collector = await asyncio.shield(connecting)
         except OSError:  # it does not serve just now
             return
+        except asyncio.CancelledError:  # a connection that is made just now would be forgotten
+            connecting.add_done_callback(_close_made)
+            raise
         asked = False
 
         async def ask() -> None:
@@ -102,6 +106,11 @@ class Relay:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             collector.close()
+
+
+def _close_made(connecting: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result()[1].close()
 
 
 @contextmanager

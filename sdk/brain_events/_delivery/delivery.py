@@ -21,6 +21,7 @@ from brain_events._queue.memory_journal import MemoryJournal
 from brain_events._queue.notices import Notices
 from brain_events._queue.queue import WAKE_BYTES, Item, Queue
 from brain_events._queue.stats import Stats
+from brain_events._record.type_limits import TypeLimits
 from brain_events.config import Config
 
 AWAY_AFTER_FAILURES = 3
@@ -36,13 +37,21 @@ class Delivery:
     takes over: a worker that hung until then sees the change, and ends without touching anything.
     """
 
-    def __init__(self, config: Config, transport: Transport, queue: Queue, notices: Notices) -> None:
+    def __init__(
+        self,
+        config: Config,
+        transport: Transport,
+        queue: Queue,
+        notices: Notices,
+        type_limits: TypeLimits | None = None,
+    ) -> None:
         self.lock = threading.RLock()  # reentrant: a signal handler may call flush or stats inside either
         self.queue = queue
         self._config = config
         self._transport = transport
         self._notices = notices
         self._report = DropReport(config.source)
+        self._type_limits = type_limits
         self._turn = 0
         self.finished = False
         self._delivered = 0
@@ -163,7 +172,8 @@ class Delivery:
         """Return a report of dropped events, if there are any and a collector responds."""
         if not self._responded:
             return None
-        return self._report.due({reason: n for reason, n in self._dropped().items() if reason != "before_send"})
+        dropped = {reason: n for reason, n in self._dropped().items() if reason != "before_send"}
+        return self._report.due(dropped, self._type_limits.left_out() if self._type_limits else {})
 
     def _dropped(self) -> dict[str, int]:
         lost = Counter(self.queue.outbox.lost if self.queue.outbox else {})

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from brain_events._delivery.delivery import Delivery
 from brain_events._delivery.interrupts import Interrupts
 from brain_events._delivery.transport import Transport
-from brain_events._queue import memory_journal, tmpfs
+from brain_events._queue import tmpfs
 from brain_events._queue.batch import Scrub
 from brain_events._queue.buffer import NEVER, Buffer
 from brain_events._queue.journal import Journal
@@ -24,6 +24,7 @@ from brain_events._queue.stats import Stats
 from brain_events._record.event import encode
 from brain_events._record.limits import limits_of
 from brain_events._record.redact import scrub
+from brain_events._record.type_limits import TypeLimits
 from brain_events.config import Config
 from brain_events.context import SENDING, WORKER_THREAD
 from brain_events.wire import Event
@@ -37,7 +38,7 @@ UNSEARCHABLE = encode(Event("unreadable", "error", "an event that could not be s
 class Worker:
     """Delivers the events passed to `put`, which the application's threads call, and which never waits for this one."""
 
-    def __init__(self, config: Config, transport: Transport) -> None:
+    def __init__(self, config: Config, transport: Transport, type_limits: TypeLimits | None = None) -> None:
         notices = Notices()
         self.buffer = Buffer(config.max_buffer_bytes, self.wake)
         self._outbox = _outbox(config, notices)
@@ -53,7 +54,7 @@ class Worker:
             crowded_bytes=config.max_buffer_bytes // 2,
             scrub=_scrub(config),
         )
-        self.delivery = Delivery(config, transport, queue, notices)
+        self.delivery = Delivery(config, transport, queue, notices, type_limits)
         self._config = config
         self._starting = threading.Lock()  # acquired once, for as long as the thread lives
         self._asleep = threading.Lock()  # held while there is no reason to wake; releasing it wakes the worker
@@ -142,7 +143,7 @@ class Worker:
         return MemoryJournal(
             self.buffer,
             notices,
-            root=memory_journal.root(directory),
+            directory=directory,
             destination=config.url.rstrip("/"),
             outbox=str(config.outbox_dir()),
             max_bytes=config.journal_max_bytes,
@@ -207,14 +208,22 @@ def release_all() -> None:
 
 def hold_all() -> None:
     """Prepare every worker for a fork."""
-    for worker in list(_workers):
+    for worker in _all_workers():
         worker.hold()
 
 
 def resume_all() -> None:
     """Continue after a fork, in the parent."""
-    for worker in list(_workers):
+    for worker in _all_workers():
         worker.resume()
+
+
+def _all_workers() -> list[Worker]:
+    while True:
+        try:
+            return list(_workers)
+        except RuntimeError:  # another thread has just made a client
+            continue
 
 
 def _outbox(config: Config, notices: Notices) -> Outbox | None:

@@ -46,6 +46,8 @@ def init(
     max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES,
     max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES,
     allowed_keys: Iterable[str] = (),
+    add_where: bool = True,
+    limits: Mapping[str, tuple[float, float]] | None = None,
     before_send: Callable[[Event], Event | None] | None = None,
     interval_s: float = DEFAULT_INTERVAL_S,
     request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S,
@@ -74,6 +76,11 @@ def init(
         max_buffer_bytes: Maximum size of the encoded events in memory, in bytes. Events that exceed it are dropped and
             counted. The last fifth is reserved for `error` and `critical`.
         allowed_keys: Details keys that look like the name of a secret but are not; their values are kept. Case matters.
+        add_where: Add `where` to the details of an exception: file and function of the innermost frame of the
+            application.
+        limits: Limits for noisy event types: by type, how many events may be logged at once, and how many per second
+            after that. Events of `error` and `critical` are not limited; the others are counted as `limited`, and
+            reported once a minute.
         before_send: Called with each event, in the thread that logs it; returns the event to send, or None to drop it.
             If it raises, the event is dropped. Events that it logs itself are not sent.
         interval_s: Maximum time that an event waits for its batch to fill, in seconds.
@@ -120,6 +127,8 @@ def init(
         max_event_bytes=max_event_bytes,
         max_buffer_bytes=max_buffer_bytes,
         allowed_keys=allowed_keys if isinstance(allowed_keys, str) else frozenset(allowed_keys),
+        add_where=add_where,
+        limits={} if limits is None else limits,
         before_send=before_send,
         interval_s=interval_s,
         request_timeout_s=request_timeout_s,

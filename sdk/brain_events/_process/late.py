@@ -54,7 +54,7 @@ def close_and_report(client: Client, timeout_s: float) -> None:
 
 
 def _report_losses(stats: Stats) -> None:
-    lost = {reason: n for reason, n in stats.dropped.items() if reason != "before_send"}
+    lost = {reason: n for reason, n in stats.dropped.items() if reason not in {"before_send", "limited"}}
     if stats.in_memory:  # held by a worker that hangs on a disk
         lost["unsent"] = lost.get("unsent", 0) + stats.in_memory
     if not lost:

@@ -91,7 +91,7 @@ def decode_header(data: bytes) -> Header:
         NewerError: A later version wrote the file.
         DamagedError: The header cannot be read.
     """
-    line = data.partition(b"\n")[0].rstrip(b"\0")
+    line = _lines(data).partition(b"\n")[0]
     try:
         version = msgspec.json.decode(line, type=_Versioned).version
         if version > VERSION:
@@ -122,8 +122,12 @@ def decode(data: bytes) -> Batch:
 
 
 def events_of(data: bytes) -> list[bytes]:
-    """Return the complete events of a journal."""
-    return [line for line in data.rstrip(b"\0").partition(b"\n")[2].splitlines() if _is_event(line)]
+    """Return the complete events of a journal.
+
+    A zero byte is where a line was not written yet: at the end of the file, or, as a process can be killed while it
+    copies a line, before the rest of it.
+    """
+    return [line for line in _lines(data).partition(b"\n")[2].splitlines() if _is_event(line)]
 
 
 def inspect(path: str) -> tuple[Header, int]:
@@ -197,6 +201,10 @@ def _with_crc32(header: Header, crc32: int) -> Header:
 
 def _crc32(header: Header, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(msgspec.json.encode(header)))
+
+
+def _lines(data: bytes) -> bytes:
+    return data.replace(b"\0", b"\n")
 
 
 def _is_event(line: bytes) -> bool:

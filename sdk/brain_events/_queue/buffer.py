@@ -27,7 +27,13 @@ class Buffer:
         self.added = 0  # total bytes put
         self.released = 0  # total bytes delivered, written to disk, or given up
         self.taken = 0  # total lines taken
-        self.dropped: dict[str, int] = {"before_init": 0, "buffer_full": 0, "closed": 0, "internal_error": 0}
+        self.dropped: dict[str, int] = {
+            "before_init": 0,
+            "buffer_full": 0,
+            "closed": 0,
+            "internal_error": 0,
+            "limited": 0,
+        }
         self.closed = False
 
     def put(self, line: bytes, severity: str) -> None:

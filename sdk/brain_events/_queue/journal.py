@@ -87,7 +87,7 @@ class Journal:
     def take(self) -> Iterator[Entry]:
         """Yield complete parts as entries of the outbox, the oldest first. Called by one thread at a time."""
         part = self._open
-        if part is not None and (part.count or part.created < time.time() - MAX_IDLE_S):
+        if part is not None and part.count:
             self._open_part()
         for part in list(self._parts):
             if part is self._open or part.writers:  # not complete yet
@@ -98,6 +98,12 @@ class Journal:
                 yield self._outbox.add(self._entry_of(part))
             else:
                 _remove(part)
+
+    def renew(self) -> None:
+        """Open another part if the open one is old, since the age of events is that of their part."""
+        part = self._open
+        if part is not None and part.created < time.time() - MAX_IDLE_S:
+            self._open_part()
 
     def close(self) -> Iterator[Entry]:
         """Yield the remaining parts and stop writing."""

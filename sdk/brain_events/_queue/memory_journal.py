@@ -52,6 +52,8 @@ PART_BYTES = 400 * 1024
 MAX_ATTEMPTS = 20
 """Other threads can fill a part before the one that has opened it writes there."""
 ADOPTED_AT_ONCE = 8
+TAKEN_AT_ONCE = 3
+"""About 1 MiB, as `queue` takes of the buffer: the worker holds its lock while it seals them."""
 FREE_SHARE = 0.25
 """Share of the tmpfs that is left to others."""
 PAUSE_S = 5.0
@@ -89,12 +91,24 @@ class MappedPart:
     def complete(self) -> list[bytes]:
         """Refuse lines from now on, and return those of the part."""
         memory = self._memory
+        if memory.closed:
+            return []
         end = memory.tell()
         memory.seek(0, os.SEEK_END)
         last = memory.find(b"\0", end)  # other threads may have written after `tell`
         content = memory[self._header_bytes : last if last >= 0 else len(memory)]
         memory.close()
         return content[1:].split(b"\n") if content else []
+
+    def takes(self, data: bytes) -> bool:
+        """Write `data`, or return False if the part refuses it."""
+        try:
+            self.write(data)
+        except ValueError as error:
+            if not _is_refusal(error):
+                raise
+            return False
+        return True
 
     def close(self) -> None:
         """Unmap the part, and refuse lines from now on."""
@@ -114,7 +128,7 @@ class MemoryJournal:
     Args:
         buffer: Counts the bytes of all events, and limits them.
         notices: Receives warnings.
-        root: The directory on tmpfs.
+        directory: A directory on tmpfs.
         destination: The collector's address.
         outbox: The directory of the outbox; the files of dead processes with the same one are adopted.
         max_bytes: Maximum size of all parts.
@@ -126,7 +140,7 @@ class MemoryJournal:
         buffer: Buffer,
         notices: Notices,
         *,
-        root: str,
+        directory: str,
         destination: str,
         outbox: str,
         max_bytes: int,
@@ -139,20 +153,20 @@ class MemoryJournal:
         self.lost = {"expired": 0, "damaged": 0}
         self._buffer = buffer
         self._notices = notices
-        self._root = root
+        self._directory = directory
+        self._root = root(directory)
         self._destination = destination
         self._tag = tag(destination, outbox)
         self._max_bytes = max_bytes
         self._scrub = scrub
-        self._home = Home(root, self._tag)
+        self._home = Home(self._root, self._tag)
         self._pid = os.getpid()
         self._write: Callable[[bytes], int] = _refuse
         self._open: MappedPart | None = None
-        self._spare: MappedPart | None = None  # of a thread that was too late to open it
         self._parts: list[MappedPart] = []  # not taken yet, the open one included; the oldest first
         self._kept: dict[UUID, _Kept] = {}
         self._newer_files: set[str] = set()
-        self._held = False
+        self._held = 0  # number of forks under way
         self._create_not_before = 0.0
         self._closed = False
 
@@ -169,11 +183,13 @@ class MemoryJournal:
         buffer.added = added
         try:
             self._write(b"\n" + line)
-        except ValueError:
+        except ValueError as error:
+            if not _is_refusal(error):
+                raise
             try:
                 self._write_elsewhere(line)
-            except Exception:  # noqa: BLE001 -- such as RecursionError
-                buffer.lines.append(line)
+            except RecursionError:  # nothing was written
+                self._keep_in_process(line)
         if in_memory > buffer.wake_at:
             buffer.wake_worker()
 
@@ -189,27 +205,36 @@ class MemoryJournal:
         """Return 0: the buffer counts these bytes."""
         return 0
 
-    def take(self) -> Iterator[Batch]:
-        """Yield the batches of all parts that hold events, the oldest first. Called by one thread at a time."""
-        if self._spare is not None and self._spare.created < time.time() - MAX_IDLE_S:
-            self._discard_spare()
+    def take(self, *, everything: bool = False) -> Iterator[Batch]:
+        """Yield the batches of the oldest `TAKEN_AT_ONCE` parts, or of all. Called by one thread at a time."""
         part = self._open
-        if part is not None and (part.is_used() or part.created < time.time() - MAX_IDLE_S):
+        if part is not None and part.is_used() and len(self._parts) <= TAKEN_AT_ONCE:
             if self._buffer.closed:
                 self._open, self._write = None, _refuse
             else:
                 self._open_part()
-        for part in list(self._parts):
-            if part is self._open:
+        complete = [part for part in list(self._parts) if part is not self._open]
+        for part in complete if everything else complete[:TAKEN_AT_ONCE]:
+            try:
+                self._parts.remove(part)
+            except ValueError:  # its thread was too late to open it
                 continue
-            self._parts.remove(part)
-            lines = part.complete()
-            if not lines:
+            if not (lines := part.complete()):
                 _delete(part.path)
                 continue
             self.taken += len(lines)
             self._kept[part.key] = _Kept(part.path)
             yield seal(lines, part.key, self._scrub)
+
+    def has_complete(self) -> bool:
+        """Return whether parts that are complete wait to be taken."""
+        return any(part is not self._open for part in list(self._parts))
+
+    def renew(self) -> None:
+        """Open another part if the open one is old, since the age of events is that of their part."""
+        part = self._open
+        if part is not None and part.created < time.time() - MAX_IDLE_S:
+            self._open_part()
 
     def settle(self, key: UUID) -> None:
         """Delete the file of a batch that is delivered, rejected, or in the outbox."""
@@ -235,8 +260,7 @@ class MemoryJournal:
         """Yield the remaining parts and stop writing."""
         self._closed = True
         self._open, self._write = None, _refuse
-        self._discard_spare()
-        yield from self.take()
+        yield from self.take(everything=True)
 
     def close_home(self) -> None:
         """Leave the files that are left to the next process."""
@@ -249,13 +273,18 @@ class MemoryJournal:
             os.close(open_root(self._root))
         except OSError:  # there is none, or it is not ours
             return
-        for directory in dead_dirs(self._root, self._tag):
+        for directory in dead_dirs(self._root, self._tag, needs_lock=True):
+            try:
+                home = self._open_home()
+            except OSError as error:
+                self._pause(error)
+                return
             for name in _names(directory):
                 if not room:
                     return
                 if name.endswith(".tmp"):  # the process died while it created this part
                     _delete(directory.file(name))
-                elif batch := self._adopt_file(directory, name):
+                elif batch := self._adopt_file(directory, name, home):
                     room -= 1
                     yield batch
         for directory in abandoned_dirs(self._root, time.time() - MAX_AGE_S):
@@ -263,42 +292,41 @@ class MemoryJournal:
 
     def hold(self) -> None:
         """Check each write until `resume`: a forked child that has not yet released this journal shares its memory."""
-        self._held = True
+        self._held += 1
         self._write = _refuse
 
     def resume(self) -> None:
         """Write as before `hold`, in the parent."""
-        self._held = False
+        if self._held:  # else this journal was opened meanwhile
+            self._held -= 1
 
     def release(self) -> None:
         """Unmap the parts in a forked child, and release the lock: both belong to the parent."""
-        self._write = _refuse
-        for part in (*self._parts, self._spare):
-            if part is not None:
-                part.close()
+        self._closed = True
+        parts, self._parts, self._open, self._write, self._kept = self._parts, [], None, _refuse, {}
+        for part in parts:
+            part.close()
         self._home.release()
 
     def _write_elsewhere(self, line: bytes) -> None:
         """Write a line that the open part, if there is one, has refused."""
-        if self._closed:
-            self._buffer.drop()
-            return
         if os.getpid() == self._pid:  # else a hook that runs before that of this package logs in a forked child
             part = self._open
             for _ in range(MAX_ATTEMPTS):
-                try:
-                    if part is not None:
-                        part.write(b"\n" + line)
-                        if part is self._open and not self._held:
-                            self._write = part.write
-                        return
-                except ValueError:
-                    pass
-                if len(line) > PART_BYTES - 1024 or (part := self._open_part()) is None:
+                if part is not None and part.takes(b"\n" + line):
+                    if part is self._open and not self._held:
+                        self._write = part.write
+                    return
+                if self._closed or len(line) > PART_BYTES - 1024 or (part := self._open_part()) is None:
                     break
+        self._keep_in_process(line)
+
+    def _keep_in_process(self, line: bytes) -> None:
+        if self._closed:
+            self._buffer.drop()
+            return
         self._buffer.lines.append(line)
-        if self._open is not None:
-            self._open, self._write = None, _refuse
+        self._open, self._write = None, _refuse  # later events must not overtake this one
 
     def _open_part(self) -> MappedPart | None:
         """Open the next part, and return it, or one that another thread has opened meanwhile; None if there is none.
@@ -306,54 +334,63 @@ class MemoryJournal:
         The order of events is that of the parts, and events in the buffer come after them. So of several threads the
         first one to finish opens its part, and none is open while the buffer holds events.
         """
-        before, part = self._open, None
-        if not self._buffer.lines:
-            part, self._spare = self._spare, None
-            part = part or self._create()
+        before = self._open
+        part = None if self._buffer.lines else self._create()
         if part is not None:
             self._parts.append(part)
         # No other thread runs between these checks and assignments: there is no call.
-        is_next = self._open is before
-        if is_next and part is not None and not self._buffer.lines:
+        is_next = self._open is before and not self._buffer.lines and not self._closed
+        if is_next and part is not None:
             self._open, self._write = part, _refuse if self._held else part.write
-        elif is_next or self._buffer.lines:
+        elif self._open is before or self._buffer.lines:
             self._open, self._write = None, _refuse
         if part is not None and not is_next:
-            with suppress(ValueError):  # the worker has taken it
-                self._parts.remove(part)
-            self._discard_spare()
-            self._spare = part
+            self._discard(part)
         return self._open
 
-    def _discard_spare(self) -> None:
-        part, self._spare = self._spare, None
-        if part is not None:
+    def _discard(self, part: MappedPart) -> None:
+        """Delete a part that was not opened, unless the worker has done so."""
+        with suppress(ValueError):
+            self._parts.remove(part)
             part.close()
             _delete(part.path)
 
     def _create(self) -> MappedPart | None:
-        n_parts = len(self._parts) + len(self._kept) + (self._spare is not None)
-        size_bytes = (n_parts + 1) * PART_BYTES
+        size_bytes = (len(self._parts) + len(self._kept) + 1) * PART_BYTES
         if size_bytes > self._max_bytes or time.monotonic() < self._create_not_before:
             return None
+        failure: OSError | None = None
         for _ in range(2):  # the second time in a new directory, if the first one was removed
             try:
-                return _new_part(self._home.open(), self._destination)
+                return _new_part(self._open_home(), self._destination)
             except FileNotFoundError as error:
-                if not self._home.forget():
-                    self._pause(error)
-                    break
+                failure = error
+                self._home.forget_if_removed()
             except OSError as error:
-                self._pause(error)
+                failure = error
                 break
+        if failure is not None:
+            self._pause(failure)
         return None
+
+    def _open_home(self) -> ProcessDir:
+        """Return the directory of this process; another one if the process has become another user.
+
+        Raises:
+            OSError: It cannot be created.
+        """
+        if self._root != root(self._directory):
+            self._root = root(self._directory)
+            self._home.close()
+            self._home = Home(self._root, self._tag)
+        return self._home.open()
 
     def _pause(self, error: OSError) -> None:
         self._create_not_before = time.monotonic() + PAUSE_S
         text = "the journal in %s cannot be used, events stay in memory, where kill -9 loses them: %s"
         self._notices.warn("journal", text, self._root, error)
 
-    def _adopt_file(self, directory: ProcessDir, name: str) -> Batch | None:
+    def _adopt_file(self, directory: ProcessDir, name: str, home: ProcessDir) -> Batch | None:
         """Move a file here, and return its batch; None if it has no events, or cannot be used."""
         path = directory.file(name)
         if path in self._newer_files:
@@ -361,7 +398,7 @@ class MemoryJournal:
         try:
             header, lines = _read_part(path, name, self._destination)
             if lines and time.time() - header.created <= MAX_AGE_S:
-                new_path = self._home.open().file(name)
+                new_path = home.file(name)
                 os.rename(path, new_path)
                 self._kept[header.key] = _Kept(new_path)
                 self.adopted += len(lines)
@@ -373,8 +410,9 @@ class MemoryJournal:
             self._notices.warn("newer", "%s is left where it is, for a later version of brain-events: %s", path, error)
             return None
         except DamagedError as error:
-            self.adopted += 1  # the file held at least one event
-            self.lost["damaged"] += 1
+            if _delete(path):
+                self.adopted += 1  # the file held at least one event
+                self.lost["damaged"] += 1
             self._notices.warn("damaged", "%s cannot be read and is removed: %s", path, error)
         except OSError as error:
             self._notices.warn("adopt", "%s is left where it is: %s", path, error)
@@ -462,6 +500,12 @@ def _refuse(_: bytes) -> int:
     raise ValueError
 
 
+def _is_refusal(error: ValueError) -> bool:
+    """Return whether `mmap.write` or `_refuse` raised an error, and not a signal handler after the line was written."""
+    inner = error.__traceback__ and error.__traceback__.tb_next
+    return inner is None or inner.tb_frame.f_code is _refuse.__code__
+
+
 def _names(directory: ProcessDir) -> list[str]:
     try:
         return sorted(name for name in os.listdir(directory.path) if name != LOCK)
@@ -469,6 +513,10 @@ def _names(directory: ProcessDir) -> list[str]:
         return []
 
 
-def _delete(path: str) -> None:
-    with suppress(OSError):  # somebody else has removed it, or its directory
+def _delete(path: str) -> bool:
+    """Delete a file, if somebody else has not removed it or its directory; return whether it was there."""
+    try:
         os.unlink(path)
+    except OSError:
+        return False
+    return True

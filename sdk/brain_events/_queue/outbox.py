@@ -27,7 +27,7 @@ counted.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
-# ruff: noqa: PTH108, PTH119, PTH208
+# ruff: noqa: PTH108, PTH110, PTH119, PTH208
 
 import errno
 import os
@@ -144,13 +144,24 @@ class Outbox:
                 break
         return None
 
-    def replace(self, entry: Entry, batches: Iterable[Batch]) -> list[Entry] | None:
-        """Replace the file of a batch by those of its parts; if they cannot be written, change nothing, return None."""
+    def has(self, key: UUID) -> bool:
+        """Return whether there is a file of the batch with this key."""
+        return self._home.path is not None and os.path.exists(f"{self._home.path}/{key}.batch")
+
+    def store_all(self, batches: Iterable[Batch]) -> list[Entry] | None:
+        """Write batches and return their entries; if one of them cannot be written, keep none, and return None."""
         written = [self.store(batch) for batch in batches]
         stored = [part for part in written if part is not None]
         if len(stored) < len(written):  # a part that is sent twice has the same idempotency key
             for part in stored:
                 self.discard(part)
+            return None
+        return stored
+
+    def replace(self, entry: Entry, batches: Iterable[Batch]) -> list[Entry] | None:
+        """Replace the file of a batch by those of its parts; if they cannot be written, change nothing, return None."""
+        stored = self.store_all(batches)
+        if stored is None:
             return None
         self.discard(entry)
         # If a power loss restored the file, and the collector had raised its limit, it would store the events twice.
@@ -181,7 +192,7 @@ class Outbox:
         """Write nothing for `DISK_PAUSE_S` after a disk error. Any thread may call this."""
         self._write_not_before = time.monotonic() + DISK_PAUSE_S
         if isinstance(error, FileNotFoundError):  # the directory was removed: create another one without a pause
-            self._write_not_before = 0.0 if self._home.forget() else self._write_not_before
+            self._write_not_before = 0.0 if self._home.forget_if_removed() else self._write_not_before
         self.notices.warn("disk", "the outbox cannot be used, events stay in memory: %s", error)
 
     def load(self, entry: Entry) -> Batch | None:

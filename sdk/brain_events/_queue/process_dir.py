@@ -76,12 +76,16 @@ class Home:
                 claimed.close()
         return home[0]
 
-    def forget(self) -> bool:
-        """Create another directory at the next call, since this one was removed; return whether there was one."""
-        home, self._claimed = self._claimed, []
+    def forget_if_removed(self) -> bool:
+        """Create another directory at the next call if somebody has removed this one; return whether that is so."""
+        home = self._claimed
+        if not home or os.path.isdir(home[0].path):
+            return False
+        if self._claimed is home:  # no other thread has done so
+            self._claimed = []
         for directory in home:
             directory.release()
-        return bool(home)
+        return True
 
     def close(self) -> None:
         """Release the directory; the next process adopts its files."""
@@ -158,9 +162,13 @@ def claim(root: str, tag: str, *, fsync: bool = False) -> ProcessDir:
     return directory
 
 
-def dead_dirs(root: str, tag: str) -> Iterator[ProcessDir]:
-    """Yield, locked, each directory of this user with this tag whose process has ended; the oldest first."""
-    return _unlocked(root, lambda entry: entry.name.startswith(f"{tag}-"))
+def dead_dirs(root: str, tag: str, *, needs_lock: bool = False) -> Iterator[ProcessDir]:
+    """Yield, locked, each directory of this user with this tag whose process has ended; the oldest first.
+
+    Without its file `lock`, which a power loss may take, a directory counts as that of a dead process unless
+    `needs_lock`.
+    """
+    return _unlocked(root, lambda entry: entry.name.startswith(f"{tag}-"), needs_lock=needs_lock)
 
 
 def abandoned_dirs(root: str, before: float) -> Iterator[ProcessDir]:
@@ -168,13 +176,15 @@ def abandoned_dirs(root: str, before: float) -> Iterator[ProcessDir]:
     return _unlocked(root, lambda entry: bool(_NAME.fullmatch(entry.name)) and _changed_at(entry.path) < before)
 
 
-def _unlocked(root: str, matches: Callable[[os.DirEntry[str]], bool]) -> Iterator[ProcessDir]:
+def _unlocked(
+    root: str, matches: Callable[[os.DirEntry[str]], bool], *, needs_lock: bool = False
+) -> Iterator[ProcessDir]:
     try:
         paths = [entry.path for entry in os.scandir(root) if matches(entry) and _is_ours(entry)]
     except OSError:
         return
     for path in sorted(paths, key=_changed_at):
-        if directory := _try_lock(path):
+        if directory := _try_lock(path, needs_lock=needs_lock):
             try:
                 yield directory
             finally:
@@ -210,9 +220,9 @@ def _changed_at(path: str) -> float:
         return 0.0
 
 
-def _try_lock(path: str) -> ProcessDir | None:
+def _try_lock(path: str, *, needs_lock: bool) -> ProcessDir | None:
     try:
-        lock = os.open(f"{path}/{LOCK}", _FLAGS, 0o600)
+        lock = os.open(f"{path}/{LOCK}", _FLAGS & ~os.O_CREAT if needs_lock else _FLAGS, 0o600)
     except OSError:  # removed meanwhile
         return None
     try:

@@ -75,6 +75,8 @@ class Queue:
         self._was_away = away
         if not self.closing:
             self._adopt(now)
+        if self.journal:
+            self.journal.renew()
         if not due:
             return
         interval_s = self._interval_s
@@ -122,17 +124,23 @@ class Queue:
 
     def split(self, item: Item, batch: Batch) -> bool:
         """Replace a batch that is too large by its halves; return False if the disk has no room for them."""
-        halves = halve(batch)
-        items: Sequence[Item] | None = halves
-        if not isinstance(item, Batch) and self.outbox is not None:
-            items = self.outbox.replace(item, halves)
-        if items is None:
-            return False
-        queue = self._queue_of(item)
+        halves, queue, to = halve(batch), self._queue_of(item), self._queue_of(item)
+        items: Sequence[Item] = halves
+        if isinstance(item, Entry):
+            assert self.outbox is not None
+            written = self.outbox.replace(item, halves)
+            if written is None:
+                return False
+            items = written
+        elif self._parts and self.outbox is not None and (stored := self.outbox.store_all(halves)) is not None:
+            # A process that adopted the part would send the whole, even if one of its halves is delivered.
+            items, to = stored, self.outbox.entries
         queue.popleft()
-        queue.extendleft(reversed(items))
+        to.extendleft(reversed(items))
         self._unsettled.split(batch.key, (half.key for half in halves))
-        if self._parts:
+        if items is not halves and isinstance(item, Batch):
+            self._release(item)
+        elif self._parts:
             self._parts.split(batch.key)
         return True
 
@@ -144,11 +152,11 @@ class Queue:
 
     def move_to_outbox(self) -> bool:
         """Move all events that are in memory now to the outbox; return whether none of them is left in memory."""
-        until = self.buffer.taken + len(self.buffer.lines)  # without later events, which would make tiny files
+        mark = self._mark_now()  # without later events, which would make tiny files
         self._seal_next()
-        while self._move_fresh() and self.buffer.taken < until:
+        while self._move_fresh() and not self._is_sealed(mark):
             self._seal_next()
-        return not self._fresh and self.buffer.taken >= until
+        return not self._fresh and self._is_sealed(mark)
 
     def is_pressed(self) -> bool:
         """Return whether enough events wait to be sealed before the interval ends."""
@@ -164,8 +172,7 @@ class Queue:
 
     def mark(self) -> Mark:
         """Return a mark of this moment, and seal all events before it without delay."""
-        lines = self.buffer.taken + len(self.buffer.lines)
-        self._mark = Mark(lines, self.journal.waiting() if self.journal else [], self._unsettled.lost)
+        self._mark = self._mark_now()
         return replace(self._mark)
 
     def is_past(self, mark: Mark) -> bool:
@@ -206,18 +213,30 @@ class Queue:
             self.outbox.close()
         return lost
 
+    def _mark_now(self) -> Mark:
+        lines = self.buffer.taken + len(self.buffer.lines)
+        return Mark(lines, self.journal.waiting() if self.journal else [], self._unsettled.lost)
+
     def _seal_next(self) -> bool:
         """Seal the oldest events that are not sealed; return whether there were any."""
+        n_fresh = len(self._fresh)
         waiting = len(self.buffer.lines)  # they follow the parts; later ones may follow a part that is open now
-        sealed: list[Item] = list(self.journal.take()) if self.journal else []
+        for item in self.journal.take() if self.journal else ():
+            self._fresh.append(self._track(item))
+        if self._parts and self._parts.has_complete():
+            waiting = 0
         if lines := self.buffer.take(min(waiting, BATCH_MAX_EVENTS), BATCH_MAX_BYTES):
-            sealed.append(seal(lines, scrub=self._scrub))
-        self._fresh.extend(map(self._track, sealed))
-        return bool(sealed)
+            self._fresh.append(self._track(seal(lines, scrub=self._scrub)))
+        return len(self._fresh) > n_fresh
 
     def _move_fresh(self) -> bool:
         while self._fresh and self.outbox is not None:
             item = self._fresh[0]
+            if isinstance(item, Batch) and self.outbox.has(item.key):  # adopted from both journal and outbox
+                self._fresh.popleft()
+                self.outbox.adopted -= item.count
+                self._release(item)
+                continue
             entry = self.outbox.store(item) if isinstance(item, Batch) else item
             if entry is None:
                 return False

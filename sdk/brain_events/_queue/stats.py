@@ -12,7 +12,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     logged: int
     """Events logged through this client."""
     adopted: int = 0
-    """Events taken over from the outbox of a process that had ended."""
+    """Events taken over from the outbox or the journal of a process that had ended."""
     delivered: int
     """Events that the collector has stored."""
     rejected: int
@@ -22,7 +22,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     By reason: `before_init`, `before_send` (the hook dropped it or failed), `buffer_full`, `closed` (logged after the
     client was closed), `unsent` (left when the client closed, without a working outbox), `expired` (waited for 5 days),
-    `damaged` (the file cannot be read), `internal_error`.
+    `damaged` (the file cannot be read), `limited` (left out by the limit of its type), `internal_error`.
     """
     spooled: int = 0
     """Events in the outbox, or left in the journal; this process or the next one sends them."""
@@ -34,4 +34,5 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Events that were kept only in the memory of the process, where `kill -9` loses them; other counts include them.
     These are all events without a journal, and those for which the journal had no room."""
     newer: int = 0
-    """Files (not events) that a later version of this package left in the outbox, for a process that can read them."""
+    """Files (not events) that a later version of this package left in outbox or journal, for a process that can read
+    them."""

@@ -32,7 +32,11 @@ def make_event(
     time = datetime.now(UTC) if timestamp is None else _as_utc(timestamp)
     if time is None:
         fields["timestamp_given"] = to_text(timestamp, 100)
-    if exc_info is not None and exc_info is not False and (exception := describe_exception(exc_info)):
+    if (
+        exc_info is not None
+        and exc_info is not False
+        and (exception := describe_exception(exc_info, add_where=limits.add_where))
+    ):
         fields["exception"] = exception
     return Event(
         event_type=cut(event_type, EVENT_TYPE_MAX_CHARS) or "unspecified",

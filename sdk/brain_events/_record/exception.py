@@ -22,6 +22,7 @@ MAX_EXCEPTIONS = 10
 """Maximum number of exceptions in one traceback, causes and members of groups included."""
 MAX_MESSAGE_CHARS = 4 * 1024
 _LOGGED = "__brain_events_logged__"
+_STANDARD_LIBRARY = (os.path.dirname(linecache.__file__) + "/",)  # noqa: PTH120 -- as frames have it
 
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -30,9 +31,10 @@ _Frame = tuple[CodeType, int, dict[str, Any]]
 _error_of: Callable[[BaseException, str], Any] = BaseException.__getattribute__  # bypasses an override that raises
 
 
-def describe_exception(exc_info: Any) -> dict[str, str] | None:
+def describe_exception(exc_info: Any, *, add_where: bool = True) -> dict[str, str] | None:
     """Return type, message and traceback of an exception or an exc_info tuple; True means the one being handled.
 
+    `where` is the file and function of the innermost frame of the application, if the exception was raised.
     The exception is marked, so that `was_logged` is true.
     """
     error = exc_info[1] if type(exc_info) is tuple and len(exc_info) == 3 else exc_info
@@ -42,7 +44,12 @@ def describe_exception(exc_info: Any) -> dict[str, str] | None:
         return None
     with suppress(Exception):
         BaseException.__setattr__(error, _LOGGED, os.getpid())  # an unpickled one was logged elsewhere, if at all
-    return {"type": _type_of(error), "message": to_text(error, MAX_TEXT_CHARS), "traceback": _traceback_of(error)}
+    described = {"type": _type_of(error), "message": to_text(error, MAX_TEXT_CHARS), "traceback": _traceback_of(error)}
+    if add_where:
+        with suppress(Exception):  # an exception class of the application may do anything
+            if where := _where(error):
+                described["where"] = where
+    return described
 
 
 def was_logged(error: BaseException) -> bool:
@@ -67,6 +74,23 @@ def _traceback_of(error: BaseException) -> str:
         return _truncate_start("".join(_format_chain(error, _Seen())))
     except Exception as failure:  # noqa: BLE001 -- an exception class of the application may do anything
         return f"[unreadable: {type(failure).__name__}]"
+
+
+def _where(error: BaseException) -> str | None:
+    """Return `file:function` of the innermost frame outside the standard library and installed packages, if any."""
+    codes = [code for code, _, _ in _frames_of(_error_of(error, "__traceback__"))]
+    ours = [code for code in codes if not _is_library(code.co_filename)] or codes
+    return f"{_relative(ours[-1].co_filename)}:{ours[-1].co_name}" if ours else None
+
+
+def _is_library(path: str) -> bool:
+    return path.startswith(("<frozen", *_STANDARD_LIBRARY)) or "/site-packages/" in path or "/dist-packages/" in path
+
+
+def _relative(path: str) -> str:
+    """Return a path without the longest directory of `sys.path` that it is in: the same on every host."""
+    parents = [parent for parent in sys.path if type(parent) is str and parent and path.startswith(f"{parent}/")]
+    return path[len(max(parents, key=len)) + 1 :] if parents else path
 
 
 def _truncate_start(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Literal
 
 from brain_events._queue import memory_journal, tmpfs
@@ -38,8 +39,11 @@ def examine(config: Config) -> Iterator[Finding]:
         return
     state = os.statvfs(root)
     free = state.f_bavail * state.f_frsize
-    level: Literal["ok", "info"] = "ok" if free >= config.journal_max_bytes else "info"
-    what = f"{root} is used; {size(free)} are free, and a process may use {size(config.journal_max_bytes)}"
+    usable = free - int(state.f_blocks * state.f_frsize * memory_journal.FREE_SHARE)
+    level: Literal["ok", "info"] = "ok" if usable >= config.journal_max_bytes else "info"
+    what = (
+        f"{root} is used; {size(max(usable, 0))} are available, and a process may use {size(config.journal_max_bytes)}"
+    )
     do = "" if level == "ok" else "make that tmpfs larger: beyond it kill -9 loses events that are not sent yet"
     yield Finding("journal", level, what, free, do)
     processes, events = _left(root, memory_journal.tag(config.url.rstrip("/"), str(config.outbox_dir())))
@@ -55,9 +59,11 @@ def _left(root: str, tag: str) -> tuple[int, int]:
     for entry in os.scandir(root):
         if not entry.name.startswith(f"{tag}-") or state_of(entry.path) != "ended":
             continue
-        found = sum(_count(path.path) for path in os.scandir(entry.path) if path.name.endswith(".part"))
-        processes += found > 0
-        events += found
+        with suppress(FileNotFoundError):  # adopted meanwhile
+            paths = [path.path for path in os.scandir(entry.path) if path.name.endswith(".part")]
+            found = sum(map(_count, paths))
+            processes += found > 0
+            events += found
     return processes, events
 
 

@@ -34,6 +34,17 @@ class TestEventsProcessor:
         assert EventsProcessor(client)(None, "info", event_dict) is event_dict
         assert event_dict == given
 
+    def test_positional_arguments_leave_their_template(self, client: Client, memory: MemoryTransport) -> None:
+        for processor in (EventsProcessor(client), EventsProcessor(client, add_template=False)):
+            processor(None, "info", {"event": "%d left", "positional_args": (3,)})
+            processor(None, "info", {"event": "none left"})
+        assert [(event.message, event.details) for event in sent(client, memory)] == [
+            ("3 left", {"template": "%d left"}),
+            ("none left", None),
+            ("3 left", None),
+            ("none left", None),
+        ]
+
     def test_keys_become_details(self, client: Client, memory: MemoryTransport) -> None:
         log = structlog.wrap_logger(structlog.testing.CapturingLogger(), processors=[
             structlog.processors.add_log_level, EventsProcessor(client), structlog.processors.JSONRenderer(),
@@ -106,7 +117,9 @@ class TestEventsProcessor:
     ) -> None:
         given = {"event": "%d of %s", "positional_args": args}
         EventsProcessor(client)(None, "info", dict(given))
-        assert [(event.message, event.details) for event in sent(client, memory)] == [(message, None)]
+        assert [(event.message, event.details) for event in sent(client, memory)] == [
+            (message, {"template": "%d of %s"})
+        ]
 
     def test_a_terminal_one_ends_the_chain(self, client: Client, memory: MemoryTransport) -> None:
         output = structlog.testing.CapturingLogger()
@@ -172,7 +185,7 @@ class TestEventsProcessorInTheBridgeToLogging:
         where = {"logger": "shop.bridge", "left": 3}
         assert (first.event_type, first.severity, first.message) == ("stock_low", "warning", "stock low")
         assert (second.event_type, second.severity, second.message) == ("stock_low", "warning", "stock low")
-        assert first.details == where | {"user": "ann"}
+        assert first.details == where | {"user": "ann", "template": "%s low"}
         assert second.details == where
         assert bridge.output.getvalue().count("\n") == 2
 
@@ -221,7 +234,7 @@ class TestEventsHandler:
         assert [(e.event_type, e.severity, e.message, e.details) for e in sent(client, memory)] == [
             ("log", "info", "d", where),
             ("log", "info", "i", where),
-            ("stock_low", "warning", "w 1", {"left": 3} | where),
+            ("stock_low", "warning", "w 1", {"left": 3, "template": "w %s"} | where),
             ("log", "error", "e", where),
             ("log", "critical", "c", where),
         ]
@@ -245,6 +258,23 @@ class TestEventsHandler:
         record = logging.LogRecord("shop", logging.INFO, "f.py", 1, "%d apples", ("many",), None)
         EventsHandler(client=client).handle(record)
         assert sent(client, memory)[0].message == "%d apples ('many',)"
+
+    def test_the_template_is_added_only_for_arguments_and_can_be_switched_off(
+        self, client: Client, memory: MemoryTransport
+    ) -> None:
+        handlers = (EventsHandler(client=client), EventsHandler(client=client, add_template=False))
+        for handler, args in ((handlers[0], (7,)), (handlers[0], ({"n": 7},)), (handlers[0], ()), (handlers[1], (7,))):
+            handler.handle(
+                logging.LogRecord("shop", logging.INFO, "f.py", 1, "%(n)d" if args == ({"n": 7},) else "%s", args, None)
+            )
+        handlers[0].handle(logging.makeLogRecord({"msg": "%s", "args": (7,), "template": "of the application"}))
+        assert [(event.message, (event.details or {}).get("template")) for event in sent(client, memory)] == [
+            ("7", "%s"),
+            ("7", "%(n)d"),
+            ("%s", None),
+            ("7", None),
+            ("7", "of the application"),
+        ]
 
     def test_records_of_this_package_are_left_out(self, client: Client, memory: MemoryTransport) -> None:
         handler = EventsHandler(client=client)

@@ -170,7 +170,7 @@ def test_a_signal_handler_may_log_in_the_middle_of_a_write(tmp_path: Path, memor
 def test_many_threads_at_the_end_of_a_part_tear_lose_and_double_nothing(
     tmp_path: Path, memory: MemoryTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_journal, "PART_BYTES", 8192)  # a part takes about 25 lines
+    monkeypatch.setattr(memory_journal, "PART_BYTES", 65_536)  # a part takes about 200 lines
     with open_client(tmp_path, memory, interval_s=0.001, journal_max_bytes=10**9) as client:
 
         def log_many(thread: int) -> None:
@@ -185,6 +185,8 @@ def test_many_threads_at_the_end_of_a_part_tear_lose_and_double_nothing(
         assert client.flush(PATIENCE_S)
         figures = client.stats()
         assert (figures.delivered, figures.memory_only, figures.in_memory) == (24_000, 0, 0)
+        home = home_of(client)
+    assert not home.exists()  # no part of a thread that was too late is left
     for thread_ in range(8):
         found = [event.details["n"] for event in memory.events if event.details and event.details["thread"] == thread_]
         assert found == list(range(3000))
@@ -197,14 +199,9 @@ def test_a_part_that_is_completed_in_the_middle_of_a_call_is_not_written_to(
         client.log("a", "info", "before")
         journal = journal_of(client)
         write = journal._write
-
-        def completed_before(data: bytes) -> int:
-            journal._write = write
-            with client._worker.delivery.lock:
-                client._worker.delivery.queue._seal_next()
-            return write(data)
-
-        journal._write = completed_before
+        with client._worker.delivery.lock:
+            client._worker.delivery.queue._seal_next()
+        journal._write = write  # as a call has it that was about to write
         client.log("a", "info", "after")
         assert client.flush(PATIENCE_S)
         assert (client.stats().delivered, client.stats().memory_only) == (2, 0)
@@ -389,27 +386,123 @@ def test_an_outage_moves_events_from_the_journal_to_the_outbox(tmp_path: Path, a
     assert not home.exists()
 
 
-def test_the_halves_of_a_batch_that_is_too_large_keep_its_part_until_both_are_settled(
-    tmp_path: Path, memory: MemoryTransport
+@pytest.mark.parametrize("outbox", ["writable", "not writable"])
+def test_the_halves_of_a_batch_that_is_too_large_are_never_without_a_file(
+    tmp_path: Path, memory: MemoryTransport, outbox: str
 ) -> None:
-    settled: list[int] = []
+    """With an outbox, a process that adopts them sends the halves; the whole could be stored beside one of them."""
+    files: list[int] = []
     too_large = problem(413, "body_too_large")
+    spool = tmp_path if outbox == "writable" else Path(f"/proc/brain-events-{os.getpid()}")
 
     class Strict(MemoryTransport):
         def send(self, batch: object, timeout_s: float) -> Response:
             if batch.count > 2:  # type: ignore[attr-defined]
                 return Response(too_large[0], "application/problem+json", too_large[2])
-            settled.append(len(journal_of(client)._kept) and sum(path.exists() for path in (part,)))
+            files.append(part.exists() or len(list(spool.glob("*-*/*.batch"))))
             return memory.send(batch, timeout_s)  # type: ignore[arg-type]
 
-    with open_client(tmp_path, Strict(), interval_s=NEVER_S) as client:
+    with open_client(spool, Strict(), interval_s=NEVER_S) as client:
         for n in range(8):
             client.log("a", "info", str(n))
         (part,) = parts(home_of(client))
         assert client.flush(PATIENCE_S)
-        assert settled == [1, 1, 1, 1]
+        assert files == ([3, 2, 2, 1] if outbox == "writable" else [True] * 4)
         assert not part.exists()
+        assert client.stats().delivered == 8
     assert [event.message for event in memory.events] == [str(n) for n in range(8)]
+
+
+def test_a_signal_handler_that_raises_after_a_write_doubles_nothing(tmp_path: Path, memory: MemoryTransport) -> None:
+    """Such as a soft time limit; ValueError is also what a full part raises."""
+    with open_client(tmp_path, memory, interval_s=NEVER_S) as client:
+        client.log("a", "info", "0")
+        journal = journal_of(client)
+        write = journal._write
+
+        def write_and_raise(data: bytes) -> int:
+            write(data)
+            raise ValueError("of a signal handler")
+
+        journal._write = write_and_raise
+        client.log("a", "info", "1")
+        journal._write = write
+        assert client.flush(PATIENCE_S)
+    assert [event.message for event in memory.events if event.event_type == "a"] == ["0", "1"]
+
+
+def test_a_line_that_was_copied_from_its_end_on_costs_no_other(tmp_path: Path, memory: MemoryTransport) -> None:
+    """A copy may write its end first. What a kill leaves then is a gap of zero bytes, and the rest of a line."""
+    client = open_client(tmp_path, memory, interval_s=NEVER_S)
+    client.log("a", "info", "whole")
+    (part,) = parts(left_behind(client))
+    data = part.read_bytes()
+    end = len(data.rstrip(b"\0"))
+    rest = b'"severity":"info","message":"torn","timestamp":"2026-01-01T00:00:00Z"}'
+    part.write_bytes((data[:end] + b"\0" * 40 + rest).ljust(len(data), b"\0"))
+    with open_client(tmp_path, memory) as adopter:
+        adopter.log("b", "info", "")
+        assert adopter.flush(PATIENCE_S)
+        assert (adopter.stats().adopted, adopter.stats().dropped) == (1, {})
+    assert sorted(event.message for event in memory.events) == ["", "whole"]
+
+
+def test_a_journal_without_its_lock_is_not_taken_for_that_of_a_dead_process(
+    tmp_path: Path, memory: MemoryTransport
+) -> None:
+    with open_client(tmp_path, memory, interval_s=NEVER_S) as owner, open_client(tmp_path, memory) as other:
+        owner.log("a", "info", "starts the worker")
+        assert owner.flush(PATIENCE_S)
+        owner.log("a", "info", "waits")
+        (home_of(owner) / "lock").unlink()  # as a cleaner of old files may do
+        other.log("b", "info", "")
+        assert other.flush(PATIENCE_S)
+        assert other.stats().adopted == 0
+        home = home_of(owner)
+    assert [event.message for event in memory.events].count("waits") == 1
+    home.rmdir()
+
+
+def test_a_batch_that_is_in_the_outbox_and_in_the_journal_is_sent_and_counted_once(
+    tmp_path: Path, away: MemoryTransport, memory: MemoryTransport
+) -> None:
+    """A kill between the write of the one and the removal of the other."""
+    client = open_client(tmp_path, away, interval_s=NEVER_S)
+    client.log("a", "info", "both")
+    with client._worker.delivery.lock:
+        queue = client._worker.delivery.queue
+        queue.outbox.discard = lambda _: None  # type: ignore[method-assign, union-attr]
+        journal_of(client).settle = lambda key: None  # type: ignore[method-assign]  # noqa: ARG005
+        assert queue.move_to_outbox()
+    (part,) = [path for path in parts(left_behind(client)) if events_of(path.read_bytes())]
+    assert [path.stem for path in tmp_path.glob("*-*/*.batch")] == [part.stem]
+    adopter = open_client(tmp_path, away)
+    adopter.log("b", "info", "")
+    wait_until(lambda: adopter.stats().spooled == 2)
+    adopter.close(0)
+    with open_client(tmp_path, memory) as last:
+        last.log("c", "info", "")
+        wait_until(lambda: last.stats().delivered == 3)
+        assert (last.stats().adopted, last.stats().dropped) == (2, {})
+    assert sorted(event.event_type for event in memory.events) == ["a", "b", "c"]
+
+
+@needs_root
+def test_a_process_that_becomes_another_user_has_a_journal_of_that_user(sink: Sink) -> None:
+    done = run_script(
+        """
+        import os, tempfile, brain_events
+        place = tempfile.mkdtemp(dir="/dev/shm")
+        os.chmod(place, 0o777)
+        brain_events.init(journal_dir=place, spool_dir=place + "/spool")
+        os.setuid(65534)
+        brain_events.log_system_event("a", "info", "")
+        print(brain_events.flush(60), brain_events.stats().memory_only, os.listdir(place))
+        """,
+        sink.url,
+        HOME="/",
+    )
+    assert done.stdout == "True 0 ['brain-events-65534']\n", done.stderr
 
 
 def a_part(home: Path, *, version: int = VERSION, destination: str = DESTINATION, age_s: float = 0.0) -> Path:

@@ -1,7 +1,10 @@
 """Exceptions: what is told of them, within which bounds, and that none of them can raise."""
 
+import importlib
+import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,3 +203,28 @@ def test_a_stack_ends_where_it_was_asked_for() -> None:
     assert text.startswith("Stack (most recent call last):\n")
     assert text.endswith("in here\n    return describe_stack(sys._getframe())")
     assert text.count("  File ") <= MAX_FRAMES
+
+
+def test_where_is_the_innermost_frame_of_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "orders.py").write_text(
+        "import json\ndef charge(text):\n    return json.loads(text)\ndef place(text):\n    return charge(text)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    place = importlib.import_module("shop.orders").place
+    described = describe_exception(caught(lambda: place("{")))
+    assert described is not None
+    assert described["where"] == "shop/orders.py:charge"
+    assert "json/decoder.py" in described["traceback"]
+    assert "where" not in (describe_exception(caught(lambda: place("{")), add_where=False) or {})
+
+
+def test_where_is_the_innermost_frame_if_the_application_has_none_and_absent_without_a_traceback() -> None:
+    error = caught(lambda: json.loads("{"))
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    described = describe_exception(error.with_traceback(frame))
+    assert described is not None
+    assert described["where"] == "json/decoder.py:raw_decode"
+    assert "where" not in (describe_exception(ValueError("never raised")) or {})
