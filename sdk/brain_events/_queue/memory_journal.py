@@ -49,7 +49,7 @@ from brain_events.wire import new_key
 
 PART_BYTES = 400 * 1024
 """Size of a part; the shortest events fill it with less than 5,000, the maximum of a batch."""
-MAX_ATTEMPTS = 20
+MAX_ATTEMPTS = 100
 """Other threads can fill a part before the one that has opened it writes there."""
 ADOPTED_AT_ONCE = 8
 TAKEN_AT_ONCE = 3
@@ -317,7 +317,10 @@ class MemoryJournal:
                     if part is self._open and not self._held:
                         self._write = part.write
                     return
-                if self._closed or len(line) > PART_BYTES - 1024 or (part := self._open_part()) is None:
+                if self._closed or len(line) > PART_BYTES - 1024:
+                    break
+                refused, part = part, self._open
+                if part is refused and (part := self._open_part()) is None:  # else another thread has opened one
                     break
         self._keep_in_process(line)
 

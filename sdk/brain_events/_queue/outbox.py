@@ -27,7 +27,7 @@ counted.
 """
 
 # Paths are plain strings here: there can be 25,000 of them.
-# ruff: noqa: PTH108, PTH110, PTH119, PTH208
+# ruff: noqa: PTH108, PTH119, PTH208
 
 import errno
 import os
@@ -145,8 +145,8 @@ class Outbox:
         return None
 
     def has(self, key: UUID) -> bool:
-        """Return whether there is a file of the batch with this key."""
-        return self._home.path is not None and os.path.exists(f"{self._home.path}/{key}.batch")
+        """Return whether the batch with this key is among `entries`, which is searched from end to end."""
+        return any(entry.key == key for entry in self.entries)
 
     def store_all(self, batches: Iterable[Batch]) -> list[Entry] | None:
         """Write batches and return their entries; if one of them cannot be written, keep none, and return None."""

@@ -75,8 +75,8 @@ class Queue:
         self._was_away = away
         if not self.closing:
             self._adopt(now)
-        if self.journal:
-            self.journal.renew()
+            if self.journal:
+                self.journal.renew()
         if not due:
             return
         interval_s = self._interval_s
@@ -232,7 +232,8 @@ class Queue:
     def _move_fresh(self) -> bool:
         while self._fresh and self.outbox is not None:
             item = self._fresh[0]
-            if isinstance(item, Batch) and self.outbox.has(item.key):  # adopted from both journal and outbox
+            # Of a batch that is not in the buffer, but was adopted from the journal, the outbox may have a file, too.
+            if isinstance(item, Batch) and not item.line_bytes and self.outbox.has(item.key):
                 self._fresh.popleft()
                 self.outbox.adopted -= item.count
                 self._release(item)
